@@ -1,0 +1,62 @@
+# The two commands are `make demo` and `make test`; `make help` lists the others.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench peers clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Tried in this order; `make demo PYTHON=/path/to/python` names another.
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3)
+# Test files that run side by side; each starts its own processes on ports of the system's choice.
+TEST_JOBS ?= 2
+# Further arguments: `make demo ARGS="--out /tmp/demo"`, `make test ARGS="-k header"`.
+ARGS ?=
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 12
+
+demo: $(VENV)/.worker-installed ## the main job from end to end, on phantoms; needs nothing but Python
+	@$(BIN)/radnode demo $(ARGS)
+
+test: $(VENV)/.dev-installed peers ## every test; installs Debian packages of real peers where that is allowed
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
+
+lint: $(VENV)/.dev-installed ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict node workers tests
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.worker-installed ## the main job with its seconds by stage, and the whole in wall-clock seconds
+	@time $(BIN)/radnode demo --out build/bench $(ARGS)
+
+peers: ## Orthanc, dcmtk, dicom3tools and Redis, where apt-get and root rights are there
+	@.ci/install-peers
+
+clean: ## remove what was built and measured; .venv and data stay
+	rm -rf build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	find node workers tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@for candidate in $(PYTHONS); do \
+	    if "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "making $(VENV) with $$("$$candidate" --version)"; \
+	        "$$candidate" -m venv $(VENV); \
+	        touch $@; \
+	        exit 0; \
+	    fi; \
+	done; \
+	echo "radnode needs Python 3.11 or newer with its venv module; tried: $(PYTHONS)." >&2; \
+	echo "Install it (Debian, Ubuntu: apt-get install python3 python3-venv) or name one: make demo PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(VENV)/.worker-installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable '.[worker]'
+	@touch $@
+
+$(VENV)/.dev-installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable '.[worker,dev]'
+	@touch $(VENV)/.worker-installed $@

@@ -1,0 +1,1 @@
+"""radnode: the AI processing node that stands beside a PACS."""

@@ -1,0 +1,91 @@
+"""Processes that the node starts: they end with it, and start again when they end without it."""
+
+import ctypes
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 30.0
+# A child that lived so long was healthy; its next fall starts with the shortest pause again.
+HEALTHY_AFTER_S = 60.0
+
+
+class Child:
+    """One process that should always run while the node does."""
+
+    def __init__(self, name: str, spawn: Callable[[], "subprocess.Popen[bytes]"], *, stop_timeout_s: float) -> None:
+        self._name = name
+        self._spawn = spawn
+        self._stop_timeout_s = stop_timeout_s
+        self._stopping = threading.Event()
+        self._spawned = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        # Linux sends the death signal when the spawning *thread* ends; this one lives as long as the child.
+        self._thread = threading.Thread(target=self._keep_running, name=f"child-{name}", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running child; None between two lives."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def start(self) -> None:
+        """Start the child; returns when its process exists."""
+        self._thread.start()
+        self._spawned.wait()
+
+    def stop(self) -> None:
+        """End the child, by force when it does not end in time; returns when it is gone."""
+        self._stopping.set()
+        if self._process is not None:
+            end_child(self._process, timeout_s=self._stop_timeout_s)
+        self._thread.join()
+
+    def _keep_running(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            lived_s = self._live_once()
+            pause_s = FIRST_PAUSE_S if lived_s > HEALTHY_AFTER_S else min(pause_s * 2, LONGEST_PAUSE_S)
+            self._stopping.wait(pause_s)
+
+    def _live_once(self) -> float:
+        born = time.monotonic()
+        try:
+            self._process = self._spawn()
+        except OSError as exc:
+            logger.exception("child not started", extra={"owner": self._name, "error_type": type(exc).__name__})
+            return 0.0
+        finally:
+            self._spawned.set()
+        logger.info("child started", extra={"owner": self._name, "pid": self._process.pid})
+        code = self._process.wait()
+        level = logging.INFO if self._stopping.is_set() else logging.ERROR
+        logger.log(level, "child ended", extra={"owner": self._name, "exit_code": code})
+        return time.monotonic() - born
+
+
+def end_with_parent() -> None:
+    """Ask Linux to send this process SIGTERM when its parent dies.
+
+    Elsewhere nothing is asked, and a killed parent leaves its children; they are found again at the next start.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_child(process: "subprocess.Popen[bytes]", *, timeout_s: float) -> None:
+    """Ask `process` to end, and kill it when it has not done so in time."""
+    process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

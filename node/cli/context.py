@@ -1,0 +1,33 @@
+"""What several commands need: the options they share, and the ledger they look into."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.app import open_view
+from node.ledger.views import LedgerView
+from node.settings import FILE_NAME, Settings, load_settings
+
+SettingsOption = Annotated[
+    Path | None,
+    typer.Option("--settings", help="Settings file; ./settings.toml when it is there, else the defaults."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def read_settings(path: Path | None) -> Settings:
+    """Return the settings of the file given, or of ``./settings.toml`` when it exists.
+
+    Raises
+    ------
+    SettingsInvalid
+        If the file cannot be read or holds a mistake.
+    """
+    here = Path(FILE_NAME)
+    return load_settings(path if path is not None else here if here.is_file() else None)
+
+
+def look_into_ledger(path: Path | None) -> LedgerView:
+    """Return the ledger of the node that these settings describe, for reading."""
+    return open_view(read_settings(path))

@@ -1,0 +1,90 @@
+"""`radnode doctor`: tries everything that the node needs."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import typer
+
+from node.app import (
+    broker_folder,
+    destination_spec,
+    find_models,
+    open_ledger,
+    open_store,
+    read_rules,
+)
+from node.bell import probe_broker
+from node.broker import find_server
+from node.cli.context import JsonOption, SettingsOption, read_settings
+from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors
+from node.delivery.probe import probe_destination
+from node.errors import NodeError
+from node.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was tried."""
+
+    name: str
+    is_right: bool
+    said: str
+
+
+@reports_errors
+def doctor(*, as_json: JsonOption = False, settings: SettingsOption = None) -> None:
+    """Try ledger, store, broker, models, rules and every Destination; exit code 1 if one fails."""
+    checks = [_try(name, probe) for name, probe in _probes(read_settings(settings)).items()]
+    if as_json:
+        print_json(checks)
+    else:
+        rows = [("right" if c.is_right else "WRONG", c.name, c.said) for c in checks]
+        print_table(("", "What", "Found"), rows, empty="")
+    if not all(check.is_right for check in checks):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _probes(settings: Settings) -> dict[str, Callable[[], str]]:
+    probes: dict[str, Callable[[], str]] = {
+        "ledger": lambda: _probe_ledger(settings),
+        "store": lambda: _probe_store(settings),
+        "broker": lambda: _probe_broker(settings),
+        "rules": lambda: f"{len(read_rules(settings, find_models(settings)))} rules are right",
+    }
+    for name in settings.pipelines:
+        probes[f"model of {name}"] = lambda name=name: _probe_model(settings, name)  # type: ignore[misc]  # binds name
+    for name in settings.destinations:
+        probes[f"destination {name}"] = lambda name=name: probe_destination(destination_spec(settings, name))  # type: ignore[misc]  # binds name
+    return probes
+
+
+def _try(name: str, probe: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, is_right=True, said=probe())
+    except NodeError as exc:
+        return Check(name=name, is_right=False, said=f"{exc.code}: {exc}")
+
+
+def _probe_ledger(settings: Settings) -> str:
+    with contextlib.closing(open_ledger(settings).raw_connection()):
+        return "opens, schema is of this version"
+
+
+def _probe_store(settings: Settings) -> str:
+    open_store(settings).check_space()
+    return f"{settings.store_root} has more free space than its reserve"
+
+
+def _probe_broker(settings: Settings) -> str:
+    url = settings.broker.url.get_secret_value()
+    if not url:
+        return f"embedded: {find_server()}, files in {broker_folder(settings)}"
+    probe_broker(url)
+    return "answers"
+
+
+def _probe_model(settings: Settings, name: str) -> str:
+    card = find_models(settings)[name]
+    card.verify_weights()
+    return f"{card.name} {card.version}, weights are as named; {card.notice}"

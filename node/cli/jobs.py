@@ -1,0 +1,93 @@
+"""`radnode jobs`: what runs, ran, or will run."""
+
+from typing import Annotated
+
+import typer
+
+from node.app import open_jobs
+from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings
+from node.cli.output import age, print_json, print_table, reports_errors, short_uid, stdout
+from node.clock import utc_now
+from node.domain.job import Job, JobID, JobState
+
+app = typer.Typer(no_args_is_help=True, help="Jobs in the ledger.")
+
+JobArgument = Annotated[str, typer.Argument(help="Job id, as `radnode jobs list` shows it.")]
+
+
+@app.command("list")
+@reports_errors
+def list_jobs(
+    *,
+    state: Annotated[JobState | None, typer.Option(help="Only Jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 30,
+    as_json: JsonOption = False,
+    settings: SettingsOption = None,
+) -> None:
+    """List Jobs."""
+    jobs = look_into_ledger(settings).list_jobs(state=state, limit=limit)
+    if as_json:
+        print_json(jobs)
+        return
+    rows = [
+        (
+            j.job_id,
+            j.order.pipeline,
+            j.state.value,
+            j.order.priority.word,
+            short_uid(j.order.study_instance_uid),
+            len(j.findings),
+            j.reason_code or "",
+            age(j.accepted_at),
+        )
+        for j in jobs
+    ]
+    columns = ("Job", "Pipeline", "State", "Priority", "Study", "Findings", "Reason", "Age")
+    print_table(columns, rows, empty="No Job yet.")
+
+
+@app.command("show")
+@reports_errors
+def show_job(job_id: JobArgument, *, as_json: JsonOption = False, settings: SettingsOption = None) -> None:
+    """Show one Job with its inputs, findings, seconds and reason."""
+    job = look_into_ledger(settings).find_job(JobID(job_id))
+    if as_json:
+        print_json(job)
+    else:
+        _print_job(job)
+
+
+@app.command("retry")
+@reports_errors
+def retry_job(job_id: JobArgument, *, settings: SettingsOption = None) -> None:
+    """Schedule a canceled Job again."""
+    open_jobs(read_settings(settings)).retry_job(JobID(job_id), now=utc_now())
+    stdout().print(f"{job_id} is scheduled again.")
+
+
+@app.command("cancel")
+@reports_errors
+def cancel_job(job_id: JobArgument, *, settings: SettingsOption = None) -> None:
+    """Cancel a Job that waits or runs."""
+    open_jobs(read_settings(settings)).cancel_job(JobID(job_id), now=utc_now())
+    stdout().print(f"{job_id} is canceled.")
+
+
+def _print_job(job: Job) -> None:
+    out = stdout()
+    out.print(f"[bold]{job.job_id}[/bold]  {job.order.pipeline}  {job.state.value}  {job.order.priority.word}")
+    facts = [
+        ("Study", job.order.study_instance_uid),
+        ("Rule", job.order.rule),
+        ("Model", f"{job.order.model} {job.order.model_version} {job.model_sha256 or ''}"),
+        ("Attempts", job.attempts),
+        ("Accepted", job.accepted_at.isoformat(timespec="seconds")),
+        *((f"Input {role}", uid) for role, uid in job.order.inputs.items()),
+        *((f"Seconds {stage}", seconds) for stage, seconds in job.seconds.items()),
+        *((("Reason", f"{job.reason_code}: {job.reason_text}"),) if job.reason_code else ()),
+    ]
+    print_table(("", ""), facts, empty="")
+    findings = [
+        (f["label"], f["presence"], f["confidence"], f["center_mm"] or "", f["measurements"]) for f in job.findings
+    ]
+    print_table(("Finding", "Presence", "Confidence", "Center (mm)", "Measurements"), findings, empty="No finding.")

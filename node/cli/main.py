@@ -1,0 +1,34 @@
+"""The command line `radnode …`: which commands there are."""
+
+import typer
+
+from node.cli import deliveries, jobs, models, rules, studies
+from node.cli.demo import demo
+from node.cli.doctor import doctor
+from node.cli.process import process
+from node.cli.send import send
+from node.cli.up import serve, up, worker
+from node.version import product_version
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="radnode: the AI processing node beside a PACS. Not a medical device.",
+)
+for command in (demo, up, serve, worker, process, send, doctor):
+    app.command()(command)
+for name, group in (
+    ("studies", studies.app),
+    ("jobs", jobs.app),
+    ("deliveries", deliveries.app),
+    ("rules", rules.app),
+    ("models", models.app),
+):
+    app.add_typer(group, name=name)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(product_version())

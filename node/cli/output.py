@@ -1,0 +1,85 @@
+"""How commands speak: tables and JSON on standard output, one line of error on standard error."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from node.errors import Misconfigured, NodeError
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_REFUSED = 3
+
+Parameters = ParamSpec("Parameters")
+
+
+def stdout() -> Console:
+    """Return the console for people; no colors when it is no terminal."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Turn our errors into one line on standard error and an exit code: 2 usage or settings, 1 failure."""
+
+    @wraps(command)
+    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except NodeError as exc:
+            sys.stderr.write(f"radnode: {exc}\n")
+            raise typer.Exit(EXIT_USAGE if isinstance(exc, Misconfigured) else EXIT_FAILURE) from exc
+
+    return guarded
+
+
+def print_json(value: object) -> None:
+    """Write `value` as JSON."""
+    sys.stdout.write(json.dumps(value, default=_to_json, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Write rows under their columns, or the sentence `empty` when there is none."""
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    stdout().print(table if table.row_count else empty)
+
+
+def short_uid(uid: str) -> str:
+    """Return a UID shortened in the middle, for tables."""
+    return uid if len(uid) <= 16 else f"{uid[:8]}…{uid[-6:]}"
+
+
+def age(at: datetime) -> str:
+    """Return how long ago `at` was, in the unit people would use."""
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _to_json(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    match value:
+        case datetime():
+            return value.isoformat()
+        case Enum():
+            return value.value
+        case Path():
+            return str(value)
+        case Mapping():
+            return dict(value)
+        case _:
+            return str(value)

@@ -1,0 +1,51 @@
+"""`radnode rules`: whether they are right, and why they decided so."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.app import find_models, open_view, read_rules
+from node.cli.context import JsonOption, SettingsOption, read_settings
+from node.cli.output import print_json, reports_errors, stdout
+from node.domain.decision import Decision
+from node.domain.uids import StudyUID
+from node.offline import decide_on_files
+from node.rules.explain import explain as explain_decisions
+
+app = typer.Typer(no_args_is_help=True, help="Which Pipeline runs on what, and why.")
+
+
+@app.command()
+@reports_errors
+def check(*, settings: SettingsOption = None) -> None:
+    """Read every rule as the node would at start-up."""
+    loaded = read_settings(settings)
+    rules = read_rules(loaded, find_models(loaded))
+    for rule in rules:
+        stdout().print(f"{rule.name}: right")
+
+
+@app.command()
+@reports_errors
+def explain(
+    what: Annotated[str, typer.Argument(help="A Study Instance UID of the ledger, or a folder or file of DICOM.")],
+    *,
+    as_json: JsonOption = False,
+    settings: SettingsOption = None,
+) -> None:
+    """Say for each rule whether it matched, and which clause decided."""
+    loaded = read_settings(settings)
+    decided: Sequence[Decision]
+    if Path(what).exists():
+        with tempfile.TemporaryDirectory(prefix="radnode-") as folder:
+            decided = decide_on_files(loaded, Path(what), Path(folder))
+    else:
+        decided = open_view(loaded).study_story(StudyUID(what)).decisions
+    if as_json:
+        print_json(decided)
+        return
+    for line in explain_decisions(decided):
+        stdout().print(line, markup=False)

@@ -1,0 +1,73 @@
+"""`radnode up`, `serve` and `worker`: the processes of a node."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.app import NodeApp, Role, broker_folder, with_broker
+from node.broker import EmbeddedBroker
+from node.cli.context import SettingsOption, read_settings
+from node.cli.output import reports_errors, stdout
+from node.logs import configure_logging
+
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Receive on any address from any AE title. Only on a network of your own.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+
+
+@reports_errors
+def up(*, settings: SettingsOption = None, insecure: InsecureOption = False, device: DeviceOption = "cpu") -> None:
+    """Run everything: node, worker and embedded broker; SIGTERM or Ctrl-C ends it in order."""
+    _run(settings, Role(with_worker=True, insecure=insecure, device=device))
+
+
+@reports_errors
+def serve(*, settings: SettingsOption = None, insecure: InsecureOption = False) -> None:
+    """Run the node without a worker; `radnode worker` runs elsewhere."""
+    _run(settings, Role(with_worker=False, insecure=insecure))
+
+
+@reports_errors
+def worker(
+    *,
+    settings: SettingsOption = None,
+    device: DeviceOption = "cpu",
+    processes: Annotated[
+        int, typer.Option(min=1, help="Jobs at a time; one a GPU, as many as cores allow on CPU.")
+    ] = 1,
+) -> None:
+    """Run a worker of the node that these settings describe; SIGTERM finishes the Job in hand."""
+    loaded = read_settings(settings)
+    if not loaded.broker.url.get_secret_value():
+        loaded = with_broker(loaded, EmbeddedBroker(broker_folder(loaded)).url)
+    arguments = ["--device", device, "--processes", str(processes)]
+    environment = {**os.environ, **loaded.as_environment()}
+    # This process becomes the worker, so that signals and exit codes are its own.
+    os.execve(sys.executable, [sys.executable, "-m", "workers", *arguments], environment)  # noqa: S606 no shell is wanted
+
+
+def _run(path: Path | None, role: Role) -> None:
+    settings = read_settings(path)
+    configure_logging(settings.log.level)
+    app = NodeApp(settings, role)
+    ending = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: ending.set())
+    host, port = app.start()
+    try:
+        out = stdout()
+        out.print(f"radnode receives DICOM as {settings.node.aet} on {host}:{port}")
+        out.print(f"Data lie in {settings.node.data_dir.resolve()}")
+        names = ", ".join(f"{name} ({entry.transport})" for name, entry in settings.destinations.items())
+        out.print(f"Results go to {names}" if names else "No Destination is configured: Results stay in the store")
+        out.print(f"Try: radnode send FILES --to {settings.node.aet}@{host}:{port}")
+        sys.stdout.flush()
+        ending.wait()
+    finally:
+        app.stop()

@@ -1,0 +1,1 @@
+"""How Results leave the node."""

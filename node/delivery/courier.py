@@ -1,0 +1,315 @@
+"""Station 6: PENDING Deliveries of one Destination leave, each with its own back-off."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from node.delivery.parcel import Fate, Outcome, Parcel
+from node.delivery.transport import Transport
+from node.domain.result import Delivery
+from node.errors import Broken, DestinationBusy, DestinationDown, Misconfigured, NodeError
+
+logger = logging.getLogger(__name__)
+
+STUDY_DELIVERED = "study delivered"
+DELIVERY_REFUSED = "delivery refused"
+DESTINATION_DEFERRED = "destination deferred"
+DESTINATION_MISCONFIGURED = "destination misconfigured"
+GAVE_UP = "gave-up"
+
+# How many Deliveries are taken from the ledger at once.
+DUE_LIMIT = 500
+# A pause grows by up to this part of itself, so that nodes that lost a PACS together do not return together.
+JITTER = 0.25
+# 2 ** 40 first pauses are beyond every longest pause; without it the power overflows after a month of failures.
+MAX_DOUBLINGS = 40
+
+
+class DeliveryLedger(Protocol):
+    """What the courier needs of the ledger; each operation is one transaction.
+
+    The operations named `record_` count one attempt. `defer_deliveries` counts none: the objects were not tried, and an
+    outage must not use up the few attempts of an object that the Destination cannot understand.
+    """
+
+    def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
+        """Return PENDING Deliveries whose `not_before` has come, those with fewest attempts first."""
+
+    def next_delivery_at(self, destination: str) -> datetime | None:
+        """Return the earliest `not_before` of a PENDING Delivery; None if there is none."""
+
+    def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
+        """Turn a Delivery SENT; the reason is the warning with which it was taken."""
+
+    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> None:
+        """Turn a Delivery REFUSED."""
+
+    def record_retry(
+        self, delivery_id: int, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+    ) -> None:
+        """Leave a Delivery PENDING until `not_before`."""
+
+    def defer_deliveries(
+        self, destination: str, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+    ) -> None:
+        """Let every PENDING Delivery of the Destination wait until `not_before` at least."""
+
+    def delivery_age_start(self, delivery_id: int) -> datetime | None:
+        """Return when the Delivery was ordered; None if it is not there any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long and how often deliveries are tried; ``[delivery]`` of the settings.
+
+    Attributes
+    ----------
+    first_retry_s
+        Pause after the first failure, doubled for each further one; seconds, > 0.
+    max_retry_s
+        Longest pause before jitter; seconds.
+    give_up_days
+        Age at which a Delivery that never succeeded is REFUSED; days, > 0.
+    """
+
+    first_retry_s: float = 2.0
+    max_retry_s: float = 300.0
+    give_up_days: float = 30.0
+
+    def pause(self, failures: int, chance: float) -> timedelta:
+        """Return how long to wait after so many failures in a row.
+
+        Parameters
+        ----------
+        failures
+            At least 1.
+        chance
+            Uniform in [0, 1).
+        """
+        doubled = self.first_retry_s * 2.0 ** min(failures - 1, MAX_DOUBLINGS)
+        return timedelta(seconds=min(doubled, self.max_retry_s) * (1.0 + JITTER * chance))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a courier is given by the process it lives in.
+
+    Attributes
+    ----------
+    locate
+        Turns the path of a Delivery, relative to the store's root, into an absolute one.
+    clock
+        The time now (UTC).
+    chance
+        Uniform in [0, 1).
+    """
+
+    locate: Callable[[str], Path]
+    clock: Callable[[], datetime]
+    chance: Callable[[], float]
+
+
+class Courier:
+    """Takes what is due to one Destination; never called inside a GPU task, and by one thread at a time.
+
+    Parameters
+    ----------
+    destination
+        Its name in the settings.
+    """
+
+    def __init__(
+        self,
+        *,
+        destination: str,
+        ledger: DeliveryLedger,
+        transport: Transport,
+        patience: Patience,
+        surroundings: Surroundings,
+    ) -> None:
+        self._destination = destination
+        self._ledger = ledger
+        self._transport = transport
+        self._patience = patience
+        self._surroundings = surroundings
+        self._failures = 0
+        self._closed_until: datetime | None = None
+
+    def tick(self, now: datetime) -> datetime | None:
+        """Send what is due and return when to be called next; None when nothing is pending.
+
+        Each answer is committed to the ledger before the next object is sent, so a crash repeats one object at most.
+        A Destination that is down costs one connection per back-off step, however many Deliveries wait or arrive.
+
+        Raises
+        ------
+        LedgerBusy
+            If an answer could not be written; that object will be sent again, with the same UID and bytes.
+        """
+        if self._closed_until is not None and now < self._closed_until:
+            return self._closed_until
+        self._closed_until = None
+        due = self._ledger.due_deliveries(self._destination, now, DUE_LIMIT)
+        waiting = {delivery.delivery_id: delivery for delivery in due}
+        for study in _group_by_study(due):
+            if not self._deliver(study, waiting):
+                self._give_up(waiting.values())
+                break
+        return self._next_call()
+
+    def _next_call(self) -> datetime | None:
+        """Return the earliest time at which something can be done."""
+        next_delivery_at = self._ledger.next_delivery_at(self._destination)
+        if next_delivery_at is None or self._closed_until is None:
+            return next_delivery_at
+        return max(next_delivery_at, self._closed_until)
+
+    def _deliver(self, study: Mapping[int, Delivery], waiting: dict[int, Delivery]) -> bool:
+        """Send the objects of one Study; return whether the Destination is there at all.
+
+        What got an answer is taken out of `waiting`.
+        """
+        began = self._surroundings.clock()
+        tally: Counter[Fate] = Counter()
+
+        def report(parcel: Parcel, outcome: Outcome) -> None:
+            tally[self._record(waiting.pop(parcel.delivery_id), outcome)] += 1
+
+        error: DestinationDown | DestinationBusy | Misconfigured | None = None
+        try:
+            self._transport.send([self._parcel(delivery) for delivery in study.values()], report)
+        except (DestinationDown, DestinationBusy, Misconfigured) as exc:
+            error = exc
+        if tally[Fate.SENT] or error is None:
+            self._failures = 0
+        if error is not None:
+            self._defer(error)
+        else:
+            forgotten = [waiting.pop(delivery_id) for delivery_id in study if delivery_id in waiting]
+            self._record_forgotten(forgotten, tally)
+        self._log_study(next(iter(study.values())), tally, began)
+        return error is None
+
+    def _parcel(self, delivery: Delivery) -> Parcel:
+        """Return a Delivery as the transports know it."""
+        return Parcel(
+            delivery_id=delivery.delivery_id,
+            sop_class_uid=delivery.sop_class_uid,
+            sop_instance_uid=delivery.sop_instance_uid,
+            transfer_syntax_uid=delivery.transfer_syntax_uid,
+            path=self._surroundings.locate(delivery.path),
+        )
+
+    def _record(self, delivery: Delivery, outcome: Outcome) -> Fate:
+        """Commit what became of one object and return its fate."""
+        now = self._surroundings.clock()
+        attempts = delivery.attempts + 1
+        fate = outcome.fate
+        code, text = outcome.code, outcome.text
+        if fate is Fate.RETRY and outcome.tries is not None and attempts >= outcome.tries:
+            fate = Fate.REFUSED
+        elif fate is Fate.RETRY and self._is_overdue(delivery, now):
+            fate, code, text = Fate.REFUSED, GAVE_UP, self._explain_overdue(text)
+        match fate:
+            case Fate.SENT:
+                self._ledger.record_sent(delivery.delivery_id, now=now, reason_code=code, reason_text=text)
+            case Fate.REFUSED:
+                self._ledger.record_refused(
+                    delivery.delivery_id, now=now, reason_code=code or GAVE_UP, reason_text=text or ""
+                )
+                self._log(logging.ERROR, DELIVERY_REFUSED, delivery, code)
+            case Fate.RETRY:
+                not_before = now + self._patience.pause(attempts, self._surroundings.chance())
+                self._ledger.record_retry(
+                    delivery.delivery_id,
+                    now=now,
+                    not_before=not_before,
+                    reason_code=code or NodeError.code,
+                    reason_text=text or "",
+                )
+        return fate
+
+    def _record_forgotten(self, forgotten: Iterable[Delivery], tally: Counter[Fate]) -> None:
+        """Keep a transport that returns without a word about an object from being called again at once."""
+        for delivery in forgotten:
+            error = Broken(f"the transport said nothing about Instance {delivery.sop_instance_uid}")
+            tally[self._record(delivery, Outcome.retry(error))] += 1
+
+    def _defer(self, error: DestinationDown | DestinationBusy | Misconfigured) -> None:
+        """Close the Destination for one back-off step."""
+        now = self._surroundings.clock()
+        self._failures += 1
+        self._closed_until = now + self._patience.pause(self._failures, self._surroundings.chance())
+        self._ledger.defer_deliveries(
+            self._destination,
+            now=now,
+            not_before=self._closed_until,
+            reason_code=error.code,
+            reason_text=str(error),
+        )
+        needs_person = isinstance(error, Misconfigured)
+        logger.log(
+            logging.ERROR if needs_person else logging.WARNING,
+            DESTINATION_MISCONFIGURED if needs_person else DESTINATION_DEFERRED,
+            extra={
+                "destination": self._destination,
+                "reason_code": error.code,
+                "failures": self._failures,
+                "not_before": self._closed_until.isoformat(),
+            },
+        )
+
+    def _give_up(self, waiting: Iterable[Delivery]) -> None:
+        """Refuse what a Destination that is down has kept waiting for too long."""
+        now = self._surroundings.clock()
+        for delivery in waiting:
+            if self._is_overdue(delivery, now):
+                text = self._explain_overdue(delivery.reason_text)
+                self._ledger.record_refused(delivery.delivery_id, now=now, reason_code=GAVE_UP, reason_text=text)
+                self._log(logging.ERROR, DELIVERY_REFUSED, delivery, GAVE_UP)
+
+    def _is_overdue(self, delivery: Delivery, now: datetime) -> bool:
+        """Return whether a Delivery that has just failed is too old to be tried again."""
+        ordered_at = self._ledger.delivery_age_start(delivery.delivery_id)
+        return ordered_at is not None and now - ordered_at >= timedelta(days=self._patience.give_up_days)
+
+    def _explain_overdue(self, reason: str | None) -> str:
+        """Return why a Delivery was given up, with what last went wrong."""
+        days = self._patience.give_up_days
+        return f"not delivered within {days:g} days; correct the destination and retry. Last: {reason or 'no answer'}"
+
+    def _log_study(self, delivery: Delivery, tally: Counter[Fate], began: datetime) -> None:
+        """Write the canonical line of one Association."""
+        if not tally.total():
+            return
+        logger.info(
+            STUDY_DELIVERED,
+            extra={
+                "destination": self._destination,
+                "study_instance_uid": delivery.study_instance_uid,
+                "sent": tally[Fate.SENT],
+                "retried": tally[Fate.RETRY],
+                "refused": tally[Fate.REFUSED],
+                "seconds": (self._surroundings.clock() - began).total_seconds(),
+            },
+        )
+
+    def _log(self, level: int, event: str, delivery: Delivery, code: str | None) -> None:
+        """Write a line about one object."""
+        facts = {"destination": self._destination, "delivery_id": delivery.delivery_id, "reason_code": code}
+        logger.log(level, event, extra=facts)
+
+
+def _group_by_study(due: tuple[Delivery, ...]) -> list[dict[int, Delivery]]:
+    """Return the Deliveries of each Study by their key; what failed least goes first.
+
+    An object that breaks the Destination each time would otherwise stand before all others for ever.
+    """
+    studies: dict[str, dict[int, Delivery]] = {}
+    for delivery in sorted(due, key=lambda delivery: delivery.attempts):
+        studies.setdefault(delivery.study_instance_uid, {})[delivery.delivery_id] = delivery
+    return list(studies.values())

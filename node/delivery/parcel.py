@@ -1,0 +1,105 @@
+"""What travels to a Destination, and what became of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from node.errors import NodeError
+
+# Code of a Delivery that arrived although the Destination had something to say (Bxxx).
+SENT_WITH_WARNING = "sent-with-warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationSpec:
+    """One ``[destinations.<name>]`` of the settings, with what the node itself adds.
+
+    Attributes
+    ----------
+    name
+        The key in the settings; shown to people.
+    transport
+        Alias of the transport: ``cstore``, ``stow`` or ``folder``.
+    aet, host, port
+        Called AE title and TCP address; ``cstore`` only.
+    url
+        Base of the DICOMweb service (``stow``), or path of the folder (``folder``).
+    calling_aet
+        Our own AE title, 1-16 characters.
+    timeout_s
+        Silence that counts as failure; seconds, > 0.
+    """
+
+    name: str
+    transport: str
+    aet: str = ""
+    host: str = ""
+    port: int = 0
+    url: str = ""
+    calling_aet: str = "RADNODE"
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """One object on its way.
+
+    Attributes
+    ----------
+    delivery_id
+        Key in the ledger; what the report is about.
+    path
+        Part 10 file, absolute; its bytes are sent as they are.
+    """
+
+    delivery_id: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    path: Path
+
+
+class Fate(StrEnum):
+    """What to do next with one object."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a Destination answered about one object.
+
+    Attributes
+    ----------
+    code, text
+        Reason of a failure, or the warning with which the object was taken; None when it simply arrived. Never holds
+        text from the Destination, which could quote the patient.
+    tries
+        Attempts after which a RETRY becomes a refusal; None: as long as deliveries are tried at all.
+    """
+
+    fate: Fate
+    code: str | None = None
+    text: str | None = None
+    tries: int | None = None
+
+    @classmethod
+    def sent(cls, warning: str | None = None) -> "Outcome":
+        """Return that the object arrived, with the Destination's `warning` if it had one."""
+        return cls(fate=Fate.SENT, code=None if warning is None else SENT_WITH_WARNING, text=warning)
+
+    @classmethod
+    def retry(cls, error: NodeError, *, tries: int | None = None) -> "Outcome":
+        """Return that the object may be taken later, at most at the attempt number `tries`."""
+        return cls(fate=Fate.RETRY, code=error.code, text=str(error), tries=tries)
+
+    @classmethod
+    def refused(cls, error: NodeError) -> "Outcome":
+        """Return that the object will never be taken."""
+        return cls(fate=Fate.REFUSED, code=error.code, text=str(error))
+
+
+Report = Callable[[Parcel, Outcome], None]

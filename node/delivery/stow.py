@@ -1,0 +1,249 @@
+"""STOW-RS transport (PS3.18 10.5): Part 10 files as they are, in one request, each with its own answer."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import requests
+from dicomweb_client.web import DICOMwebClient
+from pydicom.dataset import Dataset
+
+from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
+from node.delivery.status import DOUBTFUL_TRIES, judge_status
+from node.errors import (
+    DestinationBusy,
+    DestinationDown,
+    DestinationRefused,
+    Misconfigured,
+    NotFound,
+    SettingsInvalid,
+    Transient,
+)
+
+Answer = TypeVar("Answer")
+
+# Objects are gathered into requests of about this size; they are in memory while they are sent.
+REQUEST_BYTES = 32 * 1024 * 1024
+# dicomweb-client would switch to chunked transfer encoding above 1 MB, which some servers refuse.
+NEVER_CHUNKED = 1 << 40
+
+# A person must act: credentials, URL.
+MISCONFIGURED: Mapping[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "asks for credentials",
+    HTTPStatus.FORBIDDEN: "forbids radnode to store",
+    HTTPStatus.NOT_FOUND: "has no STOW-RS service at this URL",
+    HTTPStatus.METHOD_NOT_ALLOWED: "has no STOW-RS service at this URL",
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "is behind a proxy that asks for credentials",
+}
+# Nothing gets through at the moment, whatever is sent.
+DOWN: Mapping[int, str] = {
+    HTTPStatus.TOO_MANY_REQUESTS: "wants fewer requests",
+    HTTPStatus.BAD_GATEWAY: "cannot be reached by its gateway",
+    HTTPStatus.SERVICE_UNAVAILABLE: "is busy",
+    HTTPStatus.GATEWAY_TIMEOUT: "did not answer its gateway",
+    HTTPStatus.INSUFFICIENT_STORAGE: "has no space left",
+}
+# The object itself is at fault.
+REFUSED: Mapping[int, str] = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "takes no object of this size",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "does not take this Transfer Syntax",
+}
+
+
+class StowTransport:
+    """Objects leave by STOW-RS."""
+
+    def __init__(self, spec: DestinationSpec) -> None:
+        self._name = spec.name
+        parts = urlsplit(spec.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise SettingsInvalid(
+                f"destinations.{spec.name}.url is {spec.url!r}; give the base URL of the DICOMweb service, "
+                "such as http://127.0.0.1:8042/dicom-web"
+            )
+        self._url = spec.url.rstrip("/")
+        self._timeout_s = spec.timeout_s
+
+    def send(self, parcels: Sequence[Parcel], report: Report) -> None:
+        """Send the objects of one Study and report each one; see `Transport.send`."""
+        with self._client() as client:
+            for batch in _batches(parcels, report):
+                self._send_batch(client, batch, report)
+
+    def probe(self) -> str:
+        """Return in words that the service answers; asked by QIDO-RS, because a STOW-RS request would store something.
+
+        Raises
+        ------
+        DestinationDown
+            If nobody answers, or the service cannot take anything now.
+        Misconfigured
+            If the URL or the credentials are wrong.
+        """
+        with self._client() as client:
+            status = self._ask(client.try_search)
+        self._check_whole(status)
+        return f"{self._url} answers (HTTP {status})"
+
+    @contextmanager
+    def _client(self) -> Iterator["_FileClient"]:
+        """Give a client whose connections are closed afterwards."""
+        with requests.Session() as session:
+            # A PACS is not behind the proxy that the environment names for the web.
+            session.trust_env = False
+            # A POST that is redirected turns into a GET: better told than tried.
+            session.max_redirects = 0
+            yield _FileClient(self._url, session, self._timeout_s)
+
+    def _send_batch(self, client: "_FileClient", batch: Sequence[tuple[Parcel, bytes]], report: Report) -> None:
+        """Send one request; one that failed as a whole is taken apart, so that one object cannot doom the others."""
+        contents = [content for _, content in batch]
+        response = self._ask(lambda: client.store_files(contents))
+        answer = read_answer(response)
+        if response.ok or mentions_instances(answer):
+            for parcel, _ in batch:
+                report(parcel, judge_instance(parcel.sop_instance_uid, answer, response.status_code))
+        elif len(batch) > 1 and response.status_code not in MISCONFIGURED and response.status_code not in DOWN:
+            for single in batch:
+                self._send_batch(client, [single], report)
+        else:
+            outcome = self._judge_http(response.status_code)
+            for parcel, _ in batch:
+                report(parcel, outcome)
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        """Return the answer of the server, whatever it is."""
+        try:
+            return question()
+        except requests.exceptions.TooManyRedirects as exc:
+            raise Misconfigured(f"destination {self._name} redirects; set destinations.{self._name}.url") from exc
+        except requests.exceptions.SSLError as exc:
+            raise Misconfigured(f"destination {self._name}: TLS failed; check its certificate and our trust") from exc
+        except requests.Timeout as exc:
+            raise DestinationDown(f"destination {self._name} gave no answer within {self._timeout_s:g} s") from exc
+        except requests.RequestException as exc:
+            raise DestinationDown(
+                f"destination {self._name}: no connection to {self._url}; check that it runs"
+            ) from exc
+
+    def _check_whole(self, status: int) -> None:
+        """Raise what concerns the whole Destination."""
+        if status in MISCONFIGURED:
+            raise Misconfigured(f"destination {self._name} {MISCONFIGURED[status]} (HTTP {status}): {self._url}")
+        if status in DOWN:
+            raise DestinationDown(f"destination {self._name} {DOWN[status]} (HTTP {status})")
+
+    def _judge_http(self, status: int) -> Outcome:
+        """Return what follows for an object that was sent alone, or raise what concerns the whole Destination."""
+        self._check_whole(status)
+        if status in REFUSED:
+            return Outcome.refused(DestinationRefused(f"destination {self._name} {REFUSED[status]} (HTTP {status})"))
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Outcome.retry(DestinationBusy(f"destination {self._name} failed (HTTP {status})"))
+        error = DestinationRefused(f"destination {self._name} did not take the object (HTTP {status})")
+        return Outcome.retry(error, tries=DOUBTFUL_TRIES)
+
+
+class _FileClient(DICOMwebClient):
+    """A DICOMwebClient that stores files as they are; `store_instances` would decode and write them anew."""
+
+    def __init__(self, url: str, session: requests.Session, timeout_s: float) -> None:
+        super().__init__(url, session=session, timeout=timeout_s, chunk_size=NEVER_CHUNKED)
+        # dicomweb-client sends Host without the port, which servers with several names do not recognize.
+        self.host = urlsplit(url).netloc
+        self.set_http_retry_params(retry=False)
+
+    def store_files(self, contents: Sequence[bytes]) -> requests.Response:
+        """Return the answer to a request with these Part 10 files, also when it is an error."""
+        # The boundary is new for each request: a fixed one could be planted in an object that is forwarded.
+        content_type = f'multipart/related; type="application/dicom"; boundary="{uuid4().hex}"'
+        body = self._encode_multipart_message(contents, content_type)
+        headers = {"Content-Type": content_type, "Accept": "application/dicom+json"}
+        try:
+            return self._http_post(f"{self.base_url}/studies", body, headers)
+        except requests.HTTPError as exc:
+            if exc.response is None:
+                raise
+            return exc.response
+
+    def try_search(self) -> int:
+        """Return the HTTP status with which the server answers a search for one Study."""
+        try:
+            self.search_for_studies(limit=1)
+        except requests.HTTPError as exc:
+            if exc.response is None:
+                raise
+            return int(exc.response.status_code)
+        return HTTPStatus.OK
+
+
+def read_answer(response: requests.Response) -> Dataset:
+    """Return the Store Instances Response (PS3.18 10.5.3), empty where the server gave none that can be read."""
+    if "json" not in response.headers.get("Content-Type", ""):
+        return Dataset()
+    try:
+        answer = response.json()
+        return Dataset.from_json(answer[0] if isinstance(answer, list) else answer)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return Dataset()
+
+
+def mentions_instances(answer: Dataset) -> bool:
+    """Return whether `answer` says something about single Instances."""
+    return bool(answer.get("ReferencedSOPSequence") or answer.get("FailedSOPSequence"))
+
+
+def judge_instance(sop_instance_uid: str, answer: Dataset, http_status: int) -> Outcome:
+    """Return what a server said about one Instance.
+
+    Parameters
+    ----------
+    answer
+        Store Instances Response Module.
+    http_status
+        Status of the response: 200 all stored, 202 some with failures or warnings, 409 none.
+
+    References
+    ----------
+    DICOM PS3.18 10.5.3, PS3.3 C.34
+    """
+    for failed in answer.get("FailedSOPSequence") or ():
+        if failed.get("ReferencedSOPInstanceUID") == sop_instance_uid:
+            outcome = judge_status(int(failed.get("FailureReason") or 0))
+            if outcome == Outcome.sent():
+                return Outcome.retry(DestinationBusy("listed as failed, without a reason"), tries=DOUBTFUL_TRIES)
+            return outcome
+    for stored in answer.get("ReferencedSOPSequence") or ():
+        if stored.get("ReferencedSOPInstanceUID") == sop_instance_uid:
+            warning = stored.get("WarningReason")
+            return Outcome.sent() if warning is None else judge_status(int(warning))
+    if http_status == HTTPStatus.OK and not mentions_instances(answer):
+        return Outcome.sent()
+    # No word is no acknowledgment, as with a missing Status.
+    return Outcome.retry(DestinationBusy(f"not mentioned in the answer (HTTP {http_status})"))
+
+
+def _batches(parcels: Sequence[Parcel], report: Report) -> Iterator[list[tuple[Parcel, bytes]]]:
+    """Yield the objects with their bytes, gathered to requests; those that cannot be read are reported at once."""
+    batch: list[tuple[Parcel, bytes]] = []
+    gathered = 0
+    for parcel in parcels:
+        try:
+            content = parcel.path.read_bytes()
+        except FileNotFoundError:
+            uid = parcel.sop_instance_uid
+            report(parcel, Outcome.retry(NotFound(f"Instance {uid}: its file is not in the store")))
+            continue
+        except OSError as exc:
+            report(parcel, Outcome.retry(Transient(f"Instance {parcel.sop_instance_uid}: {exc.strerror}")))
+            continue
+        if batch and gathered + len(content) > REQUEST_BYTES:
+            yield batch
+            batch, gathered = [], 0
+        batch.append((parcel, content))
+        gathered += len(content)
+    if batch:
+        yield batch

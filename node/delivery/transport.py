@@ -1,0 +1,53 @@
+"""The port through which objects leave the node, and the transports that fit it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from node.delivery.cstore import CStoreTransport
+from node.delivery.folder import FolderTransport
+from node.delivery.parcel import DestinationSpec, Fate, Outcome, Parcel, Report
+from node.delivery.stow import StowTransport
+from node.errors import SettingsInvalid
+
+__all__ = ["TRANSPORTS", "DestinationSpec", "Fate", "Outcome", "Parcel", "Report", "Transport", "open_transport"]
+
+
+class Transport(Protocol):
+    """A way to one Destination."""
+
+    def send(self, parcels: Sequence[Parcel], report: Report) -> None:
+        """Send the objects of one Study, in their order, and report each one as soon as its answer is known.
+
+        Returns after every parcel was reported. A crash, or an error from `report`, leaves only the unreported ones to
+        do.
+
+        Raises
+        ------
+        DestinationDown
+            If the Destination does not answer; parcels not yet reported were not taken, or it is not known.
+        Misconfigured
+            If the Destination answers, but a person must change something before it takes anything.
+        """
+
+
+# A new transport is one file beside this one and one line here.
+TRANSPORTS: Mapping[str, Callable[[DestinationSpec], Transport]] = {
+    "cstore": CStoreTransport,
+    "stow": StowTransport,
+    "folder": FolderTransport,
+}
+
+
+def open_transport(spec: DestinationSpec) -> Transport:
+    """Return the transport that a Destination's settings ask for; nothing is connected yet.
+
+    Raises
+    ------
+    SettingsInvalid
+        If the transport is unknown, or a key that it needs is missing.
+    """
+    factory = TRANSPORTS.get(spec.transport)
+    if factory is None:
+        known = ", ".join(sorted(TRANSPORTS))
+        raise SettingsInvalid(f"destinations.{spec.name}.transport is {spec.transport!r}; use one of: {known}")
+    return factory(spec)

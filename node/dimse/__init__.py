@@ -1,0 +1,1 @@
+"""What DICOM peers see of the node."""

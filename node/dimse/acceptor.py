@@ -1,0 +1,230 @@
+"""The guards around pynetdicom's acceptor, and the only place that reaches into its inside.
+
+What is used beyond its documentation (3.0.4): `RequestHandler._create_association`, `Association._server`,
+`Association._serve_request`, `Association._accepted_cx`, `C_STORE._affected_sop_instance_uid`,
+`AssociationSocket.recv` and `._shutdown_socket`, and the name of a thread, by which `AE.active_associations` finds its
+acceptors. The documented way deep-copies 170 contexts of 45 Transfer Syntaxes per Association (130-200 ms), reads in
+pieces of 4 KB without limit or deadline, leaves a socket open that the peer closed first, gives no answer to a C-STORE
+that lacks a UID, and counts silent connections as Associations.
+"""
+
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from threading import Condition
+from time import monotonic
+from typing import Any, Protocol
+from uuid import uuid4
+
+from pydicom.uid import UID
+from pynetdicom import evt
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+
+from node.logs import log_context
+
+logger = logging.getLogger(__name__)
+
+# An A-ASSOCIATE-RQ with 128 contexts of 45 Transfer Syntaxes has 0.2 MB; nothing else may pass our maximum length.
+MAX_ASSOCIATE_BYTES = 2**20
+# Connections that have not become an Association yet, beyond those that may.
+MAX_WAITING = 64
+BACKLOG = 128
+DEFAULT_TIMEOUT_S = 60.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What one Association has done so far; it becomes one line of the log."""
+
+    association_id: str = field(default_factory=lambda: uuid4().hex)
+    begun_s: float = field(default_factory=monotonic)
+    calling_aet: str = ""
+    called_aet: str = ""
+    is_admitted: bool = False
+    stored: int = 0
+    refused: int = 0
+    received_bytes: int = 0
+
+
+class Callbacks(Protocol):
+    """Who is told what happens to an Association."""
+
+    def bindings(self) -> list[tuple[evt.EventType, Callable[..., Any]]]:
+        """Return which handler serves which event of pynetdicom."""
+
+    def ended(self, assoc: "GuardedAssociation") -> None:
+        """Take note that `assoc` is over."""
+
+
+class GuardedAssociation(Association):
+    """An Association that tells when it is over, exactly once, after its last message was served."""
+
+    def __init__(self, server: "GuardedServer") -> None:
+        super().__init__(server.ae, MODE_ACCEPTOR)
+        self.tally = Tally()
+        self.server = server
+        self._server = server
+
+    def run_reactor(self) -> None:
+        """Run until the Association is over, with its id in every line of the log."""
+        with log_context(association=self.tally.association_id):
+            try:
+                super().run_reactor()
+            finally:
+                self.server.forget(self)
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        # pynetdicom gives no answer to a C-STORE that lacks a UID or its data set; the handler refuses it properly.
+        if isinstance(msg, C_STORE) and msg.MessageID is not None and context_id in self._accepted_cx:
+            if msg.AffectedSOPClassUID is None:
+                msg.AffectedSOPClassUID = self._accepted_cx[context_id].abstract_syntax
+            if msg.AffectedSOPInstanceUID is None:
+                # The property would turn an empty UID back into None.
+                msg._affected_sop_instance_uid = UID("")
+            msg.DataSet = msg.DataSet or BytesIO()
+        super()._serve_request(msg, context_id)
+
+
+class GuardedSocket(AssociationSocket):
+    """Reads whole PDUs only, of bounded length, before a deadline."""
+
+    max_pdu_bytes: int
+    timeout_s: float
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Return `nr_bytes` bytes, or fewer when the peer closed the connection.
+
+        Raises
+        ------
+        OSError
+            If the PDU is longer than we announced, or does not come in time.
+        """
+        if nr_bytes > self.max_pdu_bytes:
+            raise OSError(f"PDU of {nr_bytes} bytes, {self.max_pdu_bytes} are allowed")
+        connection = self.socket
+        if connection is None:
+            return bytearray()
+        deadline = monotonic() + self.timeout_s
+        buffer = bytearray(nr_bytes)
+        view, filled = memoryview(buffer), 0
+        while filled < nr_bytes:
+            # A peer that sends a byte now and then must not live for ever.
+            connection.settimeout(max(deadline - monotonic(), 0.001))
+            count = connection.recv_into(view[filled:])
+            if not count:
+                break
+            filled += count
+        connection.settimeout(self.timeout_s)
+        return bytearray(view[:filled]) if filled < nr_bytes else buffer
+
+    def _shutdown_socket(self) -> None:
+        connection = self.socket
+        if connection is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+
+class GuardedHandler(RequestHandler):
+    """Makes a `GuardedAssociation` of a connection."""
+
+    server: "GuardedServer"
+
+    def _create_association(self) -> GuardedAssociation:
+        server = self.server
+        assoc = GuardedAssociation(server)
+        assoc.name = f"AcceptorThread@{assoc.tally.association_id}"
+        sock = GuardedSocket(assoc, client_socket=self.request)
+        sock.max_pdu_bytes = max(server.ae.maximum_pdu_size, MAX_ASSOCIATE_BYTES)
+        sock.timeout_s = server.timeout_s
+        assoc.set_socket(sock)
+        assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
+        assoc.acceptor.ae_title = server.ae_title
+        assoc.acceptor.address_info = self.local
+        assoc.acceptor.implementation_class_uid = self.ae.implementation_class_uid
+        assoc.acceptor.implementation_version_name = self.ae.implementation_version_name
+        assoc.requestor.address_info = self.remote
+        for event, handler in server.callbacks.bindings():
+            assoc.bind(event, handler)
+        server.remember(assoc)
+        return assoc
+
+
+class GuardedServer(AssociationServer):
+    """Accepts connections, counts them, and says when the last Association is over."""
+
+    request_queue_size = BACKLOG
+
+    def __init__(
+        self, ae: ApplicationEntity, address: tuple[str, int], callbacks: Callbacks, max_associations: int
+    ) -> None:
+        self.callbacks = callbacks
+        self.timeout_s = ae.network_timeout or DEFAULT_TIMEOUT_S
+        self._max_associations = max_associations
+        self._open: set[GuardedAssociation] = set()
+        self._changed = Condition()
+        # No contexts here: each Association is given those that it asks for.
+        super().__init__(ae, address, ae.ae_title, [], request_handler=GuardedHandler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Return the next connection; it answers at once and never blocks without end."""
+        connection, address = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(self.timeout_s)
+        return connection, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 the signature is socketserver's
+        """Return False, which closes the connection, when too many are open."""
+        with self._changed:
+            return len(self._open) < self._max_associations + MAX_WAITING
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 the signature is socketserver's
+        """Log that a connection could not become an Association; the others go on."""
+        logger.error("connection lost", exc_info=sys.exc_info())
+
+    def admit(self, assoc: GuardedAssociation) -> bool:
+        """Return whether `assoc` may be one of the parallel Associations, and count it if so."""
+        with self._changed:
+            admitted = sum(other.tally.is_admitted for other in self._open)
+            assoc.tally.is_admitted = admitted < self._max_associations
+            return assoc.tally.is_admitted
+
+    def remember(self, assoc: GuardedAssociation) -> None:
+        """Count `assoc` among the open connections."""
+        with self._changed:
+            self._open.add(assoc)
+
+    def forget(self, assoc: GuardedAssociation) -> None:
+        """Tell that `assoc` is over, then stop counting it."""
+        try:
+            self.callbacks.ended(assoc)
+        finally:
+            with self._changed:
+                self._open.discard(assoc)
+                self._changed.notify_all()
+
+    def shutdown(self) -> None:
+        """Stop accepting connections; open Associations go on."""
+        super(AssociationServer, self).shutdown()
+        self.server_close()
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until every Association is over, at most `timeout_s`, then abort those that are left."""
+        with self._changed:
+            self._changed.wait_for(lambda: not any(a.tally.is_admitted for a in self._open), timeout_s)
+            left = list(self._open)
+        for assoc in left:
+            if assoc.tally.is_admitted:
+                assoc.abort(block=False)
+            elif isinstance(assoc.dul.socket, GuardedSocket):
+                assoc.dul.socket.close()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open, timeout_s)

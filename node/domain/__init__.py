@@ -1,0 +1,1 @@
+"""The nouns of radnode, in plain data: stdlib and pydicom only."""

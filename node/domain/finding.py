@@ -1,0 +1,69 @@
+"""What a Pipeline saw, in patient coordinates and millimetres."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from node.domain.codes import Code
+
+
+class Presence(StrEnum):
+    """Whether the property was seen (TID 1501, Presence of property 121052)."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that a model saw, or looked for and did not see.
+
+    Attributes
+    ----------
+    label
+        Words for people, e.g. ``Nodule 1``.
+    code
+        The finding as a coded concept.
+    presence
+        ABSENT and UNDETERMINED are reported for classifiers, never for segmentations.
+    confidence
+        0..1, or None when the model gives none.
+    center_mm
+        Centroid in DICOM patient coordinates (LPS), mm; None for a whole-image finding.
+    measurements
+        ``long_axis_mm``, ``short_axis_mm``, ``volume_mm3``, ``mean_hu``; absent keys were not measured.
+    site, laterality
+        Where in the body.
+    segment_number
+        Segment Number (0062,0004) in the mask of the same Analysis; None without a mask.
+    key_slice
+        Index along the first axis of the reference volume of the slice with the largest area.
+    """
+
+    label: str
+    code: Code
+    presence: Presence = Presence.PRESENT
+    confidence: float | None = None
+    center_mm: tuple[float, float, float] | None = None
+    measurements: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    site: Code | None = None
+    laterality: Code | None = None
+    segment_number: int | None = None
+    key_slice: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form that report.json and the ledger keep."""
+        return {
+            "label": self.label,
+            "code": self.code.as_json(),
+            "presence": self.presence.value,
+            "confidence": None if self.confidence is None else round(self.confidence, 4),
+            "center_mm": None if self.center_mm is None else [round(c, 2) for c in self.center_mm],
+            "measurements": {name: round(value, 2) for name, value in self.measurements.items()},
+            "site": None if self.site is None else self.site.as_json(),
+            "laterality": None if self.laterality is None else self.laterality.as_json(),
+            "segment_number": self.segment_number,
+        }

@@ -1,0 +1,106 @@
+"""Job, Priority and the coded reasons with which a Job ends."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any, NewType
+
+from node.domain.uids import InstanceUID, SeriesUID, StudyUID
+
+JobID = NewType("JobID", str)
+
+
+class JobState(StrEnum):
+    """Procedure Step State of a Unified Procedure Step (0074,1000), PS3.4 CC.1.1."""
+
+    SCHEDULED = "SCHEDULED"
+    IN_PROGRESS = "IN PROGRESS"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+
+
+class Priority(IntEnum):
+    """What is served first; a lower number overtakes a higher one."""
+
+    STAT = 0
+    HIGH = 1
+    ROUTINE = 2
+    LOW = 3
+
+    @classmethod
+    def from_word(cls, word: str) -> "Priority":
+        """Return the Priority called `word` in settings; KeyError if there is none."""
+        return cls[word.upper()]
+
+    @property
+    def word(self) -> str:
+        """The word of the settings: ``stat``, ``high``, ``routine`` or ``low``."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOrder:
+    """What routing asks for: one Pipeline on the Series it needs of one Study.
+
+    Attributes
+    ----------
+    content
+        Digest of role and SOP Instance UIDs of every input (`digest_inputs`); with pipeline and model version it is
+        the identity of the question.
+    inputs
+        Role to Series Instance UID.
+    deliver_to
+        Names of Destinations.
+    """
+
+    study_instance_uid: StudyUID
+    pipeline: str
+    model: str
+    model_version: str
+    rule: str
+    priority: Priority
+    inputs: Mapping[str, SeriesUID]
+    content: str
+    deliver_to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One JobOrder with its fate.
+
+    Attributes
+    ----------
+    accepted_at
+        When the order entered the ledger (UTC); every time stamp in the Results derives from it.
+    fence
+        Grows with each claim; a worker that holds an older one may not write.
+    reason_code, reason_text
+        Why it was CANCELED, or why the last attempt failed.
+    supersedes
+        The Job on an earlier content of the same Study whose Results this one replaces.
+    """
+
+    job_id: JobID
+    order: JobOrder
+    state: JobState
+    accepted_at: datetime
+    attempts: int
+    fence: int
+    lease_owner: str | None
+    lease_expires_at: datetime | None
+    not_before: datetime
+    reason_code: str | None
+    reason_text: str | None
+    findings: tuple[Mapping[str, Any], ...]
+    seconds: Mapping[str, float]
+    model_sha256: str | None
+    supersedes: JobID | None
+    finished_at: datetime | None
+
+
+def digest_inputs(instances_by_role: Mapping[str, Iterable[InstanceUID]]) -> str:
+    """Return the sha256 that names this content, whatever the order in which it arrived."""
+    lines = [f"{role}:{uid}" for role in sorted(instances_by_role) for uid in sorted(instances_by_role[role])]
+    return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()

@@ -1,0 +1,113 @@
+"""Instance, Series and Study: what the node keeps of their headers, and nothing of their pixels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from node.domain.uids import InstanceUID, SeriesUID, StudyUID
+
+# What rules, routing and worklists read of a header. Values are kept as JSON: str, float, list, or absent.
+KEPT_KEYWORDS = (
+    "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyDate", "StudyTime", "SeriesDate",
+    "SeriesTime", "AcquisitionDate", "AcquisitionTime", "AccessionNumber", "Modality", "ConversionType",
+    "PresentationIntentType", "Manufacturer", "InstitutionName", "StationName", "StudyDescription",
+    "SeriesDescription", "InstitutionalDepartmentName", "ManufacturerModelName", "PatientName", "PatientID",
+    "PatientBirthDate", "PatientSex", "PatientAge", "ContrastBolusAgent", "BodyPartExamined", "ScanningSequence",
+    "SequenceVariant", "ScanOptions", "SequenceName", "SliceThickness", "KVP", "RepetitionTime", "EchoTime",
+    "InversionTime", "SpacingBetweenSlices", "DeviceSerialNumber", "ProtocolName", "ConvolutionKernel",
+    "GantryDetectorTilt", "PatientPosition", "ViewPosition", "StudyInstanceUID", "SeriesInstanceUID", "StudyID",
+    "SeriesNumber", "AcquisitionNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
+    "FrameOfReferenceUID", "Laterality", "ImageLaterality", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
+    "ImagerPixelSpacing", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation",
+    "RescaleIntercept", "RescaleSlope", "BurnedInAnnotation", "RequestedProcedureDescription",
+    "DiffusionBValue",
+)  # fmt: skip
+
+Attributes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceFacts:
+    """One received Instance, as the ledger keeps it.
+
+    Attributes
+    ----------
+    attributes
+        Keyword to value for those of `KEPT_KEYWORDS` that are present and not empty.
+    path
+        Where the Part 10 file lies, relative to the store's root.
+    pixel_data_offset
+        Byte of the file at which the value of Pixel Data (7FE0,0010) begins; None when there is none or the data set
+        is deflated.
+    sha256
+        Digest of the data set as received, without preamble and File Meta Information.
+    association_id
+        Which Association or request brought it.
+    """
+
+    study_instance_uid: StudyUID
+    series_instance_uid: SeriesUID
+    sop_instance_uid: InstanceUID
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    attributes: Attributes
+    path: str
+    size_bytes: int
+    sha256: str
+    pixel_data_offset: int | None
+    association_id: str
+    calling_aet: str
+    received_at: datetime
+
+
+class SeriesState(StrEnum):
+    """How far a Series (and a Study) has come."""
+
+    OPEN = "OPEN"
+    SETTLED = "SETTLED"
+    ROUTED = "ROUTED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFacts:
+    """One Series with what rules may ask of it.
+
+    Attributes
+    ----------
+    attributes
+        Attributes of the Instance with the lowest Instance Number; `ImageType` and the like are those of all Instances
+        when they agree, else of that one.
+    slice_positions_mm
+        Distance of each Instance along the slice normal, sorted, mm; empty without Image Position (Patient).
+    slice_spacing_mm
+        Median distance of neighbouring positions, mm; None with fewer than two positions.
+    sop_instance_uids
+        Every Instance, sorted.
+    calling_aet
+        AE title that sent the first Instance.
+    is_own_result
+        True when radnode wrote it; never processed again.
+    """
+
+    series_instance_uid: SeriesUID
+    study_instance_uid: StudyUID
+    state: SeriesState
+    attributes: Attributes
+    sop_class_uids: tuple[str, ...]
+    sop_instance_uids: tuple[InstanceUID, ...]
+    slice_positions_mm: tuple[float, ...]
+    slice_spacing_mm: float | None
+    calling_aet: str
+    is_own_result: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFacts:
+    """One Study with its Series, sorted by Series Number, then UID."""
+
+    study_instance_uid: StudyUID
+    state: SeriesState
+    attributes: Attributes
+    series: tuple[SeriesFacts, ...]

@@ -1,0 +1,302 @@
+"""Every error of radnode, sorted by what to do next.
+
+NodeError
+├── Transient                try again, nobody needs to act
+│   ├── StoreFull            disk below its reserve, or the write failed
+│   ├── LedgerBusy           the ledger did not answer in time
+│   ├── BrokerUnreachable    the bell cannot be rung; Jobs wait in the ledger
+│   ├── DestinationDown      no connection, no association, or no Status
+│   ├── DestinationBusy      the Destination answered A7xx
+│   ├── StudyChanged         the inputs of a Job are no longer the ones it was ordered on
+│   └── LeaseLost            another worker owns the Job now
+├── Rejected                 this object or Series, never
+│   ├── NotDicom             no Part 10 file, or cut
+│   ├── BadIdentifier        a UID is missing, malformed or hostile
+│   ├── UidMismatch          command set and data set disagree
+│   ├── NotEligible          a Series that the Pipeline must not read
+│   │   ├── GeometryRefused
+│   │   │   ├── SliceMissing
+│   │   │   ├── SliceDoubled
+│   │   │   ├── MixedGeometry
+│   │   │   └── NoFrameOfReference
+│   │   ├── WrongBodyPart
+│   │   ├── WrongView
+│   │   ├── WrongModality
+│   │   ├── TooFewSlices
+│   │   └── InputMissing
+│   ├── PixelsUndecodable
+│   ├── ModelOutputInvalid   NaN, or a mask that covers everything
+│   ├── ResultCheckFailed    the gate found a Result that is not true
+│   └── DestinationRefused   the Destination will never take this Result
+├── Misconfigured            a person must act
+│   ├── SettingsInvalid
+│   ├── RuleInvalid
+│   ├── PipelineUnknown
+│   ├── ModelInvalid
+│   ├── PortInUse
+│   ├── LedgerUnusable
+│   └── NotFound
+└── Broken                   our bug
+"""
+
+from typing import ClassVar
+
+# PS3.4 B.2.3 and PS3.7 Annex C.
+OUT_OF_RESOURCES = 0xA700
+DATA_SET_MISMATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+INVALID_SOP_INSTANCE = 0x0117
+PROCESSING_FAILURE = 0x0110
+
+
+class NodeError(Exception):
+    """An error that the node knows; the message names the thing and the remedy.
+
+    Attributes
+    ----------
+    code
+        Stable name, kebab-case; stored in the ledger and shown to people.
+    dimse_status
+        Status (0000,0900) for a DIMSE peer, PS3.7 Annex C.
+    http_status
+        Status for an HTTP peer, PS3.18 8.5.
+    """
+
+    code: ClassVar[str] = "node-error"
+    dimse_status: ClassVar[int] = PROCESSING_FAILURE
+    http_status: ClassVar[int] = 500
+
+
+class Transient(NodeError):
+    """What failed may succeed later without anybody's help."""
+
+    code = "transient"
+    dimse_status = OUT_OF_RESOURCES
+    http_status = 503
+
+
+class StoreFull(Transient):
+    """The store cannot take more bytes now; nothing was acknowledged."""
+
+    code = "store-full"
+    http_status = 507
+
+
+class LedgerBusy(Transient):
+    """The ledger did not take a transaction in time."""
+
+    code = "ledger-busy"
+
+
+class BrokerUnreachable(Transient):
+    """The broker cannot be reached; Jobs stay SCHEDULED in the ledger."""
+
+    code = "broker-unreachable"
+
+
+class DestinationDown(Transient):
+    """A Destination did not answer: no connection, no association, or no Status."""
+
+    code = "destination-down"
+    http_status = 502
+
+
+class DestinationBusy(Transient):
+    """A Destination answered out of resources (A7xx)."""
+
+    code = "destination-busy"
+    http_status = 502
+
+
+class StudyChanged(Transient):
+    """Instances came or went between the order of a Job and its start."""
+
+    code = "study-changed"
+    http_status = 409
+
+
+class LeaseLost(Transient):
+    """A worker tried to change a Job that is no longer its own."""
+
+    code = "lease-lost"
+    http_status = 409
+
+
+class Rejected(NodeError):
+    """The object can never be accepted as it is."""
+
+    code = "rejected"
+    dimse_status = CANNOT_UNDERSTAND
+    http_status = 400
+
+
+class NotDicom(Rejected):
+    """The bytes are no complete DICOM data set."""
+
+    code = "not-dicom"
+
+
+class BadIdentifier(Rejected):
+    """A UID is missing, longer than 64 characters, or holds other than digits and dots."""
+
+    code = "bad-identifier"
+    dimse_status = INVALID_SOP_INSTANCE
+
+
+class UidMismatch(Rejected):
+    """The command set announces another Instance than the data set holds."""
+
+    code = "uid-mismatch"
+    dimse_status = DATA_SET_MISMATCH
+    http_status = 409
+
+
+class NotEligible(Rejected):
+    """A Pipeline must not read this Series; a wrong answer would be worse than none."""
+
+    code = "not-eligible"
+    http_status = 422
+
+
+class GeometryRefused(NotEligible):
+    """The slices do not form a volume that can be measured."""
+
+    code = "geometry-refused"
+
+
+class SliceMissing(GeometryRefused):
+    """There is a gap between slices."""
+
+    code = "slice-missing"
+
+
+class SliceDoubled(GeometryRefused):
+    """Two slices lie at one position."""
+
+    code = "slice-doubled"
+
+
+class MixedGeometry(GeometryRefused):
+    """Matrix, pixel spacing or orientation changes within the Series, or the stack is sheared."""
+
+    code = "mixed-geometry"
+
+
+class NoFrameOfReference(GeometryRefused):
+    """Frame of Reference UID (0020,0052) is absent: a SEG could not be placed."""
+
+    code = "no-frame-of-reference"
+
+
+class WrongBodyPart(NotEligible):
+    """The Series shows another part of the body than the model was made for."""
+
+    code = "wrong-body-part"
+
+
+class WrongView(NotEligible):
+    """The radiograph was taken in a view that the model was not made for."""
+
+    code = "wrong-view"
+
+
+class WrongModality(NotEligible):
+    """The Series is of another Modality than the Pipeline reads."""
+
+    code = "wrong-modality"
+
+
+class TooFewSlices(NotEligible):
+    """The Series has fewer slices than the Pipeline needs."""
+
+    code = "too-few-slices"
+
+
+class InputMissing(NotEligible):
+    """A Series that the Pipeline needs is absent from the Study or from the store."""
+
+    code = "input-missing"
+
+
+class PixelsUndecodable(Rejected):
+    """Pixel Data (7FE0,0010) cannot be decoded, or is shorter than its header says."""
+
+    code = "pixels-undecodable"
+    http_status = 422
+
+
+class ModelOutputInvalid(Rejected):
+    """A network answered with NaN or with a mask that no anatomy has."""
+
+    code = "model-output-invalid"
+    http_status = 422
+
+
+class ResultCheckFailed(Rejected):
+    """A Result contradicts its source or itself; it does not leave the node."""
+
+    code = "result-check-failed"
+    http_status = 422
+
+
+class DestinationRefused(Rejected):
+    """A Destination refuses this Result for good (SOP Class, Cxxx, 4xx)."""
+
+    code = "destination-refused"
+    http_status = 502
+
+
+class Misconfigured(NodeError):
+    """A person must change something before this can work."""
+
+    code = "misconfigured"
+
+
+class SettingsInvalid(Misconfigured):
+    """A settings key is unknown or its value is out of range."""
+
+    code = "settings-invalid"
+
+
+class RuleInvalid(Misconfigured):
+    """A rule cannot be evaluated; the node does not start with it."""
+
+    code = "rule-invalid"
+
+
+class PipelineUnknown(Misconfigured):
+    """A rule or a command names a Pipeline that is not there."""
+
+    code = "pipeline-unknown"
+    http_status = 404
+
+
+class ModelInvalid(Misconfigured):
+    """A model folder is incomplete, or its weights are not the ones it names."""
+
+    code = "model-invalid"
+
+
+class PortInUse(Misconfigured):
+    """Another process listens where the node should."""
+
+    code = "port-in-use"
+
+
+class LedgerUnusable(Misconfigured):
+    """The ledger cannot be opened, or was written by a newer radnode."""
+
+    code = "ledger-unusable"
+
+
+class NotFound(Misconfigured):
+    """A person asked for something that the node does not know."""
+
+    code = "not-found"
+    http_status = 404
+
+
+class Broken(NodeError):
+    """A fault of radnode itself; the traceback is in the log."""
+
+    code = "broken"

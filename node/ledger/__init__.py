@@ -1,0 +1,1 @@
+"""The queue of record: what the node knows, and every change of it."""

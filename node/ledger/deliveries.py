@@ -1,0 +1,134 @@
+"""What delivery asks of the ledger: what is due, and what became of it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, func, insert, select, update
+
+from node.domain.job import JobID
+from node.domain.result import Delivery, DeliveryState
+from node.domain.uids import StudyUID
+from node.ledger.engine import Desk
+from node.ledger.rows import add_event, to_delivery
+from node.ledger.schema import deliveries
+
+PENDING = deliveries.c.state == DeliveryState.PENDING.value
+
+
+class DeliveryLedger(Desk):
+    """Deliveries on their way from PENDING to SENT or REFUSED."""
+
+    def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
+        """Return what may be sent now: fewest attempts first, whole Studies together."""
+        statement = (
+            select(deliveries)
+            .where(deliveries.c.destination == destination, PENDING, deliveries.c.not_before <= now)
+            .order_by(deliveries.c.attempts, deliveries.c.study_instance_uid, deliveries.c.delivery_id)
+            .limit(limit)
+        )
+        with self.reading() as connection:
+            return tuple(to_delivery(row) for row in connection.execute(statement).mappings())
+
+    def next_delivery_at(self, destination: str) -> datetime | None:
+        """Return when the next pending Delivery becomes due; None when there is none."""
+        earliest = func.min(deliveries.c.not_before, type_=deliveries.c.not_before.type)
+        with self.reading() as connection:
+            found: datetime | None = connection.execute(
+                select(earliest).where(deliveries.c.destination == destination, PENDING)
+            ).scalar_one()
+            return found
+
+    def delivery_age_start(self, delivery_id: int) -> datetime | None:
+        """Return when the Delivery was ordered, or last made due by hand; None when it is unknown."""
+        with self.reading() as connection:
+            found: datetime | None = connection.execute(
+                select(deliveries.c.created_at).where(deliveries.c.delivery_id == delivery_id)
+            ).scalar_one_or_none()
+            return found
+
+    def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
+        """Commit that the Destination took the object; reason is its warning, if any."""
+        self._settle(delivery_id, DeliveryState.SENT, now=now, reason=(reason_code, reason_text))
+
+    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> None:
+        """Commit that the Destination will never take the object."""
+        self._settle(delivery_id, DeliveryState.REFUSED, now=now, reason=(reason_code, reason_text))
+
+    def record_retry(
+        self, delivery_id: int, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+    ) -> None:
+        """Commit a failed attempt and when the next may begin."""
+        with self.writing() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.delivery_id == delivery_id, PENDING)
+                .values(
+                    attempts=deliveries.c.attempts + 1,
+                    not_before=not_before,
+                    reason_code=reason_code,
+                    reason_text=reason_text,
+                    changed_at=now,
+                )
+            )
+
+    def defer_deliveries(
+        self, destination: str, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+    ) -> None:
+        """Let every PENDING Delivery of a Destination that is down wait, so that one connect probes for all."""
+        reason = {"reason_code": reason_code, "reason_text": reason_text}
+        with self.writing() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.destination == destination, PENDING, deliveries.c.not_before < not_before)
+                .values(not_before=not_before, changed_at=now, **reason)
+            )
+
+    def retry_deliveries(self, *, destination: str | None, now: datetime) -> int:
+        """Make every PENDING or REFUSED Delivery due again by hand; returns how many."""
+        waiting = deliveries.c.state.in_([DeliveryState.PENDING.value, DeliveryState.REFUSED.value])
+        with self.writing() as connection:
+            changed = connection.execute(
+                update(deliveries)
+                .where(waiting, *([deliveries.c.destination == destination] if destination else []))
+                .values(state=DeliveryState.PENDING.value, not_before=now, changed_at=now, created_at=now)
+            )
+            return int(changed.rowcount)
+
+    def _settle(
+        self, delivery_id: int, state: DeliveryState, *, now: datetime, reason: tuple[str | None, str | None]
+    ) -> None:
+        with self.writing() as connection:
+            row = connection.execute(
+                update(deliveries)
+                .where(deliveries.c.delivery_id == delivery_id)
+                .values(
+                    state=state.value,
+                    attempts=deliveries.c.attempts + 1,
+                    reason_code=reason[0],
+                    reason_text=reason[1],
+                    changed_at=now,
+                )
+                .returning(deliveries)
+            ).mappings()
+            for delivery in map(to_delivery, row):
+                why = f": {delivery.reason_text}" if delivery.reason_text else ""
+                add_event(
+                    connection,
+                    at=now,
+                    kind=f"delivery-{state.value.lower()}",
+                    text=f"{delivery.sop_instance_uid} to {delivery.destination}{why}",
+                    study_instance_uid=StudyUID(delivery.study_instance_uid),
+                    job_id=None if delivery.job_id is None else JobID(delivery.job_id),
+                )
+
+
+def add_delivery(connection: Connection, values: Mapping[str, object], *, now: datetime) -> None:
+    """Order one Delivery in the caller's transaction; the same order twice is one."""
+    known = exists().where(
+        deliveries.c.destination == values["destination"],
+        deliveries.c.sop_instance_uid == values["sop_instance_uid"],
+        deliveries.c.path == values["path"],
+    )
+    if connection.execute(select(known)).scalar_one():
+        return
+    connection.execute(insert(deliveries).values(**values, not_before=now, created_at=now, changed_at=now))

@@ -1,0 +1,133 @@
+"""What intake asks of the ledger: record an Instance, end an Association, tell what is known."""
+
+from collections.abc import Iterable
+from dataclasses import fields
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, update
+
+from node.domain.recording import Recording
+from node.domain.study import InstanceFacts, SeriesState
+from node.domain.uids import StudyUID
+from node.ledger.engine import Desk
+from node.ledger.rows import add_event
+from node.ledger.schema import instances, receptions, series, studies
+
+
+class InstanceLedger(Desk):
+    """Instances with the Series and Study they open."""
+
+    def record_instance(self, facts: InstanceFacts) -> Recording:
+        """Commit one Instance whose bytes are already durable, and open its Series and Study.
+
+        A known SOP Instance UID with the same bytes changes nothing; with other bytes its row is replaced.
+        """
+        with self.writing() as connection:
+            known = connection.execute(
+                select(instances.c.sha256).where(instances.c.sop_instance_uid == facts.sop_instance_uid)
+            ).scalar_one_or_none()
+            if known == facts.sha256:
+                return Recording.SAME
+            _open_series(connection, facts)
+            values = {field.name: getattr(facts, field.name) for field in fields(facts)}
+            if known is None:
+                connection.execute(insert(instances).values(**values))
+                return Recording.NEW
+            connection.execute(
+                update(instances).where(instances.c.sop_instance_uid == facts.sop_instance_uid).values(**values)
+            )
+            add_event(
+                connection,
+                at=facts.received_at,
+                kind="instance-changed",
+                text=f"{facts.sop_instance_uid} came again with other content; the later version counts",
+                study_instance_uid=facts.study_instance_uid,
+            )
+            return Recording.CHANGED
+
+    def known_sha256(self, sop_instance_uid: str) -> str | None:
+        """Return the digest of the Instance that counts, or None when it is unknown."""
+        with self.reading() as connection:
+            statement = select(instances.c.sha256).where(instances.c.sop_instance_uid == sop_instance_uid)
+            return connection.execute(statement).scalar_one_or_none()
+
+    def known_paths(self) -> Iterable[str]:
+        """Return the path of every Instance that counts."""
+        with self.reading() as connection:
+            return tuple(connection.execute(select(instances.c.path)).scalars())
+
+    def end_association(self, association_id: str, now: datetime) -> None:
+        """Note that nothing more comes over this Association."""
+        with self.writing() as connection:
+            connection.execute(
+                update(receptions)
+                .where(receptions.c.association_id == association_id, receptions.c.ended_at.is_(None))
+                .values(ended_at=now)
+            )
+
+    def end_all_associations(self, now: datetime) -> None:
+        """Note at start-up that the Associations of an earlier life are over."""
+        with self.writing() as connection:
+            connection.execute(update(receptions).where(receptions.c.ended_at.is_(None)).values(ended_at=now))
+
+    def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
+        """Commit one line of the time line, such as a refusal that a person may look for."""
+        with self.writing() as connection:
+            add_event(connection, at=at, kind=kind, text=text, study_instance_uid=study_instance_uid)
+
+
+def _open_series(connection: Connection, facts: InstanceFacts) -> None:
+    _open_study(connection, facts)
+    key = {"study_instance_uid": facts.study_instance_uid, "series_instance_uid": facts.series_instance_uid}
+    opened = {"state": SeriesState.OPEN.value, "reason": "", "last_instance_at": facts.received_at}
+    changed = connection.execute(
+        update(series)
+        .where(
+            series.c.study_instance_uid == facts.study_instance_uid,
+            series.c.series_instance_uid == facts.series_instance_uid,
+        )
+        .values(**opened)
+    )
+    if changed.rowcount == 0:
+        connection.execute(insert(series).values(**key, **opened))
+    seen = connection.execute(
+        update(receptions)
+        .where(
+            receptions.c.association_id == facts.association_id,
+            receptions.c.study_instance_uid == facts.study_instance_uid,
+            receptions.c.series_instance_uid == facts.series_instance_uid,
+        )
+        .values(ended_at=None)
+    )
+    if seen.rowcount == 0:
+        connection.execute(insert(receptions).values(association_id=facts.association_id, **key))
+
+
+def _open_study(connection: Connection, facts: InstanceFacts) -> None:
+    uid = facts.study_instance_uid
+    state = connection.execute(select(studies.c.state).where(studies.c.study_instance_uid == uid)).scalar_one_or_none()
+    if state is None:
+        connection.execute(
+            insert(studies).values(
+                study_instance_uid=uid,
+                state=SeriesState.OPEN.value,
+                reason="",
+                revision=1,
+                first_instance_at=facts.received_at,
+                changed_at=facts.received_at,
+            )
+        )
+        add_event(
+            connection, at=facts.received_at, kind="study-opened", text="first Instance stored", study_instance_uid=uid
+        )
+    elif state != SeriesState.OPEN:
+        connection.execute(
+            update(studies)
+            .where(studies.c.study_instance_uid == uid)
+            .values(
+                state=SeriesState.OPEN.value, revision=studies.c.revision + 1, changed_at=facts.received_at, reason=""
+            )
+        )
+        add_event(
+            connection, at=facts.received_at, kind="study-reopened", text="a late Instance came", study_instance_uid=uid
+        )

@@ -1,0 +1,347 @@
+"""What dispatch and workers ask of the ledger: ring, claim under a fence, beat, finish, fail."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+
+from node.domain.job import Job, JobID, JobState, Priority
+from node.domain.result import DeliveryState, Result
+from node.domain.study import InstanceFacts
+from node.domain.uids import SeriesUID, StudyUID
+from node.errors import LeaseLost, NotFound
+from node.ledger.deliveries import add_delivery
+from node.ledger.engine import Desk
+from node.ledger.rows import add_event, to_instance, to_job, to_result
+from node.ledger.schema import instances, jobs, results
+
+SCHEDULED = jobs.c.state == JobState.SCHEDULED.value
+IN_PROGRESS = jobs.c.state == JobState.IN_PROGRESS.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often a Job may start, and the pause between.
+
+    Attributes
+    ----------
+    pause_s
+        Before the second start; doubled for each further one.
+    """
+
+    max_attempts: int
+    pause_s: float
+
+    def next_start(self, attempts: int, now: datetime) -> datetime | None:
+        """Return when a Job may start again after `attempts` starts; None when it may not."""
+        if attempts >= self.max_attempts:
+            return None
+        return now + timedelta(seconds=self.pause_s * 2 ** max(attempts - 1, 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bell:
+    """A Job that waits for a worker to hear of it."""
+
+    job_id: JobID
+    priority: Priority
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOutcome:
+    """What a worker hands in when a Job is done."""
+
+    findings: Sequence[Mapping[str, Any]]
+    seconds: Mapping[str, float]
+    model_sha256: str
+    results: Sequence[Result]
+
+
+class JobLedger(Desk):
+    """Jobs on their way from SCHEDULED to COMPLETED or CANCELED."""
+
+    def bells_to_ring(self, now: datetime, *, rung_before: datetime, limit: int = 1000) -> tuple[Bell, ...]:
+        """Return Jobs that may start and were not rung since `rung_before`; urgent first, then the oldest."""
+        statement = (
+            select(jobs.c.job_id, jobs.c.priority)
+            .where(
+                SCHEDULED,
+                jobs.c.not_before <= now,
+                or_(jobs.c.enqueued_at.is_(None), jobs.c.enqueued_at < rung_before),
+            )
+            .order_by(jobs.c.priority, jobs.c.accepted_at)
+            .limit(limit)
+        )
+        with self.reading() as connection:
+            return tuple(Bell(job_id=JobID(i), priority=Priority(p)) for i, p in connection.execute(statement))
+
+    def record_rung(self, job_ids: Sequence[JobID], now: datetime) -> None:
+        """Commit that the broker took the messages of these Jobs."""
+        with self.writing() as connection:
+            connection.execute(update(jobs).where(jobs.c.job_id.in_(job_ids), SCHEDULED).values(enqueued_at=now))
+
+    def next_job_event_at(self) -> datetime | None:
+        """Return when the next Job becomes due or the next lease runs out; None when nothing waits."""
+        due = jobs.c.not_before.type
+        waiting = select(func.min(jobs.c.not_before, type_=due)).where(SCHEDULED, jobs.c.enqueued_at.is_(None))
+        leased = select(func.min(jobs.c.lease_expires_at, type_=due)).where(IN_PROGRESS)
+        with self.reading() as connection:
+            times = [connection.execute(statement).scalar_one() for statement in (waiting, leased)]
+        return min((at for at in times if at is not None), default=None)
+
+    def reap_expired(self, now: datetime, policy: RetryPolicy) -> tuple[JobID, ...]:
+        """Take Jobs from workers that gave no sign until their lease ran out; returns them."""
+        with self.writing() as connection:
+            rows = connection.execute(select(jobs).where(IN_PROGRESS, jobs.c.lease_expires_at <= now)).mappings()
+            expired = [to_job(row) for row in rows]
+            for job in expired:
+                text = f"worker {job.lease_owner} gave no sign until its lease ran out"
+                _end_attempt(connection, job, policy, now=now, reason=("worker-lost", text))
+        return tuple(job.job_id for job in expired)
+
+    def claim_job(self, job_id: JobID, *, owner: str, lease_s: float, now: datetime) -> Job | None:
+        """Make `owner` the only worker that may write to this Job; None when it is not to be had."""
+        with self.writing() as connection:
+            row = connection.execute(
+                update(jobs)
+                .where(jobs.c.job_id == job_id, SCHEDULED, jobs.c.not_before <= now)
+                .values(
+                    state=JobState.IN_PROGRESS.value,
+                    attempts=jobs.c.attempts + 1,
+                    fence=jobs.c.fence + 1,
+                    lease_owner=owner,
+                    lease_expires_at=now + timedelta(seconds=lease_s),
+                    enqueued_at=None,
+                )
+                .returning(jobs)
+            ).mappings()
+            claimed = [to_job(one) for one in row]
+            for job in claimed:
+                text = f"{job.order.pipeline} started, attempt {job.attempts}"
+                _tell(connection, job, now=now, kind="job-started", text=text)
+            return claimed[0] if claimed else None
+
+    def next_scheduled(self, now: datetime) -> JobID | None:
+        """Return the Job that should start next, for a worker that works without a broker."""
+        found = self.bells_to_ring(now, rung_before=now + timedelta(days=1), limit=1)
+        return found[0].job_id if found else None
+
+    def renew_lease(self, job: Job, *, lease_s: float, now: datetime) -> None:
+        """Give a sign of life.
+
+        Raises
+        ------
+        LeaseLost
+            If the Job was taken from this worker, canceled, or superseded.
+        """
+        with self.writing() as connection:
+            changed = connection.execute(
+                update(jobs).where(*_held(job)).values(lease_expires_at=now + timedelta(seconds=lease_s))
+            )
+            _require_held(changed.rowcount, job)
+
+    def finish_job(self, job: Job, outcome: JobOutcome, *, now: datetime) -> None:
+        """Commit findings, Results, their Deliveries and COMPLETED in one transaction.
+
+        Raises
+        ------
+        LeaseLost
+            If the Job is no longer this worker's; nothing is written.
+        """
+        with self.writing() as connection:
+            changed = connection.execute(
+                update(jobs)
+                .where(*_held(job))
+                .values(
+                    state=JobState.COMPLETED.value,
+                    findings=list(outcome.findings),
+                    seconds=dict(outcome.seconds),
+                    model_sha256=outcome.model_sha256,
+                    reason_code=None,
+                    reason_text=None,
+                    lease_expires_at=None,
+                    finished_at=now,
+                )
+            )
+            _require_held(changed.rowcount, job)
+            # Results of an earlier attempt that never reached COMPLETED cannot exist; those of a repeated Job can.
+            connection.execute(delete(results).where(results.c.job_id == job.job_id))
+            for result in outcome.results:
+                _add_result(connection, result, now=now)
+                for destination in job.order.deliver_to:
+                    add_delivery(connection, _delivery_values(result, destination), now=now)
+            text = f"{len(outcome.findings)} findings, {len(outcome.results)} Results"
+            _tell(connection, job, now=now, kind="job-completed", text=text)
+
+    def refuse_job(self, job: Job, *, reason_code: str, reason_text: str, now: datetime) -> None:
+        """Commit CANCELED for a Job that can never succeed on this content.
+
+        Raises
+        ------
+        LeaseLost
+            If the Job is no longer this worker's.
+        """
+        with self.writing() as connection:
+            changed = connection.execute(
+                update(jobs).where(*_held(job)).values(**_canceled(reason_code, reason_text, now))
+            )
+            _require_held(changed.rowcount, job)
+            _tell(connection, job, now=now, kind="job-canceled", text=f"{reason_code}: {reason_text}")
+
+    def fail_attempt(self, job: Job, policy: RetryPolicy, *, reason: tuple[str, str], now: datetime) -> None:
+        """Commit a failed attempt: SCHEDULED again after a pause, or CANCELED when the attempts are used up.
+
+        Raises
+        ------
+        LeaseLost
+            If the Job is no longer this worker's.
+        """
+        with self.writing() as connection:
+            held = connection.execute(select(jobs.c.job_id).where(*_held(job))).scalar_one_or_none()
+            _require_held(0 if held is None else 1, job)
+            _end_attempt(connection, job, policy, now=now, reason=reason)
+
+    def give_back(self, job: Job, *, now: datetime) -> None:
+        """Return an unfinished Job at shutdown; the attempt does not count."""
+        with self.writing() as connection:
+            changed = connection.execute(
+                update(jobs)
+                .where(*_held(job))
+                .values(
+                    state=JobState.SCHEDULED.value,
+                    attempts=jobs.c.attempts - 1,
+                    fence=jobs.c.fence + 1,
+                    lease_owner=None,
+                    lease_expires_at=None,
+                    enqueued_at=None,
+                    not_before=now,
+                )
+            )
+            if changed.rowcount:
+                _tell(connection, job, now=now, kind="job-given-back", text="the worker was asked to stop")
+
+    def cancel_job(self, job_id: JobID, *, now: datetime) -> None:
+        """Cancel by hand; a worker that runs it may no longer write.
+
+        Raises
+        ------
+        NotFound
+            If no such Job is waiting or running.
+        """
+        with self.writing() as connection:
+            changed = connection.execute(
+                update(jobs)
+                .where(jobs.c.job_id == job_id, or_(SCHEDULED, IN_PROGRESS))
+                .values(**_canceled("canceled-by-hand", "canceled by a person", now), fence=jobs.c.fence + 1)
+            )
+            if changed.rowcount == 0:
+                raise NotFound(f"job {job_id} is neither waiting nor running; see `radnode jobs list`")
+            add_event(connection, at=now, kind="job-canceled", text="canceled by a person", job_id=job_id)
+
+    def retry_job(self, job_id: JobID, *, now: datetime) -> None:
+        """Schedule a CANCELED Job again by hand, with all its attempts.
+
+        Raises
+        ------
+        NotFound
+            If no such Job is CANCELED, or a later one has superseded it.
+        """
+        with self.writing() as connection:
+            changed = connection.execute(
+                update(jobs)
+                .where(
+                    jobs.c.job_id == job_id,
+                    jobs.c.state == JobState.CANCELED.value,
+                    jobs.c.reason_code != "superseded",
+                )
+                .values(state=JobState.SCHEDULED.value, attempts=0, not_before=now, enqueued_at=None, finished_at=None)
+            )
+            if changed.rowcount == 0:
+                raise NotFound(f"job {job_id} is not CANCELED, or superseded; see `radnode jobs show {job_id}`")
+            add_event(connection, at=now, kind="job-scheduled", text="tried again by a person", job_id=job_id)
+
+    def input_instances(self, job: Job) -> Mapping[str, tuple[InstanceFacts, ...]]:
+        """Return role to the Instances of its Series, as the ledger knows them now."""
+        found: dict[str, tuple[InstanceFacts, ...]] = {}
+        with self.reading() as connection:
+            for role, uid in job.order.inputs.items():
+                rows = connection.execute(select(instances).where(*_of_series(job.order.study_instance_uid, uid)))
+                found[role] = tuple(to_instance(row) for row in rows.mappings())
+        return found
+
+    def results_of(self, job_id: JobID) -> tuple[Result, ...]:
+        """Return the Results of a COMPLETED Job."""
+        with self.reading() as connection:
+            rows = connection.execute(select(results).where(results.c.job_id == job_id)).mappings()
+            return tuple(to_result(row) for row in rows)
+
+
+def _of_series(study: StudyUID, series: SeriesUID) -> tuple[Any, ...]:
+    return instances.c.study_instance_uid == study, instances.c.series_instance_uid == series
+
+
+def _held(job: Job) -> tuple[Any, ...]:
+    return jobs.c.job_id == job.job_id, jobs.c.fence == job.fence, IN_PROGRESS
+
+
+def _require_held(rowcount: int, job: Job) -> None:
+    if rowcount == 0:
+        raise LeaseLost(f"job {job.job_id}: fence {job.fence} is no longer the current one; nothing was written")
+
+
+def _canceled(reason_code: str, reason_text: str, now: datetime) -> dict[str, Any]:
+    return {
+        "state": JobState.CANCELED.value,
+        "reason_code": reason_code,
+        "reason_text": reason_text,
+        "lease_expires_at": None,
+        "finished_at": now,
+    }
+
+
+def _end_attempt(
+    connection: Connection, job: Job, policy: RetryPolicy, *, now: datetime, reason: tuple[str, str]
+) -> None:
+    code, text = reason
+    again = policy.next_start(job.attempts, now)
+    if again is None:
+        values = _canceled(code, f"{text}; {job.attempts} attempts are used up", now)
+        kind = "job-canceled"
+    else:
+        values = {
+            "state": JobState.SCHEDULED.value,
+            "not_before": again,
+            "enqueued_at": None,
+            "lease_owner": None,
+            "lease_expires_at": None,
+            "reason_code": code,
+            "reason_text": text,
+        }
+        kind = "job-attempt-failed"
+    connection.execute(update(jobs).where(jobs.c.job_id == job.job_id).values(fence=jobs.c.fence + 1, **values))
+    _tell(connection, job, now=now, kind=kind, text=f"{code}: {text}")
+
+
+def _tell(connection: Connection, job: Job, *, now: datetime, kind: str, text: str) -> None:
+    uid = job.order.study_instance_uid
+    add_event(connection, at=now, kind=kind, text=text, study_instance_uid=uid, job_id=job.job_id)
+
+
+def _add_result(connection: Connection, result: Result, *, now: datetime) -> None:
+    values = {field.name: getattr(result, field.name) for field in fields(result)}
+    connection.execute(insert(results).values(**{**values, "kind": result.kind.value}, created_at=now))
+
+
+def _delivery_values(result: Result, destination: str) -> dict[str, Any]:
+    return {
+        "destination": destination,
+        "study_instance_uid": result.study_instance_uid,
+        "sop_instance_uid": result.sop_instance_uid,
+        "sop_class_uid": result.sop_class_uid,
+        "transfer_syntax_uid": result.transfer_syntax_uid,
+        "path": result.path,
+        "job_id": result.job_id,
+        "state": DeliveryState.PENDING.value,
+    }

@@ -1,0 +1,220 @@
+"""Tables of the ledger; what must never happen twice is a key here, not an `if` elsewhere."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An instant, kept as whole microseconds since 1970 so that every database sorts it alike."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> int | None:
+        """Return microseconds for an aware datetime."""
+        return None if value is None else (value - EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, _dialect: Dialect) -> datetime | None:
+        """Return an aware datetime in UTC."""
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+UID = String(64)
+# SQLite counts only INTEGER PRIMARY KEY up by itself.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("revision", Integer, nullable=False, default=0),
+    Column("first_instance_at", UtcTime, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    Index(None, "state"),
+    Index(None, "changed_at"),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("last_instance_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
+    Index(None, "state"),
+    Index(None, "series_instance_uid"),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("pixel_data_offset", BigInteger),
+    Column("association_id", String(64), nullable=False),
+    Column("calling_aet", String(16), nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(
+        ["study_instance_uid", "series_instance_uid"], ["series.study_instance_uid", "series.series_instance_uid"]
+    ),
+    Index(None, "study_instance_uid", "series_instance_uid"),
+)
+
+# Which Associations bring which Series; a Series settles only when none of them is open.
+receptions = Table(
+    "receptions",
+    metadata,
+    Column("association_id", String(64), primary_key=True),
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("ended_at", UtcTime),
+    ForeignKeyConstraint(
+        ["study_instance_uid", "series_instance_uid"], ["series.study_instance_uid", "series.series_instance_uid"]
+    ),
+    Index(None, "study_instance_uid", "series_instance_uid"),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", Serial, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("clause", Text, nullable=False),
+    Column("found", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("trace", JSON, nullable=False),
+    Column("decided_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
+    UniqueConstraint("study_instance_uid", "revision", "rule"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", String(36), primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("pipeline", String(64), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("model_version", String(32), nullable=False),
+    Column("content", String(64), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("deliver_to", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("accepted_at", UtcTime, nullable=False),
+    Column("not_before", UtcTime, nullable=False),
+    Column("enqueued_at", UtcTime),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("lease_owner", String(128)),
+    Column("lease_expires_at", UtcTime),
+    Column("reason_code", String(64)),
+    Column("reason_text", Text),
+    Column("findings", JSON, nullable=False, default=list),
+    Column("seconds", JSON, nullable=False, default=dict),
+    Column("model_sha256", String(64)),
+    Column("supersedes", String(36)),
+    Column("finished_at", UtcTime),
+    ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
+    # One question, one Job: whatever is sent, routed or redelivered again.
+    UniqueConstraint("study_instance_uid", "pipeline", "model", "model_version", "content"),
+    Index(None, "state", "priority", "accepted_at"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("job_id", String(36), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["job_id"], ["jobs.job_id"]),
+    Index(None, "job_id"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Serial, primary_key=True),
+    Column("destination", String(64), nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("job_id", String(36)),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", UtcTime, nullable=False),
+    Column("reason_code", String(64)),
+    Column("reason_text", Text),
+    Column("created_at", UtcTime, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    UniqueConstraint("destination", "sop_instance_uid", "path"),
+    Index(None, "destination", "state", "not_before"),
+    Index(None, "study_instance_uid"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("event_id", Serial, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("study_instance_uid", UID),
+    Column("job_id", String(36)),
+    Column("is_alarm", Boolean, nullable=False, default=False),
+    Index(None, "study_instance_uid"),
+    Index(None, "at"),
+)

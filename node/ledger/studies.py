@@ -1,0 +1,276 @@
+"""What assembly and routing ask of the ledger: open Series, settled Studies, recorded Decisions."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, func, insert, select, update
+
+from node.domain.decision import Decision
+from node.domain.forward import Forward
+from node.domain.job import JobID, JobOrder, JobState
+from node.domain.result import DeliveryState
+from node.domain.series_summary import summarize_study
+from node.domain.study import SeriesState, StudyFacts
+from node.domain.uids import SeriesUID, StudyUID
+from node.errors import NotFound
+from node.ledger.deliveries import add_delivery
+from node.ledger.engine import Desk
+from node.ledger.rows import add_event, from_clause, to_instance
+from node.ledger.schema import decisions, instances, jobs, receptions, series, studies
+
+LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSeries:
+    """A Series that may settle, with the evidence at hand.
+
+    Attributes
+    ----------
+    open_associations
+        How many Associations that brought it are still open.
+    last_association_end
+        When the last of the others ended; None when none has.
+    """
+
+    study_instance_uid: StudyUID
+    series_instance_uid: SeriesUID
+    last_instance_at: datetime
+    open_associations: int
+    last_association_end: datetime | None
+
+
+class StudyLedger(Desk):
+    """Series and Studies on their way from OPEN to ROUTED."""
+
+    def open_series(self) -> tuple[OpenSeries, ...]:
+        """Return every Series in state OPEN with its evidence."""
+        still_open = func.count(receptions.c.association_id) - func.count(receptions.c.ended_at)
+        statement = (
+            select(
+                series.c.study_instance_uid,
+                series.c.series_instance_uid,
+                series.c.last_instance_at,
+                still_open.label("open_associations"),
+                func.max(receptions.c.ended_at, type_=receptions.c.ended_at.type).label("last_association_end"),
+            )
+            .join(
+                receptions,
+                (series.c.study_instance_uid == receptions.c.study_instance_uid)
+                & (series.c.series_instance_uid == receptions.c.series_instance_uid),
+            )
+            .where(series.c.state == SeriesState.OPEN.value)
+            .group_by(series.c.study_instance_uid, series.c.series_instance_uid, series.c.last_instance_at)
+        )
+        with self.reading() as connection:
+            return tuple(OpenSeries(**row) for row in connection.execute(statement).mappings())
+
+    def settle_series(self, seen: OpenSeries, *, reason: str, now: datetime) -> bool:
+        """Move a Series to SETTLED unless an Instance came since it was `seen`; its Study follows when all have.
+
+        Returns
+        -------
+        bool
+            True when the Study settled with it.
+        """
+        uid = seen.study_instance_uid
+        with self.writing() as connection:
+            changed = connection.execute(
+                update(series)
+                .where(
+                    series.c.study_instance_uid == uid,
+                    series.c.series_instance_uid == seen.series_instance_uid,
+                    series.c.state == SeriesState.OPEN.value,
+                    series.c.last_instance_at == seen.last_instance_at,
+                )
+                .values(state=SeriesState.SETTLED.value, reason=reason)
+            )
+            if changed.rowcount == 0 or _has_open_series(connection, uid):
+                return False
+            connection.execute(
+                update(studies)
+                .where(studies.c.study_instance_uid == uid)
+                .values(state=SeriesState.SETTLED.value, reason=reason, changed_at=now)
+            )
+            add_event(connection, at=now, kind="study-settled", text=reason, study_instance_uid=uid)
+            return True
+
+    def settled_studies(self, limit: int) -> tuple[StudyUID, ...]:
+        """Return Studies in state SETTLED, the longest waiting first."""
+        statement = (
+            select(studies.c.study_instance_uid)
+            .where(studies.c.state == SeriesState.SETTLED.value)
+            .order_by(studies.c.changed_at)
+            .limit(limit)
+        )
+        with self.reading() as connection:
+            return tuple(StudyUID(uid) for uid in connection.execute(statement).scalars())
+
+    def study_facts(self, study_instance_uid: StudyUID) -> StudyFacts:
+        """Return the Study with all its Series.
+
+        Raises
+        ------
+        NotFound
+            If the Study is unknown.
+        """
+        with self.reading() as connection:
+            state = connection.execute(
+                select(studies.c.state).where(studies.c.study_instance_uid == study_instance_uid)
+            ).scalar_one_or_none()
+            if state is None:
+                raise NotFound(f"study {study_instance_uid} is not in the ledger; see `radnode studies list`")
+            found = connection.execute(select(instances).where(instances.c.study_instance_uid == study_instance_uid))
+            facts = [to_instance(row) for row in found.mappings()]
+            states = connection.execute(
+                select(series.c.series_instance_uid, series.c.state).where(
+                    series.c.study_instance_uid == study_instance_uid
+                )
+            )
+            by_series = {SeriesUID(uid): SeriesState(word) for uid, word in states}
+        return summarize_study(study_instance_uid, facts, state=SeriesState(state), series_states=by_series)
+
+    def record_routing(
+        self,
+        study_instance_uid: StudyUID,
+        *,
+        decisions: Sequence[Decision],
+        orders: Sequence[JobOrder],
+        forwards: Sequence[Forward],
+        now: datetime,
+    ) -> None:
+        """Commit what the rules concluded, in one transaction; nothing when the Study was reopened meanwhile.
+
+        An order whose question already has a Job is dropped. Earlier Jobs of the same Pipeline on other content of the
+        Study are superseded: unfinished ones are CANCELED, the last completed one is named as predecessor.
+        """
+        with self.writing() as connection:
+            revision = connection.execute(
+                select(studies.c.revision).where(
+                    studies.c.study_instance_uid == study_instance_uid, studies.c.state == SeriesState.SETTLED.value
+                )
+            ).scalar_one_or_none()
+            if revision is None:
+                return
+            _add_decisions(connection, decisions, revision=revision, now=now)
+            for order in orders:
+                _add_job(connection, order, now=now)
+            for forward in forwards:
+                _add_forward(connection, study_instance_uid, forward, now=now)
+            routed = {"state": SeriesState.ROUTED.value}
+            uid = study_instance_uid
+            connection.execute(update(series).where(series.c.study_instance_uid == uid).values(**routed))
+            connection.execute(
+                update(studies).where(studies.c.study_instance_uid == uid).values(changed_at=now, **routed)
+            )
+            names = ", ".join(order.pipeline for order in orders) or "no pipeline"
+            text = f"{len(decisions)} rules asked: {names}"
+            add_event(connection, at=now, kind="study-routed", text=text, study_instance_uid=uid)
+
+
+def _has_open_series(connection: Connection, study_instance_uid: StudyUID) -> bool:
+    statement = select(
+        exists().where(series.c.study_instance_uid == study_instance_uid, series.c.state == SeriesState.OPEN.value)
+    )
+    return bool(connection.execute(statement).scalar_one())
+
+
+def _add_decisions(connection: Connection, found: Sequence[Decision], *, revision: int, now: datetime) -> None:
+    for decision in found:
+        connection.execute(
+            insert(decisions).values(
+                study_instance_uid=decision.study_instance_uid,
+                revision=revision,
+                rule=decision.rule,
+                outcome=decision.outcome.value,
+                clause=decision.clause,
+                found=decision.found,
+                reason=decision.reason,
+                inputs=dict(decision.inputs),
+                trace=[from_clause(clause) for clause in decision.trace],
+                decided_at=now,
+            )
+        )
+
+
+def _add_job(connection: Connection, order: JobOrder, *, now: datetime) -> None:
+    same_line = (jobs.c.study_instance_uid == order.study_instance_uid) & (jobs.c.pipeline == order.pipeline)
+    same_question = same_line & (
+        (jobs.c.model == order.model)
+        & (jobs.c.model_version == order.model_version)
+        & (jobs.c.content == order.content)
+    )
+    if connection.execute(select(exists().where(same_question))).scalar_one():
+        return
+    completed = (
+        select(jobs.c.job_id)
+        .where(same_line, jobs.c.state == JobState.COMPLETED.value)
+        .order_by(jobs.c.finished_at.desc())
+        .limit(1)
+    )
+    predecessor = connection.execute(completed).scalar_one_or_none()
+    connection.execute(update(jobs).where(same_line, jobs.c.state.in_(LIVE)).values(**_superseded(now)))
+    job_id = JobID(str(uuid.uuid4()))
+    connection.execute(insert(jobs).values(job_id=job_id, supersedes=predecessor, **_job_values(order, now)))
+    add_event(
+        connection,
+        at=now,
+        kind="job-scheduled",
+        text=f"{order.pipeline} by rule {order.rule!r}, priority {order.priority.word}",
+        study_instance_uid=order.study_instance_uid,
+        job_id=job_id,
+    )
+
+
+def _superseded(now: datetime) -> Mapping[str, object]:
+    return {
+        "state": JobState.CANCELED.value,
+        "reason_code": "superseded",
+        "reason_text": "the Study changed while the Job was waiting or running; a new Job reads the new content",
+        "fence": jobs.c.fence + 1,
+        "finished_at": now,
+    }
+
+
+def _job_values(order: JobOrder, now: datetime) -> Mapping[str, object]:
+    return {
+        "study_instance_uid": order.study_instance_uid,
+        "pipeline": order.pipeline,
+        "model": order.model,
+        "model_version": order.model_version,
+        "content": order.content,
+        "rule": order.rule,
+        "priority": int(order.priority),
+        "inputs": dict(order.inputs),
+        "deliver_to": list(order.deliver_to),
+        "state": JobState.SCHEDULED.value,
+        "accepted_at": now,
+        "not_before": now,
+    }
+
+
+def _add_forward(connection: Connection, study_instance_uid: StudyUID, forward: Forward, *, now: datetime) -> None:
+    found = connection.execute(
+        select(instances).where(
+            instances.c.study_instance_uid == study_instance_uid,
+            instances.c.series_instance_uid.in_(forward.series_instance_uids),
+        )
+    )
+    for row in found.mappings():
+        facts = to_instance(row)
+        add_delivery(
+            connection,
+            {
+                "destination": forward.destination,
+                "study_instance_uid": study_instance_uid,
+                "sop_instance_uid": facts.sop_instance_uid,
+                "sop_class_uid": facts.sop_class_uid,
+                "transfer_syntax_uid": facts.transfer_syntax_uid,
+                "path": facts.path,
+                "job_id": None,
+                "state": DeliveryState.PENDING.value,
+            },
+            now=now,
+        )

@@ -1,0 +1,177 @@
+"""The ledger as people and programs read it: Studies, Jobs, Deliveries, time lines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, func, select
+
+from node.domain.decision import Decision
+from node.domain.job import Job, JobID, JobState
+from node.domain.result import Delivery, DeliveryState, Result
+from node.domain.uids import StudyUID
+from node.errors import NotFound
+from node.ledger.engine import Desk
+from node.ledger.rows import to_decision, to_delivery, to_job, to_result
+from node.ledger.schema import decisions, deliveries, events, instances, jobs, results, series, studies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of a time line."""
+
+    at: datetime
+    kind: str
+    text: str
+    job_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesLine:
+    """One Series of a Study, in short."""
+
+    series_instance_uid: str
+    state: str
+    reason: str
+    instances: int
+    modality: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyStory:
+    """Everything that happened to one Study."""
+
+    study_instance_uid: StudyUID
+    state: str
+    reason: str
+    first_instance_at: datetime
+    series: tuple[SeriesLine, ...]
+    decisions: tuple[Decision, ...]
+    jobs: tuple[Job, ...]
+    results: tuple[Result, ...]
+    deliveries: tuple[Delivery, ...]
+    events: tuple[Event, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """True when nothing will change any more without a new Instance or a person."""
+        waiting = any(job.state in {JobState.SCHEDULED, JobState.IN_PROGRESS} for job in self.jobs)
+        pending = any(delivery.state is DeliveryState.PENDING for delivery in self.deliveries)
+        return self.state == "ROUTED" and not waiting and not pending
+
+
+class LedgerView(Desk):
+    """Read-only questions."""
+
+    def list_studies(self, limit: int) -> tuple[StudyStory, ...]:
+        """Return the Studies that changed last, newest first."""
+        statement = select(studies.c.study_instance_uid).order_by(studies.c.changed_at.desc()).limit(limit)
+        with self.reading() as connection:
+            uids = connection.execute(statement).scalars().all()
+        return tuple(self.study_story(StudyUID(uid)) for uid in uids)
+
+    def study_story(self, study_instance_uid: StudyUID) -> StudyStory:
+        """Return the story of one Study.
+
+        Raises
+        ------
+        NotFound
+            If the Study is unknown.
+        """
+        uid = study_instance_uid
+        with self.reading() as connection:
+            study = connection.execute(select(studies).where(studies.c.study_instance_uid == uid)).mappings().first()
+            if study is None:
+                raise NotFound(f"study {uid} is not in the ledger; see `radnode studies list`")
+
+            def rows(statement: Select[Any]) -> Sequence[Any]:
+                return connection.execute(statement).mappings().all()
+
+            asked = (decisions.c.study_instance_uid == uid, decisions.c.revision == study["revision"])
+            return StudyStory(
+                study_instance_uid=uid,
+                state=study["state"],
+                reason=study["reason"],
+                first_instance_at=study["first_instance_at"],
+                series=tuple(SeriesLine(**row) for row in rows(_series_lines(uid))),
+                decisions=tuple(
+                    map(to_decision, rows(select(decisions).where(*asked).order_by(decisions.c.decision_id)))
+                ),
+                jobs=tuple(map(to_job, rows(_of_study(jobs, uid).order_by(jobs.c.accepted_at, jobs.c.pipeline)))),
+                results=tuple(map(to_result, rows(_of_study(results, uid).order_by(results.c.kind)))),
+                deliveries=tuple(map(to_delivery, rows(_of_study(deliveries, uid).order_by(deliveries.c.delivery_id)))),
+                events=tuple(
+                    Event(at=row["at"], kind=row["kind"], text=row["text"], job_id=row["job_id"])
+                    for row in rows(_of_study(events, uid).order_by(events.c.event_id))
+                ),
+            )
+
+    def list_jobs(self, *, state: JobState | None, limit: int) -> tuple[Job, ...]:
+        """Return Jobs, newest first."""
+        statement = select(jobs).order_by(jobs.c.accepted_at.desc()).limit(limit)
+        if state is not None:
+            statement = statement.where(jobs.c.state == state.value)
+        with self.reading() as connection:
+            return tuple(to_job(row) for row in connection.execute(statement).mappings())
+
+    def find_job(self, job_id: JobID) -> Job:
+        """Return one Job.
+
+        Raises
+        ------
+        NotFound
+            If the Job is unknown.
+        """
+        with self.reading() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().first()
+        if row is None:
+            raise NotFound(f"job {job_id} is not in the ledger; see `radnode jobs list`")
+        return to_job(row)
+
+    def list_deliveries(
+        self, *, destination: str | None, state: DeliveryState | None, limit: int
+    ) -> tuple[Delivery, ...]:
+        """Return Deliveries, newest first."""
+        statement = select(deliveries).order_by(deliveries.c.delivery_id.desc()).limit(limit)
+        if destination is not None:
+            statement = statement.where(deliveries.c.destination == destination)
+        if state is not None:
+            statement = statement.where(deliveries.c.state == state.value)
+        with self.reading() as connection:
+            return tuple(to_delivery(row) for row in connection.execute(statement).mappings())
+
+    def list_events(self, limit: int) -> tuple[Event, ...]:
+        """Return the last events of the node, newest first."""
+        statement = select(events).order_by(events.c.event_id.desc()).limit(limit)
+        with self.reading() as connection:
+            rows = connection.execute(statement).mappings()
+            return tuple(Event(at=r["at"], kind=r["kind"], text=r["text"], job_id=r["job_id"]) for r in rows)
+
+
+def _of_study(table: Any, uid: StudyUID) -> Select[Any]:
+    return select(table).where(table.c.study_instance_uid == uid)
+
+
+def _series_lines(uid: StudyUID) -> Select[Any]:
+    modality = func.min(instances.c.attributes["Modality"].as_string())
+    description = func.min(instances.c.attributes["SeriesDescription"].as_string())
+    return (
+        select(
+            series.c.series_instance_uid,
+            series.c.state,
+            series.c.reason,
+            func.count(instances.c.sop_instance_uid).label("instances"),
+            func.coalesce(modality, "").label("modality"),
+            func.coalesce(description, "").label("description"),
+        )
+        .join(
+            instances,
+            (instances.c.study_instance_uid == series.c.study_instance_uid)
+            & (instances.c.series_instance_uid == series.c.series_instance_uid),
+        )
+        .where(series.c.study_instance_uid == uid)
+        .group_by(series.c.series_instance_uid, series.c.state, series.c.reason)
+        .order_by(series.c.series_instance_uid)
+    )

@@ -1,0 +1,82 @@
+"""Logging: JSON lines on standard error, a whitelist of fields, and context that follows the work."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TextIO
+
+# Whatever is not in this list never reaches a log: no name, no identifier of a patient, no value of a rule.
+ALLOWED_FIELDS = frozenset({
+    "association", "study_uid", "series_uid", "instance_uid", "job_id", "pipeline", "model", "rule", "station",
+    "destination", "transport", "attempts", "fence", "owner", "state", "outcome", "reason_code", "status",
+    "called_aet", "calling_aet", "peer", "host", "port", "pid", "exit_code", "count", "instances", "bytes",
+    "seconds", "seconds_prepare", "seconds_infer", "seconds_encode", "refused", "stored", "findings", "results",
+    "path_count", "device", "url_scheme", "error_type", "version", "queue", "priority", "stored_count",
+    "refused_count", "adopted", "removed",
+})  # fmt: skip
+# What every LogRecord carries by itself.
+STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# These two write data set values at INFO or DEBUG.
+CHATTY_LIBRARIES = ("pynetdicom", "highdicom", "pydicom", "celery", "kombu", "amqp", "alembic", "sqlalchemy", "urllib3")
+
+_context: ContextVar[dict[str, object]] = ContextVar("radnode_log_context")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; fields that are not allowed are dropped and counted in ``dropped_fields``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line for `record`."""
+        extra = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
+        fields = {key: value for key, value in {**_context.get({}), **extra}.items() if key in ALLOWED_FIELDS}
+        line: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage() if record.name.split(".")[0] in {"node", "workers"} else "library message",
+            **fields,
+        }
+        dropped = len(extra) - sum(key in ALLOWED_FIELDS for key in extra)
+        if dropped:
+            line["dropped_fields"] = dropped
+        if record.exc_info:
+            line["traceback"] = _trace_without_values(*record.exc_info)
+        return json.dumps(line, default=str)
+
+
+@contextmanager
+def log_context(**fields: object) -> Iterator[None]:
+    """Bind `fields` to every line that is written inside the block."""
+    token = _context.set({**_context.get({}), **fields})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def configure_logging(level: str, stream: TextIO | None = None) -> None:
+    """Send the log of this process to `stream` (standard error unless given) as JSON lines."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for library in CHATTY_LIBRARIES:
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def _trace_without_values(
+    kind: type[BaseException] | None, _error: BaseException | None, trace: TracebackType | None
+) -> list[str]:
+    # The text of a foreign exception may quote a data set; file, line and type are enough to find the fault.
+    frames = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return [*frames, "no exception" if kind is None else kind.__name__]

@@ -1,0 +1,218 @@
+"""A node without network: files in, the same stations, Results as files out."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from node.app import build_assembly, build_routing, open_ledger, open_store, spawn_worker
+from node.clock import utc_now
+from node.domain.decision import Decision
+from node.domain.job import Job
+from node.domain.uids import StudyUID
+from node.errors import Broken, NodeError, NotDicom, PipelineUnknown
+from node.header.scan import scan_file
+from node.intake import Arrival, Intake
+from node.ledger.instances import InstanceLedger
+from node.ledger.views import LedgerView, StudyStory
+from node.rules.explain import refusal_of
+from node.settings import Settings
+from node.version import product_version
+
+ASSOCIATION = "process"
+# The settling of a Series waits for nothing more; quiet time is for networks.
+FAR_AHEAD = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedFile:
+    """A file that is no Instance.
+
+    Attributes
+    ----------
+    is_dicom
+        True when it claims to be DICOM and is damaged; False when it never was.
+    """
+
+    path: Path
+    code: str
+    text: str
+    is_dicom: bool
+
+
+class OfflineNode:
+    """Takes files through intake, assembly, routing and a worker, all in one temporary folder.
+
+    Parameters
+    ----------
+    settings
+        Their data_dir must be a folder that nobody else uses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine = open_ledger(settings)
+        self._store = open_store(settings)
+        self._intake = Intake(
+            store=self._store,
+            ledger=InstanceLedger(self._engine),
+            clock=utc_now,
+            wake_assembly=lambda: None,
+            own_results="store",
+        )
+        self._routing = build_routing(settings, self._engine)
+        self._view = LedgerView(self._engine)
+
+    def take_in(self, paths: Sequence[Path]) -> Iterator[RefusedFile]:
+        """Take in each file; yields those that are refused."""
+        for path in paths:
+            try:
+                self._take_file(path)
+            except NodeError as exc:
+                yield RefusedFile(path=path, code=exc.code, text=str(exc), is_dicom=_claims_dicom(path))
+        self._intake.association_ended(ASSOCIATION)
+
+    def route(self) -> None:
+        """Settle and route everything that was taken in."""
+        build_assembly(self._settings, self._engine).tick(utc_now() + FAR_AHEAD)
+        while self._routing.tick(utc_now()) is not None:
+            pass
+
+    def run_jobs(self) -> None:
+        """Run every Job in a worker process of its own.
+
+        Raises
+        ------
+        Broken
+            If the worker ends with an error; what it finished is in the ledger.
+        """
+        process = spawn_worker(self._settings, ("--drain",))
+        if process.wait() != 0:
+            raise Broken("the worker ended with an error; its log is on standard error")
+
+    def stories(self) -> tuple[StudyStory, ...]:
+        """Return every Study that was taken in, in the order of arrival."""
+        found = self._view.list_studies(limit=1_000_000)
+        return tuple(sorted(found, key=lambda story: (story.first_instance_at, story.study_instance_uid)))
+
+    def report(self, out: Path) -> dict[str, Any]:
+        """Copy every Result to `out` and return report.json."""
+        studies = [self._report_study(story, out) for story in self.stories()]
+        return {"radnode": product_version(), "studies": studies}
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self._engine.dispose()
+
+    def _take_file(self, path: Path) -> None:
+        try:
+            content = path.read_bytes()
+        except OSError as exc:
+            raise NotDicom(f"{path} cannot be read ({exc.strerror}); check its rights") from exc
+        header = scan_file(content)
+        arrival = Arrival(
+            transfer_syntax_uid=header.transfer_syntax_uid,
+            sop_class_uid=header.sop_class_uid,
+            sop_instance_uid=header.sop_instance_uid,
+            association_id=ASSOCIATION,
+            calling_aet="",
+        )
+        self._intake.store_instance(content[header.data_set_offset :], arrival)
+
+    def _report_study(self, story: StudyStory, out: Path) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "study_instance_uid": story.study_instance_uid,
+            "decisions": [decision.as_json() for decision in story.decisions],
+            "jobs": [self._report_job(job, story, out) for job in story.jobs],
+        }
+        if not story.jobs:
+            entry["refusal"] = refusal_of(story.decisions)
+        return entry
+
+    def _report_job(self, job: Job, story: StudyStory, out: Path) -> dict[str, Any]:
+        reason = {"reason": {"code": job.reason_code, "text": job.reason_text}} if job.reason_code else {}
+        order = job.order
+        return {
+            "pipeline": order.pipeline,
+            "model": {"name": order.model, "version": order.model_version, "weights_sha256": job.model_sha256},
+            "state": job.state.value,
+            **reason,
+            "inputs": dict(order.inputs),
+            "seconds": dict(job.seconds),
+            "findings": list(job.findings),
+            "results": [
+                {
+                    "kind": result.kind.value,
+                    "sop_class_uid": result.sop_class_uid,
+                    "sop_instance_uid": result.sop_instance_uid,
+                    "series_instance_uid": result.series_instance_uid,
+                    "path": self._copy(
+                        result.path, out, story.study_instance_uid, f"{order.pipeline}-{result.kind.value}"
+                    ),
+                }
+                for result in story.results
+                if result.job_id == job.job_id
+            ],
+        }
+
+    def _copy(self, path: str, out: Path, study: StudyUID, name: str) -> str:
+        folder = out / study
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{name}.dcm"
+        shutil.copyfile(self._store.path(path), target)
+        return str(target.relative_to(out))
+
+
+def decide_on_files(settings: Settings, what: Path, folder: Path) -> tuple[Decision, ...]:
+    """Return what the rules decide on the Studies of a file or folder; nothing is run.
+
+    Parameters
+    ----------
+    folder
+        Empty folder for the time of the call.
+    """
+    files = [what] if what.is_file() else sorted(path for path in what.rglob("*") if path.is_file())
+    node = OfflineNode(offline_settings(settings, folder))
+    try:
+        refused = list(node.take_in(files))
+        if len(refused) == len(files):
+            raise NotDicom(f"{what} holds no DICOM file; name a folder with Instances")
+        node.route()
+        return tuple(decision for story in node.stories() for decision in story.decisions)
+    finally:
+        node.close()
+
+
+def offline_settings(settings: Settings, folder: Path, *, pipeline: str | None = None) -> Settings:
+    """Return `settings` for a node that lives in `folder`, knows no Destination, and perhaps one Pipeline only.
+
+    Raises
+    ------
+    PipelineUnknown
+        If `pipeline` is not configured.
+    """
+    if pipeline is not None and pipeline not in settings.pipelines:
+        raise PipelineUnknown(f"pipeline {pipeline!r} is unknown; known are {', '.join(settings.pipelines)}")
+    asked = [rule for rule in settings.rules if pipeline is None or pipeline in rule.get("run", ())]
+    rules = tuple({key: rule[key] for key in rule if key not in {"forward", "deliver_to"}} for rule in asked)
+    changes: dict[str, Any] = {
+        "node": settings.node.model_copy(update={"data_dir": folder}),
+        "ledger": settings.ledger.model_copy(update={"url": SecretStr("")}),
+        "store": settings.store.model_copy(update={"url": ""}),
+        "log": settings.log.model_copy(update={"level": "ERROR"}),
+        "destinations": {},
+        "rules": tuple(rule for rule in rules if "run" in rule),
+    }
+    return settings.model_copy(update=changes)
+
+
+def _claims_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

@@ -1,0 +1,136 @@
+"""The station that asks every rule about a settled Study and orders what they conclude."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+from node.domain.decision import Decision, Outcome
+from node.domain.forward import Forward
+from node.domain.job import JobOrder, digest_inputs
+from node.domain.study import StudyFacts
+from node.domain.uids import SeriesUID, StudyUID
+from node.models import ModelCard
+from node.rules.evaluate import evaluate, matching_series
+from node.rules.rule import Need, Rule
+
+log = logging.getLogger(__name__)
+
+STUDIES_A_TICK = 16
+
+Routed = tuple[tuple[Decision, ...], tuple[JobOrder, ...], tuple[Forward, ...]]
+
+
+class RoutingLedger(Protocol):
+    """What routing asks of the ledger."""
+
+    def settled_studies(self, limit: int) -> tuple[StudyUID, ...]:
+        """Return at most `limit` Studies in state SETTLED, the longest waiting first."""
+        ...
+
+    def study_facts(self, study_instance_uid: StudyUID) -> StudyFacts:
+        """Return the Study with all its Series."""
+        ...
+
+    def record_routing(
+        self,
+        study_instance_uid: StudyUID,
+        *,
+        decisions: tuple[Decision, ...],
+        orders: tuple[JobOrder, ...],
+        forwards: tuple[Forward, ...],
+        now: datetime,
+    ) -> None:
+        """Commit all of it and move the Study to ROUTED, in one transaction; nothing if it was reopened meanwhile."""
+        ...
+
+
+class Routing:
+    """Moves Studies from SETTLED to ROUTED.
+
+    Parameters
+    ----------
+    models
+        Name of each configured Pipeline to its model.
+    """
+
+    def __init__(self, ledger: RoutingLedger, rules: Sequence[Rule], models: Mapping[str, ModelCard]) -> None:
+        self._ledger = ledger
+        self._rules = tuple(rules)
+        self._models = models
+
+    def tick(self, now: datetime) -> datetime | None:
+        """Route the Studies that wait; return `now` when more may be waiting, else None.
+
+        Returns after Decisions, Jobs and the Study's state are committed.
+        """
+        waiting = self._ledger.settled_studies(STUDIES_A_TICK)
+        for study_instance_uid in waiting:
+            self._route(study_instance_uid, now)
+        return now if len(waiting) == STUDIES_A_TICK else None
+
+    def _route(self, study_instance_uid: StudyUID, now: datetime) -> None:
+        study = self._ledger.study_facts(study_instance_uid)
+        decisions, orders, forwards = route_study(study, self._rules, self._models)
+        self._ledger.record_routing(study_instance_uid, decisions=decisions, orders=orders, forwards=forwards, now=now)
+        log.info("study routed", extra={"study_uid": study_instance_uid, "count": len(orders)})
+
+
+def route_study(study: StudyFacts, rules: Sequence[Rule], models: Mapping[str, ModelCard]) -> Routed:
+    """Return what every rule decides, and the orders and forwards that follow; nothing is stored.
+
+    A Pipeline is ordered once for a Study. Two rules that ask the same of it share an order with the higher priority
+    and all Destinations; where they pick different Series, the first rule counts and the other's Decision says so.
+    """
+    decisions: list[Decision] = []
+    orders: dict[str, JobOrder] = {}
+    forwards: dict[str, set[SeriesUID]] = {}
+    for rule in rules:
+        decision = evaluate(rule, study)
+        if decision.outcome is Outcome.MATCH:
+            for need in rule.needs:
+                decision = _place(orders, _order(study, rule, need, decision, models), decision)
+            for destination in rule.forward:
+                forwards.setdefault(destination, set()).update(matching_series(rule, study))
+        decisions.append(decision)
+    forwarded = (
+        Forward(destination=destination, series_instance_uids=tuple(sorted(forwards[destination])))
+        for destination in sorted(forwards)
+    )
+    return tuple(decisions), tuple(orders.values()), tuple(forwarded)
+
+
+def _order(study: StudyFacts, rule: Rule, need: Need, decision: Decision, models: Mapping[str, ModelCard]) -> JobOrder:
+    roles = (*need.required_roles, *need.optional_roles)
+    inputs = {role: decision.inputs[role] for role in roles if role in decision.inputs}
+    instances = {series.series_instance_uid: series.sop_instance_uids for series in study.series}
+    card = models[need.pipeline]
+    return JobOrder(
+        study_instance_uid=study.study_instance_uid,
+        pipeline=need.pipeline,
+        model=card.name,
+        model_version=card.version,
+        rule=rule.name,
+        priority=rule.priority,
+        inputs=inputs,
+        content=digest_inputs({role: instances[uid] for role, uid in inputs.items()}),
+        deliver_to=rule.deliver_to,
+    )
+
+
+def _place(orders: dict[str, JobOrder], order: JobOrder, decision: Decision) -> Decision:
+    """Add `order` to `orders` in place; return `decision`, with a word where an earlier rule went before it."""
+    earlier = orders.get(order.pipeline)
+    if earlier is None:
+        orders[order.pipeline] = order
+        return decision
+    if earlier.content != order.content:
+        said = f"{decision.reason} Pipeline {order.pipeline} is ordered by rule {earlier.rule!r} on other Series."
+        return replace(decision, reason=said)
+    orders[order.pipeline] = replace(
+        earlier,
+        priority=min(earlier.priority, order.priority),
+        deliver_to=tuple(dict.fromkeys((*earlier.deliver_to, *order.deliver_to))),
+    )
+    return decision

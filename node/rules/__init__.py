@@ -1,0 +1,1 @@
+"""The language in which a site says what runs on what."""

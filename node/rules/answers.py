@@ -1,0 +1,78 @@
+"""The answers of one Series to the tests of a rule, with every question that was put."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from node.domain.decision import Clause, Outcome
+from node.domain.study import SeriesFacts
+from node.rules.kleene import all_of, any_of, negate
+from node.rules.rule import AllOf, AnyOf, Ask, Not, Test
+
+# Set between a group and the question inside it; the angle is no sign of comparison, so that it can be told apart.
+INSIDE = " \u203a "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One Clause, and the Clauses from which it was concluded."""
+
+    clause: Clause
+    group: str = ""
+    parts: tuple["Answer", ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """The Outcome of the Clause."""
+        return self.clause.outcome
+
+    def clauses(self, prefix: str = "") -> Iterator[Clause]:
+        """Return this Clause and all inside it, outer ones first, each saying in which group it stands."""
+        yield replace(self.clause, text=f"{prefix}{self.clause.text}")
+        for part in self.parts:
+            yield from part.clauses(f"{prefix}{self.group}{INSIDE}")
+
+
+def ask_in_turn(tests: Sequence[Test], series: SeriesFacts) -> tuple[Answer, ...]:
+    """Return the answers up to and with the first NO_MATCH; what comes after it cannot change anything."""
+    return _ask_until(Outcome.NO_MATCH, tests, series)
+
+
+def ask(test: Test, series: SeriesFacts) -> Answer:
+    """Return what `series` answers to `test`; an absent attribute is UNDETERMINED, never NO_MATCH."""
+    match test:
+        case Ask():
+            outcome, found = test.condition.ask(test.operands, series)
+            return _answer(test, series, outcome, found)
+        case Not():
+            inner = ask(test.part, series)
+            return _answer(test, series, negate(inner.outcome), inner.clause.found, "not", (inner,))
+        case AllOf():
+            parts = ask_in_turn(test.parts, series)
+            outcome = all_of(part.outcome for part in parts)
+            shown = parts[-1:] if outcome is Outcome.NO_MATCH else parts
+            return _answer(test, series, outcome, _join(shown), "all", parts)
+        case AnyOf():
+            parts = _ask_until(Outcome.MATCH, test.parts, series)
+            outcome = any_of(part.outcome for part in parts)
+            shown = parts[-1:] if outcome is Outcome.MATCH else parts
+            return _answer(test, series, outcome, _join(shown), "any", parts)
+
+
+def _ask_until(last: Outcome, tests: Sequence[Test], series: SeriesFacts) -> tuple[Answer, ...]:
+    answers: list[Answer] = []
+    for test in tests:
+        answers.append(ask(test, series))
+        if answers[-1].outcome is last:
+            break
+    return tuple(answers)
+
+
+def _join(parts: Sequence[Answer]) -> str:
+    return "; ".join(dict.fromkeys(part.clause.found for part in parts))
+
+
+def _answer(
+    test: Test, series: SeriesFacts, outcome: Outcome, found: str, group: str = "", parts: tuple[Answer, ...] = ()
+) -> Answer:
+    clause = Clause(text=test.text, outcome=outcome, found=found, series_instance_uid=series.series_instance_uid)
+    return Answer(clause=clause, group=group, parts=parts)

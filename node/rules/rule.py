@@ -1,0 +1,102 @@
+"""A rule as it is evaluated: parsed, checked and frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from node.domain.job import Priority
+from node.rules.conditions import Condition
+from node.rules.operands import Operand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One condition with what it is compared with."""
+
+    condition: Condition
+    operands: tuple[Operand, ...]
+
+    @property
+    def text(self) -> str:
+        """The condition as a person would write it: ``body_part = CHEST or THORAX``."""
+        words = []
+        symbol = ""
+        for operand in self.operands:
+            words.append(operand.words if operand.symbol in {"", symbol} else f"{operand.symbol} {operand.words}")
+            symbol = operand.symbol
+        joint = " and " if self.condition.needs_all else " or "
+        return f"{self.condition.key} {joint.join(words)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllOf:
+    """Holds when every part holds."""
+
+    parts: tuple["Test", ...]
+
+    @property
+    def text(self) -> str:
+        """The parts, joined by "and"."""
+        return " and ".join(part.text for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnyOf:
+    """Holds when one part holds."""
+
+    parts: tuple["Test", ...]
+
+    @property
+    def text(self) -> str:
+        """The parts, as a list of alternatives."""
+        return f"any of ({'; '.join(part.text for part in self.parts)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Not:
+    """Holds when the part does not."""
+
+    part: "Test"
+
+    @property
+    def text(self) -> str:
+        """The part, negated."""
+        return f"not ({self.part.text})"
+
+
+Test = Ask | AllOf | AnyOf | Not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Which Series one Pipeline reads, by role."""
+
+    pipeline: str
+    required_roles: tuple[str, ...]
+    optional_roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a site wants done with which Studies.
+
+    Attributes
+    ----------
+    when
+        What a Series must meet.
+    needs
+        The Pipelines to run; empty for a rule that only forwards.
+    forward
+        Destinations that get the Series as they are.
+    inputs
+        Role to alternatives, best first; empty when the one role of each Pipeline takes the best Series of `when`.
+    deliver_to
+        Destinations of the Results; every one that is configured unless the rule names some.
+    """
+
+    name: str
+    when: AllOf
+    needs: tuple[Need, ...]
+    forward: tuple[str, ...]
+    inputs: Mapping[str, tuple[AllOf, ...]]
+    priority: Priority
+    deliver_to: tuple[str, ...]

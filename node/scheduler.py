@@ -1,0 +1,62 @@
+"""The belt's motor: a thread that ticks stations when something happened or became due."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from node.clock import Clock
+from node.errors import Transient
+
+logger = logging.getLogger(__name__)
+
+Tick = Callable[[datetime], datetime | None]
+
+# A wake-up that was lost costs at most this.
+SWEEP = timedelta(seconds=5)
+# Pause after a station failed.
+RECOVERY = timedelta(seconds=2)
+
+
+class Belt:
+    """Ticks its stations in order, each time it is woken and each time one of them is due."""
+
+    def __init__(self, name: str, stations: Mapping[str, Tick], clock: Clock) -> None:
+        self._stations = stations
+        self._clock = clock
+        self._woken = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"belt-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tick soon; called from any thread when something happened."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Finish the tick in hand and end; returns when the thread has ended."""
+        self._stopping = True
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._woken.clear()
+            due = [self._tick(name, tick) for name, tick in self._stations.items()]
+            now = self._clock()
+            next_at = min([at for at in due if at is not None], default=now + SWEEP)
+            self._woken.wait(max(0.0, (min(next_at, now + SWEEP) - now).total_seconds()))
+
+    def _tick(self, name: str, tick: Tick) -> datetime | None:
+        try:
+            return tick(self._clock())
+        except Transient as exc:
+            logger.warning("station waits", extra={"station": name, "reason_code": exc.code})
+        except Exception:
+            # The outer edge of a station: one fault must not stop the belt. The ledger still holds the work.
+            logger.exception("station broken", extra={"station": name})
+        return self._clock() + RECOVERY

@@ -1,0 +1,332 @@
+"""Settings: shipped defaults < operator's file < environment; checked, frozen, passed down."""
+
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from node.errors import SettingsInvalid
+
+ENVIRONMENT_PREFIX = "RADNODE__"
+FILE_NAME = "settings.toml"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+# Tables whose keys are names that a site chooses.
+NAMED_TABLES = frozenset({"pipelines", "destinations"})
+
+Seconds = Annotated[float, Field(ge=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
+
+
+class Section(BaseModel):
+    """One table of the file; unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NodeSettings(Section):
+    """``[node]``: who we are and where we listen."""
+
+    aet: AeTitle
+    bind: str
+    port: Port
+    data_dir: Path
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=1048576)]
+    max_associations: Annotated[int, Field(ge=1, le=1000)]
+    dimse_timeout_s: PositiveSeconds
+
+
+class BrokerSettings(Section):
+    """``[broker]``: the bell."""
+
+    url: SecretStr
+    resend_seconds: PositiveSeconds
+
+
+class LedgerSettings(Section):
+    """``[ledger]``: the queue of record."""
+
+    url: SecretStr
+    busy_timeout_s: PositiveSeconds
+
+
+class StoreSettings(Section):
+    """``[store]``: where bytes rest."""
+
+    url: str
+    reserve_bytes: Annotated[int, Field(ge=0)]
+    reserve_percent: Annotated[float, Field(ge=0, le=90)]
+
+
+class AssemblySettings(Section):
+    """``[assembly]``: when a Series is whole."""
+
+    quiet_seconds: Seconds
+    idle_seconds: Seconds
+    evidence: tuple[Literal["association-end", "quiet-time"], ...]
+
+    @model_validator(mode="after")
+    def _idle_is_longer(self) -> "AssemblySettings":
+        if self.idle_seconds <= self.quiet_seconds:
+            raise ValueError("idle_seconds must be greater than quiet_seconds")
+        return self
+
+
+class DispatchSettings(Section):
+    """``[dispatch]``: leases and attempts of Jobs."""
+
+    lease_seconds: Annotated[float, Field(ge=2)]
+    heartbeat_seconds: PositiveSeconds
+    max_attempts: Annotated[int, Field(ge=1, le=10)]
+    retry_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _heart_beats_twice_a_lease(self) -> "DispatchSettings":
+        if self.heartbeat_seconds >= self.lease_seconds / 2:
+            raise ValueError("heartbeat_seconds must be less than half of lease_seconds")
+        return self
+
+
+class DeliverySettings(Section):
+    """``[delivery]``: how long and how often a Destination is tried."""
+
+    first_retry_seconds: PositiveSeconds
+    max_retry_seconds: PositiveSeconds
+    give_up_days: PositiveSeconds
+    timeout_s: PositiveSeconds
+
+
+class ModelsSettings(Section):
+    """``[models]``: where model folders lie."""
+
+    dirs: tuple[Path, ...]
+
+
+class WebSettings(Section):
+    """``[web]``: where browsers find us."""
+
+    bind: str
+    port: Port
+
+
+class SecuritySettings(Section):
+    """``[security]``: who may do what."""
+
+    calling_aets: tuple[AeTitle, ...]
+    own_results: Literal["store", "drop"]
+
+
+class LogSettings(Section):
+    """``[log]``: how much is told."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class PipelineSettings(Section):
+    """``[pipelines.<name>]``: which model runs, and how its Results look."""
+
+    model: str
+    summary_picture: bool = False
+    time_limit_s: PositiveSeconds = 600.0
+
+
+class DestinationSettings(Section):
+    """``[destinations.<name>]``: where Results go."""
+
+    transport: Literal["cstore", "stow", "folder"]
+    aet: AeTitle = "ANY-SCP"
+    host: str = "127.0.0.1"
+    port: Port = 104
+    url: str = ""
+
+
+class Settings(Section):
+    """All settings of one process.
+
+    Attributes
+    ----------
+    rules
+        ``[[rules]]`` as plain tables; the rules' own grammar checks them (`node.rules.grammar`).
+    """
+
+    node: NodeSettings
+    broker: BrokerSettings
+    ledger: LedgerSettings
+    store: StoreSettings
+    assembly: AssemblySettings
+    dispatch: DispatchSettings
+    delivery: DeliverySettings
+    models: ModelsSettings
+    web: WebSettings
+    security: SecuritySettings
+    log: LogSettings
+    pipelines: Mapping[str, PipelineSettings]
+    destinations: Mapping[str, DestinationSettings] = Field(default_factory=dict)
+    rules: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def store_root(self) -> Path:
+        """Folder of the store."""
+        return Path(self.store.url) if self.store.url else self.node.data_dir / "store"
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.ledger.url.get_secret_value() or f"sqlite:///{self.node.data_dir.resolve() / 'ledger.sqlite'}"
+
+    def as_environment(self) -> dict[str, str]:
+        """Return variables from which another process loads these very settings."""
+        table = self.model_dump(mode="json")
+        table["broker"]["url"] = self.broker.url.get_secret_value()
+        table["ledger"]["url"] = self.ledger.url.get_secret_value()
+        rules = table.pop("rules")
+        flat = {f"{ENVIRONMENT_PREFIX}RULES": _to_toml(list(rules))}
+        _flatten(table, ENVIRONMENT_PREFIX, flat)
+        return flat
+
+
+def shipped_file() -> Path:
+    """Return the `settings.toml` that holds every default.
+
+    Raises
+    ------
+    SettingsInvalid
+        If this installation lacks it.
+    """
+    beside_package = Path(__file__).resolve().parent.parent / FILE_NAME
+    installed = Path(sys.prefix) / "share" / "radnode" / FILE_NAME
+    for path in (beside_package, installed):
+        if path.is_file():
+            return path
+    raise SettingsInvalid(f"{installed} is absent; reinstall radnode")
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the defaults, then `path`, then the environment.
+
+    Raises
+    ------
+    SettingsInvalid
+        If a file is absent or no TOML, a key is unknown, or a value is out of range.
+    """
+    table = _read_toml(shipped_file())
+    if path is not None:
+        _overlay(table, _read_toml(path), where=str(path))
+    _overlay(table, _from_environment(os.environ if environment is None else environment), where="environment")
+    return check_settings(table)
+
+
+def check_settings(table: Mapping[str, Any]) -> Settings:
+    """Return `table` as Settings.
+
+    Raises
+    ------
+    SettingsInvalid
+        If a key is unknown (naming the nearest known one) or a value is out of range.
+    """
+    try:
+        return Settings.model_validate(table)
+    except ValidationError as exc:
+        raise SettingsInvalid("; ".join(_say(error) for error in exc.errors())) from exc
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise SettingsInvalid(f"{path} does not exist; copy settings.toml there or correct --settings") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+        raise SettingsInvalid(f"{path} cannot be read as TOML: {exc}") from exc
+
+
+def _overlay(base: dict[str, Any], over: Mapping[str, Any], *, where: str) -> None:
+    for section, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(section), dict):
+            if section in NAMED_TABLES:
+                for name, entry in value.items():
+                    base[section][name] = {
+                        **base[section].get(name, {}),
+                        **_as_table(entry, f"{section}.{name}", where),
+                    }
+            else:
+                base[section].update(value)
+        else:
+            base[section] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _as_table(entry: object, key: str, where: str) -> Mapping[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise SettingsInvalid(f"{key} ({where}) must be a table of keys; see settings.toml")
+    return entry
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        *sections, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        target = table
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[key] = _from_text(text)
+    return table
+
+
+def _from_text(text: str) -> object:
+    # A value that is TOML (number, true, list, table) is that; anything else is the text itself.
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _flatten(table: Mapping[str, Any], prefix: str, into: dict[str, str]) -> None:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            _flatten(value, f"{prefix}{key.upper()}__", into)
+        else:
+            into[f"{prefix}{key.upper()}"] = _to_toml(value)
+
+
+def _to_toml(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+            return f'"{escaped}"'
+        case list():
+            return "[" + ", ".join(_to_toml(item) for item in value) + "]"
+        case dict():
+            return "{ " + ", ".join(f"{_to_toml(str(k))} = {_to_toml(v)}" for k, v in value.items()) + " }"
+        case _:
+            return str(value)
+
+
+def _say(error: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        return f"unknown setting {key}; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
+    if error["type"] == "missing":
+        return f"setting {key} is missing; see settings.toml"
+    return f"setting {key}: {error['msg']}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    named: dict[str, type[BaseModel]] = {"pipelines": PipelineSettings, "destinations": DestinationSettings}
+    if location:
+        section = str(location[0])
+        annotation = named.get(section) or model.model_fields[section].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return sorted(model.model_fields)

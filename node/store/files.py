@@ -1,0 +1,238 @@
+"""A store in a folder: temporary file, write, fsync, rename, fsync of the folder."""
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from node.errors import BadIdentifier, Misconfigured, NodeError, StoreFull, Transient
+from node.store.port import Content
+
+INCOMING = ".incoming"
+SET_ASIDE = ".set-aside"
+SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\Z")
+FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+RIGHTS_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """Free space that the node leaves alone; the smaller of the two counts.
+
+    Attributes
+    ----------
+    reserve_bytes
+        Bytes, >= 0.
+    reserve_percent
+        Percent of the volume, 0-90.
+    """
+
+    reserve_bytes: int
+    reserve_percent: float
+
+    def of_volume(self, total_bytes: int) -> int:
+        """Return the reserve of a volume of `total_bytes`, in bytes."""
+        return min(self.reserve_bytes, int(total_bytes * self.reserve_percent / 100))
+
+
+class FileStore:
+    """Whole files below one folder.
+
+    What a method has returned for survives ``kill -9`` and loss of power: the bytes are fsynced before the file gets
+    its name, and the folder that holds the name is fsynced before the method returns (on ext4 this costs one more
+    journal commit per file; without it a rename may be lost with the power, after Success was sent). A new folder is
+    fsynced into its parent in the same way.
+
+    Parameters
+    ----------
+    root
+        Folder of the store, created when absent. Temporary files lie in it, so that a rename never crosses volumes.
+    reserve
+        Free space below which nothing more is taken.
+    """
+
+    def __init__(self, root: Path, reserve: Reserve) -> None:
+        self._root = root.absolute()
+        self._reserve = reserve
+        self._incoming = self._root / INCOMING
+        with _volume_errors(self._root):
+            self._incoming.mkdir(parents=True, exist_ok=True)
+
+    def add(self, relative_path: str, content: Content) -> bool:
+        """Return True after `content` is durable at `relative_path`, False when the path was taken.
+
+        Raises
+        ------
+        BadIdentifier
+            If the path would leave the store.
+        StoreFull
+            If the volume is below its reserve, or became full; nothing is left behind.
+        Transient
+            If the volume failed in another way.
+        """
+        target = self.path(relative_path)
+        with self._written(content) as temporary:
+            try:
+                # Unlike rename, link never replaces: of two writers of one path exactly one wins.
+                _into_folder(target, lambda: os.link(temporary, target))
+            except FileExistsError:
+                return False
+        return True
+
+    def put(self, relative_path: str, content: Content) -> None:
+        """Return after `content` is durable at `relative_path`; a former file is replaced in one step.
+
+        Raises
+        ------
+        BadIdentifier
+            If the path would leave the store.
+        StoreFull
+            If the volume is below its reserve, or became full; the former file stays.
+        Transient
+            If the volume failed in another way.
+        """
+        target = self.path(relative_path)
+        with self._written(content) as temporary:
+            _into_folder(target, lambda: temporary.replace(target))
+
+    def path(self, relative_path: str) -> Path:
+        """Return where `relative_path` lies.
+
+        Raises
+        ------
+        BadIdentifier
+            If a component is empty, begins with a dot, or holds other than letters, digits, dot, dash, underscore.
+        """
+        parts = relative_path.split("/")
+        if not all(SAFE_NAME.match(part) for part in parts):
+            shown = relative_path[:80].encode("ascii", "backslashreplace").decode()
+            raise BadIdentifier(f"{shown!r} is no path inside the store; name it by UIDs")
+        return self._root.joinpath(*parts)
+
+    def exists(self, relative_path: str) -> bool:
+        """Return whether a file lies at `relative_path`."""
+        return self.path(relative_path).is_file()
+
+    def read(self, relative_path: str) -> bytes:
+        """Return the whole file at `relative_path`.
+
+        Raises
+        ------
+        Transient
+            If the file is not there or cannot be read.
+        """
+        with _volume_errors(self._root):
+            return self.path(relative_path).read_bytes()
+
+    def delete(self, relative_path: str) -> None:
+        """Remove the file at `relative_path`; nothing happens when it is gone already."""
+        with _volume_errors(self._root):
+            self.path(relative_path).unlink(missing_ok=True)
+
+    def set_aside(self, relative_path: str) -> None:
+        """Move the file at `relative_path` to ``.set-aside`` of the root, keeping its path below it."""
+        source = self.path(relative_path)
+        target = self._root / SET_ASIDE / relative_path
+        with _volume_errors(self._root):
+            _into_folder(target, lambda: source.replace(target))
+
+    def list_paths(self, folder: str) -> Iterator[str]:
+        """Yield the relative path of every file below `folder`, in no order."""
+        for base, _, names in os.walk(self.path(folder)):
+            for name in names:
+                yield (Path(base) / name).relative_to(self._root).as_posix()
+
+    def sweep(self) -> int:
+        """Remove temporary files whose writer is gone, and return how many there were.
+
+        Every writer holds a lock on its temporary file; the kernel lets go of it when the writer dies. So a sweep
+        at start-up never takes the file of a worker that is alive.
+        """
+        removed = 0
+        with _volume_errors(self._root):
+            for leftover in self._incoming.iterdir():
+                removed += _remove_unlocked(leftover)
+        return removed
+
+    def check_space(self, size_bytes: int = 0) -> None:
+        """Raise StoreFull when `size_bytes` more would eat into the reserve."""
+        with _volume_errors(self._root):
+            volume = os.statvfs(self._root)
+        free = volume.f_bavail * volume.f_frsize
+        reserve = self._reserve.of_volume(volume.f_blocks * volume.f_frsize)
+        if free - size_bytes < reserve:
+            raise StoreFull(
+                f"store has {free} bytes free and keeps {reserve} in reserve; free space, or lower store.reserve_bytes"
+            )
+
+    @contextmanager
+    def _written(self, content: Content) -> Iterator[Path]:
+        chunks = (content,) if isinstance(content, bytes) else content
+        self.check_space(sum(map(len, chunks)))
+        temporary = self._incoming / uuid4().hex
+        try:
+            with _volume_errors(self._root), temporary.open("xb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.writelines(chunks)
+                file.flush()
+                os.fsync(file.fileno())
+                yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _into_folder(target: Path, give_name: Callable[[], object]) -> None:
+    try:
+        give_name()
+    except FileNotFoundError:
+        _make_folder(target.parent)
+        give_name()
+    _sync_folder(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_unlocked(leftover: Path) -> bool:
+    try:
+        with leftover.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
+
+
+@contextmanager
+def _volume_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise _meaning(exc, root) from exc
+
+
+def _meaning(exc: OSError, root: Path) -> NodeError:
+    what = f"store {root}: {errno.errorcode.get(exc.errno or 0, 'error')} ({exc.strerror})"
+    if exc.errno in FULL_ERRNOS:
+        return StoreFull(f"{what}; free space on the volume")
+    if exc.errno in RIGHTS_ERRNOS:
+        return Misconfigured(f"{what}; give the node's user the right to write there")
+    return Transient(f"{what}; nothing was acknowledged; check the volume if this comes again")

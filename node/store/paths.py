@@ -1,0 +1,45 @@
+"""Where Instances and Results lie, relative to the store's root."""
+
+from node.domain.uids import check_uid
+
+INSTANCES = "instances"
+RESULTS = "results"
+# Enough of a SHA-256 to tell the versions of one Instance apart; the ledger holds the whole digest.
+VERSION_DIGITS = 16
+
+
+def instance_path(
+    study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, *, version_sha256: str | None = None
+) -> str:
+    """Return ``instances/<study>/<series>/<sop>.dcm``.
+
+    Parameters
+    ----------
+    version_sha256
+        Digest of the data set; given when another content already lies under the plain name.
+
+    Raises
+    ------
+    BadIdentifier
+        If one of the three is no UID.
+    """
+    name = _file_path(INSTANCES, study_instance_uid, series_instance_uid, sop_instance_uid)
+    return f"{name}.{version_sha256[:VERSION_DIGITS]}.dcm" if version_sha256 else f"{name}.dcm"
+
+
+def result_path(study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> str:
+    """Return ``results/<study>/<series>/<sop>.dcm``.
+
+    Raises
+    ------
+    BadIdentifier
+        If one of the three is no UID.
+    """
+    return _file_path(RESULTS, study_instance_uid, series_instance_uid, sop_instance_uid) + ".dcm"
+
+
+def _file_path(folder: str, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> str:
+    study = check_uid(study_instance_uid, keyword="StudyInstanceUID")
+    series = check_uid(series_instance_uid, keyword="SeriesInstanceUID")
+    instance = check_uid(sop_instance_uid, keyword="SOPInstanceUID")
+    return f"{folder}/{study}/{series}/{instance}"

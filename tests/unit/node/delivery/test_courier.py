@@ -1,0 +1,318 @@
+"""The courier sends what is due, waits where it must, and gives up only after the days that were agreed."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from node.delivery.courier import Courier, DeliveryLedger, Patience, Surroundings
+from node.delivery.parcel import Outcome, Parcel, Report
+from node.domain.result import Delivery, DeliveryState
+from node.domain.uids import InstanceUID, StudyUID
+from node.errors import DestinationBusy, DestinationDown, DestinationRefused, LedgerBusy, Misconfigured
+
+BEGIN = datetime(2025, 1, 14, 9, 41, tzinfo=UTC)
+NAME = "pacs"
+
+
+def delivery(number: int, *, study: str = "1.2", attempts: int = 0, not_before: datetime = BEGIN) -> Delivery:
+    return Delivery(
+        delivery_id=number,
+        destination=NAME,
+        study_instance_uid=StudyUID(study),
+        sop_instance_uid=InstanceUID(f"1.9.{number}"),
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        path=f"results/{number}.dcm",
+        job_id=None,
+        state=DeliveryState.PENDING,
+        attempts=attempts,
+        not_before=not_before,
+        reason_code=None,
+        reason_text=None,
+    )
+
+
+class MemoryLedger:
+    """A ledger in memory, with the promises of `DeliveryLedger`."""
+
+    def __init__(self, *rows: Delivery, ordered_at: datetime = BEGIN) -> None:
+        self.rows = {row.delivery_id: row for row in rows}
+        self.ordered_at = ordered_at
+        self.is_busy = False
+
+    def add(self, row: Delivery) -> None:
+        self.rows[row.delivery_id] = row
+
+    def states(self) -> dict[int, str]:
+        return {number: row.state.value for number, row in self.rows.items()}
+
+    def _pending(self, destination: str) -> list[Delivery]:
+        rows = [row for row in self.rows.values() if row.destination == destination]
+        return [row for row in rows if row.state is DeliveryState.PENDING]
+
+    def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
+        return tuple([row for row in self._pending(destination) if row.not_before <= now][:limit])
+
+    def next_delivery_at(self, destination: str) -> datetime | None:
+        return min((row.not_before for row in self._pending(destination)), default=None)
+
+    def delivery_age_start(self, delivery_id: int) -> datetime | None:
+        return self.ordered_at
+
+    def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
+        self._settle(delivery_id, DeliveryState.SENT, reason_code, reason_text)
+
+    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> None:
+        self._settle(delivery_id, DeliveryState.REFUSED, reason_code, reason_text)
+
+    def record_retry(
+        self, delivery_id: int, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+    ) -> None:
+        self._settle(delivery_id, DeliveryState.PENDING, reason_code, reason_text)
+        self.rows[delivery_id] = replace(self.rows[delivery_id], not_before=not_before)
+
+    def _settle(self, delivery_id: int, state: DeliveryState, code: str | None, text: str | None) -> None:
+        if self.is_busy:
+            raise LedgerBusy("the ledger is locked")
+        row = self.rows[delivery_id]
+        assert row.state is DeliveryState.PENDING
+        self.rows[delivery_id] = replace(
+            row, state=state, attempts=row.attempts + 1, reason_code=code, reason_text=text
+        )
+
+    def defer_deliveries(
+        self, destination: str, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+    ) -> None:
+        for row in self._pending(destination):
+            if row.not_before < not_before:
+                self.rows[row.delivery_id] = replace(
+                    row, not_before=not_before, reason_code=reason_code, reason_text=reason_text
+                )
+
+
+@dataclass
+class ScriptedTransport:
+    """A Transport that does what `answer` says for each object and notes what it was given."""
+
+    answer: Callable[[Parcel], Outcome]
+    calls: list[list[int]] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+
+    def send(self, parcels: Sequence[Parcel], report: Report) -> None:
+        self.calls.append([parcel.delivery_id for parcel in parcels])
+        for parcel in parcels:
+            self.paths.append(parcel.path)
+            report(parcel, self.answer(parcel))
+
+
+def take(parcel: Parcel) -> Outcome:
+    return Outcome.sent()
+
+
+def be_down(parcel: Parcel) -> Outcome:
+    raise DestinationDown("no connection")
+
+
+class Clock:
+    """The time, as the test sets it."""
+
+    def __init__(self) -> None:
+        self.now = BEGIN
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def hire(ledger: DeliveryLedger, transport: ScriptedTransport, clock: Clock, *, chance: float = 0.0) -> Courier:
+    surroundings = Surroundings(locate=Path("/store").joinpath, clock=clock, chance=lambda: chance)
+    return Courier(destination=NAME, ledger=ledger, transport=transport, patience=Patience(), surroundings=surroundings)
+
+
+def test_due_deliveries_are_sent_study_by_study(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1), delivery(2, study="1.3"), delivery(3), delivery(4, not_before=BEGIN.max))
+    ledger.rows[4] = replace(ledger.rows[4], not_before=BEGIN + timedelta(hours=1))
+    transport = ScriptedTransport(take)
+    assert hire(ledger, transport, clock).tick(clock.now) == BEGIN + timedelta(hours=1)
+    assert transport.calls == [[1, 3], [2]]
+    assert transport.paths[0] == Path("/store/results/1.dcm")
+    assert ledger.states() == {1: "SENT", 2: "SENT", 3: "SENT", 4: "PENDING"}
+
+
+def test_nothing_pending_asks_for_no_further_call(clock: Clock) -> None:
+    transport = ScriptedTransport(take)
+    assert hire(MemoryLedger(), transport, clock).tick(clock.now) is None
+    assert transport.calls == []
+
+
+def test_warning_is_kept_with_the_sent_delivery(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1))
+    hire(ledger, ScriptedTransport(lambda _: Outcome.sent("status B000H")), clock).tick(clock.now)
+    assert (ledger.rows[1].state, ledger.rows[1].reason_code) == (DeliveryState.SENT, "sent-with-warning")
+
+
+def test_destination_that_is_down_costs_one_connection_a_step_however_many_arrive(clock: Clock) -> None:
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number}") for number in range(1, 501)])
+    transport = ScriptedTransport(be_down)
+    courier = hire(ledger, transport, clock)
+    pauses = []
+    for step in range(12):
+        asked_again = courier.tick(clock.now)
+        assert asked_again is not None
+        ledger.add(delivery(1000 + step, study=f"2.{step}", not_before=clock.now))
+        clock.now += timedelta(seconds=1)
+        assert courier.tick(clock.now) == asked_again
+        pauses.append((asked_again - clock.now).total_seconds() + 1)
+        clock.now = asked_again
+        assert len(transport.calls) == step + 1
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]
+    assert set(ledger.states().values()) == {"PENDING"}
+    assert {row.attempts for row in ledger.rows.values()} == {0}
+
+
+def test_everything_leaves_when_the_destination_returns(clock: Clock) -> None:
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number % 50}") for number in range(100)])
+    transport = ScriptedTransport(be_down)
+    courier = hire(ledger, transport, clock)
+    while clock.now < BEGIN + timedelta(days=1):
+        asked_again = courier.tick(clock.now)
+        assert asked_again is not None
+        clock.now = asked_again
+    transport.answer = take
+    assert courier.tick(clock.now) is None
+    assert set(ledger.states().values()) == {"SENT"}
+    transport.answer = be_down
+    ledger.add(delivery(900, not_before=clock.now))
+    assert courier.tick(clock.now) == clock.now + timedelta(seconds=2)
+
+
+def test_pause_has_jitter_that_only_lengthens_it() -> None:
+    patience = Patience(first_retry_s=2.0, max_retry_s=300.0)
+    assert patience.pause(1, 0.0) == timedelta(seconds=2)
+    assert patience.pause(1, 0.999) < timedelta(seconds=2.5)
+    assert patience.pause(3, 0.5) == timedelta(seconds=9)
+    assert patience.pause(100_000, 0.0) == timedelta(seconds=300)
+
+
+def test_busy_object_waits_alone_and_the_others_are_sent(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1), delivery(2, study="1.3"))
+    transport = ScriptedTransport(
+        lambda parcel: Outcome.retry(DestinationBusy("A700")) if parcel.delivery_id == 1 else Outcome.sent()
+    )
+    courier = hire(ledger, transport, clock)
+    assert courier.tick(clock.now) == BEGIN + timedelta(seconds=2)
+    assert ledger.states() == {1: "PENDING", 2: "SENT"}
+    assert (ledger.rows[1].attempts, ledger.rows[1].reason_code) == (1, "destination-busy")
+    clock.now += timedelta(seconds=2)
+    assert courier.tick(clock.now) == clock.now + timedelta(seconds=4)
+
+
+def test_association_lost_half_way_resumes_with_what_was_not_answered(clock: Clock) -> None:
+    ledger = MemoryLedger(*[delivery(number) for number in (1, 2, 3)])
+
+    def break_at_two(parcel: Parcel) -> Outcome:
+        if parcel.delivery_id == 2:
+            raise DestinationDown("aborted")
+        return Outcome.sent()
+
+    transport = ScriptedTransport(break_at_two)
+    courier = hire(ledger, transport, clock)
+    asked_again = courier.tick(clock.now)
+    assert ledger.states() == {1: "SENT", 2: "PENDING", 3: "PENDING"}
+    transport.answer = take
+    assert asked_again is not None
+    clock.now = asked_again
+    courier.tick(clock.now)
+    assert transport.calls == [[1, 2, 3], [2, 3]]
+    assert set(ledger.states().values()) == {"SENT"}
+
+
+def test_object_that_failed_before_does_not_stand_before_fresh_ones(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1, study="1.1", attempts=3), delivery(2, study="1.2"), delivery(3, study="1.1"))
+    transport = ScriptedTransport(take)
+    hire(ledger, transport, clock).tick(clock.now)
+    assert transport.calls == [[2], [3, 1]]
+
+
+def test_doubtful_failure_is_refused_after_its_tries(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1))
+    transport = ScriptedTransport(lambda _: Outcome.retry(DestinationRefused("status C000H"), tries=3))
+    courier = hire(ledger, transport, clock)
+    states = []
+    for _ in range(3):
+        clock.now = courier.tick(clock.now) or clock.now
+        states.append(ledger.states()[1])
+    assert states == ["PENDING", "PENDING", "REFUSED"]
+    assert ledger.rows[1].reason_text == "status C000H"
+
+
+@pytest.mark.parametrize("answer", [be_down, lambda _: Outcome.retry(DestinationBusy("A700"))])
+def test_delivery_is_given_up_only_after_the_agreed_days(clock: Clock, answer: Callable[[Parcel], Outcome]) -> None:
+    ledger = MemoryLedger(delivery(1))
+    courier = hire(ledger, ScriptedTransport(answer), clock)
+    clock.now = BEGIN + timedelta(days=29.9)
+    courier.tick(clock.now)
+    assert ledger.states() == {1: "PENDING"}
+    clock.now = BEGIN + timedelta(days=30)
+    assert courier.tick(clock.now) is None
+    assert (ledger.states(), ledger.rows[1].reason_code) == ({1: "REFUSED"}, "gave-up")
+
+
+def test_old_delivery_is_tried_once_more_before_it_is_given_up(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1), ordered_at=BEGIN - timedelta(days=90))
+    hire(ledger, ScriptedTransport(take), clock).tick(clock.now)
+    assert ledger.states() == {1: "SENT"}
+
+
+def test_misconfigured_destination_calls_for_a_person_and_keeps_the_objects(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def not_known(parcel: Parcel) -> Outcome:
+        raise Misconfigured("calling AE title not recognized")
+
+    ledger = MemoryLedger(delivery(1))
+    with caplog.at_level(logging.INFO):
+        assert hire(ledger, ScriptedTransport(not_known), clock).tick(clock.now) == BEGIN + timedelta(seconds=2)
+    assert ledger.states() == {1: "PENDING"}
+    assert [(record.levelname, record.message) for record in caplog.records] == [("ERROR", "destination misconfigured")]
+
+
+def test_busy_ledger_stops_the_tick_and_the_object_is_sent_again(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1))
+    transport = ScriptedTransport(take)
+    courier = hire(ledger, transport, clock)
+    ledger.is_busy = True
+    with pytest.raises(LedgerBusy):
+        courier.tick(clock.now)
+    ledger.is_busy = False
+    courier.tick(clock.now)
+    assert (transport.calls, ledger.states()) == ([[1], [1]], {1: "SENT"})
+
+
+def test_transport_that_forgets_an_object_is_not_called_again_at_once(clock: Clock) -> None:
+    class Forgetful(ScriptedTransport):
+        def send(self, parcels: Sequence[Parcel], report: Report) -> None:
+            self.calls.append([parcel.delivery_id for parcel in parcels])
+
+    ledger = MemoryLedger(delivery(1))
+    asked_again = hire(ledger, Forgetful(take), clock).tick(clock.now)
+    assert asked_again == BEGIN + timedelta(seconds=2)
+    assert ledger.rows[1].reason_code == "broken"
+
+
+def test_log_holds_counts_and_uids_but_no_reason_text(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = MemoryLedger(delivery(1))
+    answer = Outcome.refused(DestinationRefused("text that stays in the ledger"))
+    with caplog.at_level(logging.INFO):
+        hire(ledger, ScriptedTransport(lambda _: answer), clock).tick(clock.now)
+    assert [record.message for record in caplog.records] == ["delivery refused", "study delivered"]
+    assert "text that stays in the ledger" not in repr([vars(record) for record in caplog.records])
+    assert vars(caplog.records[1])["refused"] == 1

@@ -1,0 +1,230 @@
+"""The header scan tells what an object is, and refuses what is not whole."""
+
+import zlib
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from struct import pack
+
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.data import get_charset_files, get_testdata_file
+
+from node.errors import BadIdentifier, NotDicom
+from node.header.elements import MAX_DEPTH
+from node.header.part10 import IMPLEMENTATION_CLASS_UID, file_meta, read_part10
+from node.header.scan import MAX_INFLATED_BYTES, scan_data_set, scan_file
+from tests.instances import (
+    BIG_ENDIAN,
+    CT_IMAGE_STORAGE,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    INSTANCE,
+    JPEG_2000,
+    SERIES,
+    STUDY,
+    ct_slice,
+    encode,
+)
+
+EVERY_ENCODING = [IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED, JPEG_2000]
+
+
+@pytest.mark.parametrize("transfer_syntax_uid", EVERY_ENCODING)
+def test_attributes_are_the_same_in_every_encoding(transfer_syntax_uid: str) -> None:
+    header = scan_data_set(encode(ct_slice(), transfer_syntax_uid), transfer_syntax_uid=transfer_syntax_uid)
+    assert (header.study_instance_uid, header.series_instance_uid) == (STUDY, SERIES)
+    assert (header.sop_instance_uid, header.sop_class_uid) == (INSTANCE, CT_IMAGE_STORAGE)
+    found = dict(header.attributes)
+    assert found["PatientName"] == "Grün^Käthe"
+    assert found["ImageType"] == ["ORIGINAL", "PRIMARY", "AXIAL"]
+    assert found["ImagePositionPatient"] == [-10.5, 20.0, 30.25]
+    assert (found["SliceThickness"], found["InstanceNumber"], found["Rows"]) == (2.5, 3, 4)
+    assert "SamplesPerPixel" not in found
+
+
+@pytest.mark.parametrize("transfer_syntax_uid", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+def test_pixel_data_offset_points_at_the_first_pixel(transfer_syntax_uid: str) -> None:
+    encoded = encode(ct_slice(level=0x1234), transfer_syntax_uid)
+    header = scan_data_set(encoded, transfer_syntax_uid=transfer_syntax_uid)
+    assert header.pixel_data_offset == len(encoded) - 48
+    assert scan_data_set(encode(ct_slice(), DEFLATED), transfer_syntax_uid=DEFLATED).pixel_data_offset is None
+
+
+def test_file_written_around_a_data_set_is_read_by_pydicom_and_by_the_scan() -> None:
+    encoded = encode(ct_slice(), IMPLICIT)
+    meta = file_meta(sop_class_uid=CT_IMAGE_STORAGE, sop_instance_uid=INSTANCE, transfer_syntax_uid=IMPLICIT)
+    ds = pydicom.dcmread(BytesIO(meta + encoded))
+    assert ds.file_meta.TransferSyntaxUID == IMPLICIT
+    assert ds.file_meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
+    assert ds.file_meta.FileMetaInformationGroupLength == len(meta) - 144
+    assert scan_file(meta + encoded).data_set_offset == len(meta)
+    assert read_part10(meta + encoded).transfer_syntax_uid == IMPLICIT
+
+
+@pytest.mark.parametrize("transfer_syntax_uid", EVERY_ENCODING)
+def test_data_set_cut_anywhere_is_refused(transfer_syntax_uid: str) -> None:
+    """Only between two elements before Bits Allocated would a cut data set look like a whole one without pixels."""
+    encoded = encode(ct_slice(), transfer_syntax_uid)
+    taken = []
+    for length in range(len(encoded)):
+        try:
+            taken.append(scan_data_set(encoded[:length], transfer_syntax_uid=transfer_syntax_uid))
+        except (NotDicom, BadIdentifier):
+            continue
+    assert all("BitsAllocated" not in header.attributes for header in taken)
+    boundaries_before_bits_allocated = 20
+    assert len(taken) < boundaries_before_bits_allocated
+
+
+def test_pixel_data_shorter_than_rows_times_columns_is_refused() -> None:
+    ds = ct_slice()
+    ds.PixelData = b"\0" * 46
+    with pytest.raises(NotDicom, match="46 bytes where 48 are announced"):
+        scan_data_set(encode(ds), transfer_syntax_uid=EXPLICIT)
+
+
+def test_pixel_data_padded_beyond_the_last_pixel_is_taken() -> None:
+    ds = ct_slice()
+    ds.PixelData = b"\0" * 64
+    assert scan_data_set(encode(ds) + b"\0" * 7, transfer_syntax_uid=EXPLICIT).sop_instance_uid == INSTANCE
+
+
+def test_subsampled_chrominance_counts_two_thirds() -> None:
+    ds = ct_slice()
+    ds.SamplesPerPixel, ds.BitsAllocated, ds.PhotometricInterpretation = 3, 8, "YBR_FULL_422"
+    assert scan_data_set(encode(ds), transfer_syntax_uid=EXPLICIT).pixel_data_offset is not None
+    ds.PhotometricInterpretation = "YBR_FULL"
+    with pytest.raises(NotDicom, match="where 72 are announced"):
+        scan_data_set(encode(ds), transfer_syntax_uid=EXPLICIT)
+
+
+def test_encapsulated_pixel_data_without_a_fragment_is_refused() -> None:
+    encoded = encode(ct_slice(), JPEG_2000)
+    begin = scan_data_set(encoded, transfer_syntax_uid=JPEG_2000).pixel_data_offset
+    assert begin is not None
+    empty = encoded[:begin] + pack("<HHI", 0xFFFE, 0xE000, 0) + pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    with pytest.raises(NotDicom, match="no fragment"):
+        scan_data_set(empty, transfer_syntax_uid=JPEG_2000)
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])
+def test_missing_uid_is_refused_by_name(keyword: str) -> None:
+    ds = ct_slice()
+    delattr(ds, keyword)
+    with pytest.raises(BadIdentifier, match=keyword):
+        scan_data_set(encode(ds), transfer_syntax_uid=EXPLICIT)
+
+
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.3\\1.2.4", "1.2.x", "1" * 65, "1..2", "/1.2"])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_hostile_uid_is_refused(uid: str) -> None:
+    encoded = encode(ct_slice(sop_instance_uid="1." + "7" * (len(uid) - 2)))
+    hostile = encoded.replace(b"1." + b"7" * (len(uid) - 2), uid.encode())
+    with pytest.raises(BadIdentifier, match="SOPInstanceUID"):
+        scan_data_set(hostile, transfer_syntax_uid=EXPLICIT)
+
+
+def test_nesting_without_end_is_refused() -> None:
+    opened = pack("<HHI", 0x0008, 0x1140, 0xFFFFFFFF) + pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    with pytest.raises(NotDicom, match=f"deeper than {MAX_DEPTH}"):
+        scan_data_set(opened * 50_000, transfer_syntax_uid=IMPLICIT)
+
+
+def test_deflate_bomb_is_refused_before_it_fills_the_memory() -> None:
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    # After a full flush a block stands for itself and may be repeated.
+    mebibyte = deflater.compress(b"\0" * 2**20) + deflater.flush(zlib.Z_FULL_FLUSH)
+    bomb = mebibyte * (MAX_INFLATED_BYTES // 2**20 + 1) + deflater.flush()
+    assert len(bomb) < 2**20
+    with pytest.raises(NotDicom, match="larger than"):
+        scan_data_set(bomb, transfer_syntax_uid=DEFLATED)
+
+
+def test_file_sent_in_place_of_a_data_set_is_refused() -> None:
+    whole_file = file_meta(sop_class_uid=CT_IMAGE_STORAGE, sop_instance_uid=INSTANCE, transfer_syntax_uid=EXPLICIT)
+    for content in (whole_file + encode(ct_slice()), whole_file[132:] + encode(ct_slice())):
+        with pytest.raises(NotDicom):
+            scan_data_set(content, transfer_syntax_uid=EXPLICIT)
+
+
+def test_unknown_transfer_syntax_is_refused() -> None:
+    with pytest.raises(NotDicom, match=r"1\.2\.840\.113619\.5\.2 is unknown"):
+        scan_data_set(encode(ct_slice()), transfer_syntax_uid="1.2.840.113619.5.2")
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_values_that_break_their_representation_are_left_out_and_the_rest_is_kept() -> None:
+    encoded = encode(ct_slice())
+    broken = encoded.replace(b"2.5 ", b"2,5 ").replace(b"-10.5\\20", b"-10.5 20")
+    found = scan_data_set(broken, transfer_syntax_uid=EXPLICIT).attributes
+    assert "SliceThickness" not in found
+    assert "ImagePositionPatient" not in found
+    assert found["InstanceNumber"] == 3
+
+
+@pytest.mark.parametrize("path", [p for p in get_charset_files("chr*.dcm") if "SQEncoding" not in p])
+def test_names_in_every_character_set_are_what_pydicom_reads(path: str) -> None:
+    ds = pydicom.dcmread(path)
+    content = Path(path).read_bytes()
+    if "BitsAllocated" in ds and "PixelData" not in ds:
+        # Some of these files were stripped of their pixels.
+        size = ds.Rows * ds.Columns * ds.get("SamplesPerPixel", 1) * ds.BitsAllocated // 8
+        is_explicit = ds.file_meta.TransferSyntaxUID == EXPLICIT
+        content += pack("<HH", 0x7FE0, 0x10) + (b"OW\0\0" if is_explicit else b"") + pack("<I", size) + b"\0" * size
+    assert scan_file(content).attributes["PatientName"] == str(ds.PatientName).strip()
+
+
+def test_unknown_character_set_does_not_stop_an_instance() -> None:
+    encoded = encode(ct_slice()).replace(b"ISO_IR 100", b"ISO_IR 999")
+    assert scan_data_set(encoded, transfer_syntax_uid=EXPLICIT).attributes["PatientID"] == "P1"
+
+
+def test_real_multi_frame_object_is_scanned() -> None:
+    path = get_testdata_file("rtdose.dcm", download=False)
+    assert isinstance(path, str)
+    assert scan_file(Path(path).read_bytes()).attributes["NumberOfFrames"] == 15
+
+
+@pytest.mark.parametrize("content", [b"", b"no DICOM", b"\0" * 200, b"GET / HTTP/1.1\r\n" * 20])
+def test_file_that_is_no_dicom_is_refused(content: bytes) -> None:
+    with pytest.raises(NotDicom):
+        scan_file(content)
+
+
+def test_sequence_of_unknown_vr_is_walked_in_implicit_vr() -> None:
+    inner = pack("<HHI", 0x0008, 0x0100, 2) + b"AB" + pack("<HHI", 0xFFFE, 0xE00D, 0)
+    item = pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + inner
+    unknown = pack("<HH2sxxI", 0x0007, 0x0010, b"UN", 0xFFFFFFFF) + item + pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    assert scan_data_set(unknown + encode(ct_slice()), transfer_syntax_uid=EXPLICIT).sop_instance_uid == INSTANCE
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_bytes_end_in_a_header_or_in_a_refusal(data: st.DataObject) -> None:
+    transfer_syntax_uid = data.draw(st.sampled_from(EVERY_ENCODING))
+    encoded = bytearray(ENCODED[transfer_syntax_uid])
+    for _ in range(data.draw(st.integers(1, 8))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(NotDicom, BadIdentifier):
+        scan_data_set(bytes(encoded), transfer_syntax_uid=transfer_syntax_uid)
+
+
+ENCODED = {uid: encode(ct_slice(), uid) for uid in EVERY_ENCODING}
+
+
+def test_report_without_pixel_data_has_no_offset() -> None:
+    ds = ct_slice()
+    del ds.PixelData, ds.BitsAllocated
+    assert scan_data_set(encode(ds), transfer_syntax_uid=EXPLICIT).pixel_data_offset is None
+
+
+def test_image_that_ends_before_its_pixels_is_refused() -> None:
+    ds = ct_slice()
+    del ds.PixelData
+    with pytest.raises(NotDicom, match="none came"):
+        scan_data_set(encode(ds), transfer_syntax_uid=EXPLICIT)

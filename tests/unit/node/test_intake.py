@@ -1,0 +1,223 @@
+"""Intake acknowledges only what is durable and recorded, and mixes nothing."""
+
+import json
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import Literal
+
+import pydicom
+import pytest
+
+from node.domain.recording import Recording
+from node.domain.result import OWN_MANUFACTURER
+from node.domain.study import InstanceFacts
+from node.errors import BadIdentifier, LedgerBusy, NotDicom, StoreFull, UidMismatch
+from node.intake import START_UP_SCAN, Intake
+from node.store.files import FileStore, Reserve
+from tests.instances import INSTANCE, JPEG_2000, NOON, MemoryLedger, arrival, ct_slice, encode
+
+PLAIN = f"instances/1.2.3/1.2.3.4/{INSTANCE}.dcm"
+
+
+class Bench:
+    """An Intake on a real folder and a ledger in memory."""
+
+    def __init__(self, root: Path, own_results: Literal["store", "drop"] = "store", reserve_bytes: int = 0) -> None:
+        self.root = root
+        self.store = FileStore(root, Reserve(reserve_bytes=reserve_bytes, reserve_percent=90))
+        self.ledger = MemoryLedger()
+        self.wakes = 0
+        self.intake = Intake(
+            store=self.store, ledger=self.ledger, clock=lambda: NOON, wake_assembly=self.wake, own_results=own_results
+        )
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+    def files(self) -> list[str]:
+        return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_instance_is_on_disk_and_recorded_when_intake_returns(bench: Bench) -> None:
+    encoded = encode(ct_slice(level=0x0102))
+    facts = bench.intake.store_instance(encoded, arrival())
+    assert facts is not None
+    content = bench.store.read(facts.path)
+    assert (facts.path, facts.size_bytes, bench.files()) == (PLAIN, len(content), [PLAIN])
+    assert content.endswith(encoded)
+    assert facts.pixel_data_offset is not None
+    assert content[facts.pixel_data_offset :] == b"\x02\x01" * 24
+    assert bench.ledger.instances == {INSTANCE: facts}
+    assert bench.wakes == 1
+    assert json.loads(json.dumps(dict(facts.attributes)))["Modality"] == "CT"
+    assert pydicom.dcmread(bench.store.path(facts.path)).PatientName == "Grün^Käthe"
+
+
+def test_compressed_pixels_are_stored_as_sent_and_never_decoded(bench: Bench) -> None:
+    encoded = encode(ct_slice(), JPEG_2000)
+    facts = bench.intake.store_instance(encoded, arrival(transfer_syntax_uid=JPEG_2000))
+    assert facts is not None
+    assert bench.store.read(facts.path).endswith(encoded)
+
+
+def test_same_content_again_writes_nothing(bench: Bench) -> None:
+    first = bench.intake.store_instance(encode(ct_slice()), arrival())
+    assert first is not None
+    written = bench.store.path(first.path).stat()
+    again = bench.intake.store_instance(encode(ct_slice()), arrival(association_id="a2"))
+    assert again is not None
+    assert again.path == first.path
+    assert bench.store.path(first.path).stat() == written
+    assert bench.ledger.recordings == [Recording.NEW, Recording.SAME]
+
+
+def test_other_content_becomes_a_second_version_that_counts(bench: Bench) -> None:
+    one, two = encode(ct_slice(level=1)), encode(ct_slice(level=2))
+    first = bench.intake.store_instance(one, arrival())
+    second = bench.intake.store_instance(two, arrival())
+    assert first is not None
+    assert second is not None
+    assert second.path == f"instances/1.2.3/1.2.3.4/{INSTANCE}.{second.sha256[:16]}.dcm"
+    assert bench.store.read(first.path).endswith(one)
+    assert bench.store.read(second.path).endswith(two)
+    assert bench.ledger.instances[INSTANCE] == second
+    back = bench.intake.store_instance(one, arrival())
+    assert back is not None
+    assert back.path == first.path
+    assert bench.ledger.recordings == [Recording.NEW, Recording.CHANGED, Recording.CHANGED]
+
+
+def test_concurrent_senders_of_one_uid_never_mix(bench: Bench) -> None:
+    contents = [encode(ct_slice(level=level)) for level in (1, 1, 2, 2, 3, 3, 4, 4)]
+    start, kept = Barrier(len(contents)), dict[int, InstanceFacts]()
+
+    def send(number: int) -> None:
+        start.wait()
+        facts = bench.intake.store_instance(contents[number], arrival(association_id=str(number)))
+        assert facts is not None
+        kept[number] = facts
+
+    threads = [Thread(target=send, args=(number,)) for number in range(len(contents))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(kept) == len(contents)
+    for number, facts in kept.items():
+        assert bench.store.read(facts.path).endswith(contents[number])
+    assert len(bench.files()) == 4
+
+
+@pytest.mark.parametrize(
+    ("announced", "error"),
+    [("1.2.3.4.6", UidMismatch), ("", BadIdentifier), ("../../etc", BadIdentifier), ("1" * 65, BadIdentifier)],
+)
+def test_wrong_announcement_is_refused_and_leaves_an_event(
+    bench: Bench, announced: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        bench.intake.store_instance(encode(ct_slice()), arrival(sop_instance_uid=announced))
+    assert (bench.files(), bench.ledger.instances, bench.wakes) == ([], {}, 0)
+    assert [kind for kind, _ in bench.ledger.events] == ["instance-refused"]
+    assert "MODALITY" in bench.ledger.events[0][1]
+
+
+def test_cut_instance_is_refused_and_leaves_an_event_without_patient(bench: Bench) -> None:
+    with pytest.raises(NotDicom):
+        bench.intake.store_instance(encode(ct_slice())[:-2], arrival())
+    assert bench.files() == []
+    assert bench.ledger.events[0][0] == "instance-refused"
+    assert "Grün" not in bench.ledger.events[0][1]
+
+
+def test_full_store_is_noted_once_and_nothing_is_kept(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, reserve_bytes=2**62)
+    bench.store = FileStore(tmp_path, Reserve(reserve_bytes=2**62, reserve_percent=100))
+    bench.intake = Intake(
+        store=bench.store, ledger=bench.ledger, clock=lambda: NOON, wake_assembly=bench.wake, own_results="store"
+    )
+    for _ in range(3):
+        with pytest.raises(StoreFull):
+            bench.intake.store_instance(encode(ct_slice()), arrival())
+    assert (bench.files(), bench.ledger.instances) == ([], {})
+    assert [kind for kind, _ in bench.ledger.events] == ["store-full"]
+
+
+class BusyLedger(MemoryLedger):
+    def record_instance(self, facts: InstanceFacts) -> Recording:
+        raise LedgerBusy("no answer")
+
+
+def test_ledger_that_does_not_commit_is_never_acknowledged_and_the_next_start_adopts(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    busy = Intake(
+        store=bench.store, ledger=BusyLedger(), clock=lambda: NOON, wake_assembly=bench.wake, own_results="store"
+    )
+    with pytest.raises(LedgerBusy):
+        busy.store_instance(encode(ct_slice()), arrival())
+    assert bench.wakes == 0
+    outcome = bench.intake.start_up_scan()
+    assert (outcome.adopted, outcome.removed, outcome.set_aside) == (1, 0, 0)
+    adopted = bench.ledger.instances[INSTANCE]
+    received = bench.intake.store_instance(encode(ct_slice()), arrival())
+    assert received is not None
+    assert (adopted.path, adopted.sha256, adopted.pixel_data_offset, adopted.size_bytes) == (
+        received.path,
+        received.sha256,
+        received.pixel_data_offset,
+        received.size_bytes,
+    )
+    assert bench.ledger.ended == [START_UP_SCAN]
+    assert bench.ledger.recordings == [Recording.NEW, Recording.SAME]
+
+
+def test_start_up_scan_removes_versions_that_do_not_count_and_keeps_the_one_that_does(bench: Bench) -> None:
+    for level in (1, 2):
+        bench.intake.store_instance(encode(ct_slice(level=level)), arrival())
+    outcome = bench.intake.start_up_scan()
+    assert (outcome.adopted, outcome.removed, outcome.set_aside) == (0, 1, 0)
+    assert bench.files() == [bench.ledger.instances[INSTANCE].path]
+
+
+def test_start_up_scan_sets_aside_what_nobody_can_read(bench: Bench) -> None:
+    bench.store.add("instances/1.2/1.3/1.4.dcm", b"not what was written")
+    whole = encode(ct_slice())
+    bench.intake.store_instance(whole, arrival())
+    bench.store.add("instances/1.2.3/1.2.3.4/9.9.dcm", bench.store.read(PLAIN))
+    outcome = bench.intake.start_up_scan()
+    assert (outcome.adopted, outcome.removed, outcome.set_aside) == (0, 0, 2)
+    assert [kind for kind, _ in bench.ledger.events] == ["file-set-aside", "file-set-aside"]
+    assert bench.files() == [
+        ".set-aside/instances/1.2.3/1.2.3.4/9.9.dcm",
+        ".set-aside/instances/1.2/1.3/1.4.dcm",
+        PLAIN,
+    ]
+
+
+def test_of_two_versions_without_a_row_the_younger_counts(bench: Bench) -> None:
+    facts = [bench.intake.store_instance(encode(ct_slice(level=level)), arrival()) for level in (1, 2)]
+    bench.ledger.instances.clear()
+    assert bench.intake.start_up_scan().adopted == 2
+    assert facts[1] is not None
+    assert bench.ledger.instances[INSTANCE].sha256 == facts[1].sha256
+
+
+@pytest.mark.parametrize("own_results", ["store", "drop"])
+def test_own_result_coming_back_follows_the_setting(tmp_path: Path, own_results: Literal["store", "drop"]) -> None:
+    bench = Bench(tmp_path, own_results=own_results)
+    ds = ct_slice()
+    ds.Manufacturer = OWN_MANUFACTURER
+    facts = bench.intake.store_instance(encode(ds), arrival())
+    assert (facts is None) == (own_results == "drop")
+    assert (bench.files() == []) == (own_results == "drop")
+    assert [kind for kind, _ in bench.ledger.events] == (["own-result-dropped"] if own_results == "drop" else [])
+
+
+def test_association_end_reaches_the_ledger_and_wakes_assembly(bench: Bench) -> None:
+    bench.intake.association_ended("a1")
+    assert (bench.ledger.ended, bench.wakes) == (["a1"], 1)

@@ -1,0 +1,179 @@
+"""The routing station: from a settled Study to orders."""
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from node.domain.decision import Decision, Outcome
+from node.domain.forward import Forward
+from node.domain.job import JobOrder, Priority, digest_inputs
+from node.domain.study import StudyFacts
+from node.domain.uids import StudyUID
+from node.models import ModelCard
+from node.routing import STUDIES_A_TICK, Routing, route_study
+from node.rules.grammar import parse_rules
+from node.rules.rule import Rule
+from tests.studies import STUDY_UID, brain_mr_series, chest_ct_series, make_study
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def make_card(pipeline: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> ModelCard:
+    return ModelCard(
+        name=f"{pipeline}-model",
+        version="1.2.3",
+        pipeline=pipeline,
+        licence="",
+        intended_use="",
+        notice="",
+        series_offset=1,
+        weights=Path("weights"),
+        weights_sha256="",
+        required_roles=required,
+        optional_roles=optional,
+        numbers={},
+    )
+
+
+MODELS = {
+    "lung_nodules": make_card("lung_nodules", ("ct",)),
+    "brain_tumour": make_card("brain_tumour", ("flair",), ("t1",)),
+}
+
+
+def make_rules(text: str) -> tuple[Rule, ...]:
+    return parse_rules(tomllib.loads(text)["rules"], pipelines=MODELS, destinations=("pacs", "archive", "desk"))
+
+
+def test_a_match_becomes_an_order_with_the_content_of_its_inputs() -> None:
+    rules = make_rules(
+        '[[rules]]\nname = "MR"\nwhen = { modality = "MR" }\nrun = ["brain_tumour"]\npriority = "high"\n'
+        'deliver_to = ["pacs"]\n'
+        'inputs = { flair = { description = "flair" }, t1 = { description = "t1" } }'
+    )
+    flair, t1 = brain_mr_series(4, "FLAIR"), brain_mr_series(3, "T1")
+    decisions, orders, forwards = route_study(make_study(t1, flair, brain_mr_series(5, "T2")), rules, MODELS)
+    assert [decision.outcome for decision in decisions] == [Outcome.MATCH]
+    assert orders == (
+        JobOrder(
+            study_instance_uid=STUDY_UID,
+            pipeline="brain_tumour",
+            model="brain_tumour-model",
+            model_version="1.2.3",
+            rule="MR",
+            priority=Priority.HIGH,
+            inputs={"flair": flair.series_instance_uid, "t1": t1.series_instance_uid},
+            content=digest_inputs({"flair": flair.sop_instance_uids, "t1": t1.sop_instance_uids}),
+            deliver_to=("pacs",),
+        ),
+    )
+    assert forwards == ()
+
+
+TWO_RULES = """
+[[rules]]
+name = "first"
+when = {{ modality = "CT", {first} }}
+run = ["lung_nodules"]
+priority = "low"
+deliver_to = ["pacs"]
+[[rules]]
+name = "second"
+when = {{ modality = "CT", {second} }}
+run = ["lung_nodules"]
+priority = "stat"
+deliver_to = ["desk", "pacs"]
+"""
+
+
+def test_two_rules_that_ask_the_same_share_one_order() -> None:
+    rules = make_rules(TWO_RULES.format(first='body_part = "CHEST"', second="slice_count = 40"))
+    decisions, (order,), _ = route_study(make_study(chest_ct_series(2)), rules, MODELS)
+    assert [decision.outcome for decision in decisions] == [Outcome.MATCH, Outcome.MATCH]
+    assert (order.rule, order.priority, order.deliver_to) == ("first", Priority.STAT, ("pacs", "desk"))
+
+
+def test_a_pipeline_is_ordered_once_and_the_passed_over_rule_says_so() -> None:
+    rules = make_rules(TWO_RULES.format(first="slice_count = 40", second="slice_count = 50"))
+    study = make_study(chest_ct_series(2, count=40), chest_ct_series(3, count=50))
+    decisions, (order,), _ = route_study(study, rules, MODELS)
+    assert order.inputs == {"ct": "1.2.3.2"}
+    assert order.priority is Priority.LOW
+    assert "is ordered by rule 'first' on other Series" in decisions[1].reason
+
+
+def test_late_instances_are_another_content() -> None:
+    rules = make_rules('[[rules]]\nname = "CT"\nwhen = { modality = "CT" }\nrun = ["lung_nodules"]')
+    contents = {route_study(make_study(chest_ct_series(2, count=n)), rules, MODELS)[1][0].content for n in (40, 41)}
+    assert len(contents) == 2
+
+
+def test_forwards_hold_the_series_that_meet_the_rules() -> None:
+    rules = make_rules(
+        '[[rules]]\nname = "a"\nwhen = { modality = "CT" }\nforward = ["archive", "desk"]\n'
+        '[[rules]]\nname = "b"\nwhen = { modality = "MR" }\nforward = ["desk"]\n'
+        '[[rules]]\nname = "c"\nwhen = { modality = "US" }\nforward = ["pacs"]'
+    )
+    _, orders, forwards = route_study(make_study(chest_ct_series(2), brain_mr_series(3, "T2")), rules, MODELS)
+    ct, mr = chest_ct_series(2).series_instance_uid, brain_mr_series(3, "T2").series_instance_uid
+    assert orders == ()
+    assert forwards == (
+        Forward(destination="archive", series_instance_uids=(ct,)),
+        Forward(destination="desk", series_instance_uids=(ct, mr)),
+    )
+
+
+class MemoryLedger:
+    """A RoutingLedger without a disk."""
+
+    def __init__(self, *studies: StudyFacts) -> None:
+        self.settled = {study.study_instance_uid: study for study in studies}
+        self.recorded: dict[StudyUID, dict[str, Any]] = {}
+
+    def settled_studies(self, limit: int) -> tuple[StudyUID, ...]:
+        return tuple(self.settled)[:limit]
+
+    def study_facts(self, study_instance_uid: StudyUID) -> StudyFacts:
+        return self.settled[study_instance_uid]
+
+    def record_routing(
+        self,
+        study_instance_uid: StudyUID,
+        *,
+        decisions: tuple[Decision, ...],
+        orders: tuple[JobOrder, ...],
+        forwards: tuple[Forward, ...],
+        now: datetime,
+    ) -> None:
+        del self.settled[study_instance_uid]
+        self.recorded[study_instance_uid] = {"decisions": decisions, "orders": orders, "forwards": forwards, "now": now}
+
+
+def rename(study: StudyFacts, uid: str) -> StudyFacts:
+    return StudyFacts(
+        study_instance_uid=StudyUID(uid), state=study.state, attributes=study.attributes, series=study.series
+    )
+
+
+CT_RULES = make_rules('[[rules]]\nname = "CT"\nwhen = { modality = "CT" }\nrun = ["lung_nodules"]')
+
+
+def test_a_settled_study_is_recorded_once_with_all_decisions() -> None:
+    ledger = MemoryLedger(make_study(chest_ct_series(2)), rename(make_study(brain_mr_series(2, "T2")), "1.2.4"))
+    assert Routing(ledger, CT_RULES, MODELS).tick(NOW) is None
+    assert ledger.settled == {}
+    assert [order.pipeline for order in ledger.recorded[STUDY_UID]["orders"]] == ["lung_nodules"]
+    refused = ledger.recorded[StudyUID("1.2.4")]
+    assert refused["orders"] == ()
+    assert [decision.outcome for decision in refused["decisions"]] == [Outcome.NO_MATCH]
+    assert refused["now"] == NOW
+
+
+def test_a_full_tick_asks_for_the_next_at_once() -> None:
+    study = make_study(chest_ct_series(2))
+    ledger = MemoryLedger(*(rename(study, f"1.2.{n}") for n in range(STUDIES_A_TICK + 1)))
+    routing = Routing(ledger, CT_RULES, MODELS)
+    assert routing.tick(NOW) == NOW
+    assert routing.tick(NOW) is None
+    assert ledger.settled == {}

@@ -1,0 +1,1 @@
+"""The warm AI workers of radnode."""

@@ -1,0 +1,94 @@
+"""Composition root of a worker: the only file that names concrete Pipelines."""
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from node.clock import utc_now
+from node.errors import PipelineUnknown
+from node.ledger.engine import open_engine
+from node.ledger.jobs import JobLedger, RetryPolicy
+from node.models import SHIPPED_MODELS, ModelCard, find_model
+from node.settings import Settings
+from node.store.files import FileStore, Reserve
+from node.version import product_version
+from workers.heartbeat import LeaseTerms
+from workers.pipelines.base import Pipeline
+from workers.pipelines.brain_tumour import BrainTumour
+from workers.pipelines.chest_xray import ChestXray
+from workers.pipelines.lung_nodules import LungNodules
+from workers.runner import JobRunner, WarmPipeline, Workshop
+
+PipelineMaker = Callable[[ModelCard, torch.device], Pipeline[Any]]
+
+PIPELINES: Mapping[str, PipelineMaker] = {
+    "lung_nodules": LungNodules,
+    "brain_tumour": BrainTumour,
+    "chest_xray": ChestXray,
+}
+
+
+class WarmShelf:
+    """Pipelines by name, each loaded once, at its first Job."""
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        self._settings = settings
+        self._device = device
+        self._warm: dict[str, WarmPipeline] = {}
+
+    def __call__(self, name: str) -> WarmPipeline:
+        """Return the Pipeline called `name`, loaded.
+
+        Raises
+        ------
+        PipelineUnknown
+            If settings or code know no such Pipeline.
+        ModelInvalid
+            If its model is absent or damaged.
+        """
+        if name not in self._warm:
+            self._warm[name] = self._load(name)
+        return self._warm[name]
+
+    def _load(self, name: str) -> WarmPipeline:
+        maker, settings = PIPELINES.get(name), self._settings.pipelines.get(name)
+        if maker is None or settings is None:
+            raise PipelineUnknown(f"pipeline {name!r} is unknown to this worker; it knows {', '.join(PIPELINES)}")
+        card = find_model(settings.model, (*self._settings.models.dirs, SHIPPED_MODELS))
+        return WarmPipeline(pipeline=maker(card, self._device), card=card, settings=settings)
+
+
+def build_runner(settings: Settings, device: str) -> JobRunner:
+    """Return what runs Jobs in this process; opens the ledger, loads no model yet."""
+    torch_device = torch.device(device)
+    if torch_device.type == "cpu":
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0))))
+    engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
+    dispatch = settings.dispatch
+    workshop = Workshop(
+        ledger=JobLedger(engine),
+        store=open_store(settings),
+        warm=WarmShelf(settings, torch_device),
+        terms=LeaseTerms(
+            lease_s=dispatch.lease_seconds,
+            heartbeat_s=dispatch.heartbeat_seconds,
+            retry=RetryPolicy(max_attempts=dispatch.max_attempts, pause_s=dispatch.retry_seconds),
+        ),
+        owner=f"{platform.node()}:{os.getpid()}",
+        node_aet=settings.node.aet,
+        software_version=product_version(),
+        clock=utc_now,
+    )
+    return JobRunner(workshop)
+
+
+def open_store(settings: Settings) -> FileStore:
+    """Return the store of `settings`."""
+    return FileStore(
+        Path(settings.store_root),
+        Reserve(reserve_bytes=settings.store.reserve_bytes, reserve_percent=settings.store.reserve_percent),
+    )

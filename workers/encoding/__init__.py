@@ -1,0 +1,1 @@
+"""The only door to highdicom: findings become DICOM objects."""

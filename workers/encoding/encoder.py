@@ -1,0 +1,118 @@
+"""An Analysis becomes the bytes of DICOM Results: SEG, SR and, where wished, a picture."""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom import Dataset, dcmwrite
+
+from node.domain.result import ResultKind
+from node.domain.uids import InstanceUID, SeriesUID, StudyUID
+from node.errors import ResultCheckFailed
+from workers.encoding.picture import encode_picture
+from workers.encoding.provenance import Provenance
+from workers.encoding.report import encode_report
+from workers.encoding.segmentation import encode_segmentation
+from workers.pipelines.base import Analysis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedResult:
+    """One Result as it will be stored and sent.
+
+    Attributes
+    ----------
+    content
+        Part 10 file; serialised once, used for store, C-STORE and STOW-RS.
+    """
+
+    kind: ResultKind
+    study_instance_uid: StudyUID
+    series_instance_uid: SeriesUID
+    sop_instance_uid: InstanceUID
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    content: bytes
+
+
+def encode(
+    analysis: Analysis,
+    provenance: Provenance,
+    inputs: Mapping[str, Sequence[Dataset]],
+    summary_picture: bool,
+) -> tuple[EncodedResult, ...]:
+    """Return the Results of one Job: SEG (when something was segmented), SR, SC (when `summary_picture`).
+
+    The same arguments give the same bytes. Sources are not changed. Prove the Results with
+    `workers.encoding.check.check_results` before they leave.
+
+    Parameters
+    ----------
+    inputs
+        Role to the source Instances of its Series.
+    summary_picture
+        Also draw the one-page picture.
+
+    Raises
+    ------
+    ResultCheckFailed
+        If the Analysis contradicts itself or does not tell which image was read.
+    """
+    logging.getLogger("highdicom").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # pydicom and highdicom warn about odd values in source headers; we copy them as they are.
+        warnings.simplefilter("ignore", UserWarning)
+        return _encode(analysis, provenance, inputs, summary_picture=summary_picture)
+
+
+def find_source(analysis: Analysis, inputs: Mapping[str, Sequence[Dataset]]) -> Dataset:
+    """Return the Instance from which patient and Study are taken.
+
+    Raises
+    ------
+    ResultCheckFailed
+        If there is no reference volume and more or less than one Instance.
+    """
+    if analysis.reference is not None:
+        return analysis.reference.datasets[0]
+    instances = [ds for datasets in inputs.values() for ds in datasets]
+    if len(instances) != 1:
+        raise ResultCheckFailed(f"{len(instances)} images were handed over; which one was read is unknown")
+    return instances[0]
+
+
+def _encode(
+    analysis: Analysis,
+    provenance: Provenance,
+    inputs: Mapping[str, Sequence[Dataset]],
+    *,
+    summary_picture: bool,
+) -> tuple[EncodedResult, ...]:
+    source = find_source(analysis, inputs)
+    results = []
+    segmentation = None
+    if analysis.reference is not None and analysis.findings:
+        segmentation = encode_segmentation(analysis, provenance)
+        results.append(_serialize(segmentation, ResultKind.SEG))
+    report = encode_report(analysis, provenance, inputs, source=source, segmentation=segmentation)
+    results.append(_serialize(report, ResultKind.SR))
+    if summary_picture:
+        picture = encode_picture(analysis, provenance, source=source)
+        results.append(_serialize(picture, ResultKind.SC))
+    return tuple(results)
+
+
+def _serialize(ds: Dataset, kind: ResultKind) -> EncodedResult:
+    buffer = BytesIO()
+    dcmwrite(buffer, ds, enforce_file_format=True)
+    return EncodedResult(
+        kind=kind,
+        study_instance_uid=StudyUID(str(ds.StudyInstanceUID)),
+        series_instance_uid=SeriesUID(str(ds.SeriesInstanceUID)),
+        sop_instance_uid=InstanceUID(str(ds.SOPInstanceUID)),
+        sop_class_uid=str(ds.SOPClassUID),
+        transfer_syntax_uid=str(ds.file_meta.TransferSyntaxUID),
+        content=buffer.getvalue(),
+    )

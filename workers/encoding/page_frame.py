@@ -1,0 +1,178 @@
+"""What stands on every summary page: patient, notice above and below, the answer, the model; and tables and bars."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
+
+from node.domain.finding import Finding, Presence
+from workers.encoding.canvas import EDGE, INK, INK_2, WARN, Canvas, Mark, measure_text, shorten, wrap
+from workers.encoding.provenance import Provenance
+from workers.encoding.wording import say_digest, say_moment, say_patient, say_study, say_uid
+from workers.pipelines.base import Analysis
+
+WIDTH, HEIGHT = 1600, 1200
+LEFT, RIGHT = 40, 1560
+NOTICE = "AI result - unverified - not for diagnosis"
+SMALL, BODY = 17, 20
+DETAIL_LINES = 2
+DETAIL_TOP, DETAIL_STEP = 194, 26
+PRESENCE_WORDS = {
+    Presence.PRESENT: "present",
+    Presence.ABSENT: "absent",
+    Presence.UNDETERMINED: "undecided",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageContext:
+    """The page and what it is about."""
+
+    canvas: Canvas
+    analysis: Analysis
+    provenance: Provenance
+    header: Dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table; `offset` is its left edge, or its right edge when aligned right, pixels."""
+
+    title: str
+    offset: int
+    align: str = "right"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of a table, with the Mark of its Finding."""
+
+    cells: tuple[str, ...]
+    mark: Mark | None = None
+
+
+def draw_frame(page: PageContext, *, headline: str, slices: str, details: Sequence[str], results: str) -> None:
+    """Write head and foot of a page.
+
+    Parameters
+    ----------
+    headline
+        The answer in words.
+    slices
+        How much of the Series was read, such as ``312 slices of 1.0 mm``.
+    details
+        Sentences below the headline, most important first; what finds no room stays in the SR.
+    results
+        Which other Results were written.
+    """
+    canvas = page.canvas
+    notice_left = draw_notice(canvas, y=52, size=24)
+    canvas.text((LEFT, 52), shorten(say_patient(page.header), size=24, width=notice_left - LEFT - 30), size=24)
+    words = "Not a substitute for the source images"
+    canvas.text((RIGHT, 84), words, size=18, color=INK_2, align="right")
+    room = RIGHT - LEFT - measure_text(words, 18) - 30
+    study = shorten(say_study(page.header, slices=slices), size=BODY, width=room)
+    canvas.text((LEFT, 84), study, size=BODY, color=INK_2)
+    canvas.rule((LEFT, 106), (RIGHT, 106))
+    canvas.text((LEFT, 158), shorten(headline, size=38, width=RIGHT - LEFT), size=38, bold=True)
+    lines = wrap(["No earlier study was compared.", *details], size=19, width=RIGHT - LEFT)
+    if len(lines) > DETAIL_LINES:
+        rest = " ".join(lines[DETAIL_LINES - 1 :])
+        lines = [*lines[: DETAIL_LINES - 1], shorten(rest, size=19, width=RIGHT - LEFT)]
+    for number, line in enumerate(lines):
+        canvas.text((LEFT, DETAIL_TOP + number * DETAIL_STEP), line, size=19, color=INK_2)
+    _draw_foot(page, results)
+
+
+def draw_notice(canvas: Canvas, *, y: float, size: int) -> float:
+    """Write the notice at the right edge and return where it begins."""
+    left = RIGHT - canvas.text((RIGHT, y), NOTICE, size=size, color=WARN, align="right", bold=True) - 1.3 * size
+    canvas.triangle((left, y), size * 0.85, WARN)
+    return left
+
+
+def draw_table(
+    canvas: Canvas, *, at: tuple[int, int], columns: Sequence[Column], rows: Sequence[Row], row_px: int, width: int
+) -> int:
+    """Draw a plain table and return where it ends.
+
+    Parameters
+    ----------
+    at
+        Left end of the titles' base line.
+    """
+    x, y = at
+    for column in columns:
+        canvas.text((x + column.offset, y), column.title, size=SMALL, color=INK_2, align=column.align)
+    for number, row in enumerate(rows):
+        top = y + 14 + number * row_px
+        canvas.rule((x, top), (x + width, top))
+        if row.mark is not None:
+            middle = top + row_px / 2
+            canvas.line([(x, middle), (x + 30, middle)], mark=row.mark, width=2.8)
+        for cell, column in zip(row.cells, columns, strict=True):
+            canvas.text((x + column.offset, top + row_px / 2 + 7), cell, size=BODY, align=column.align)
+    bottom = y + 14 + len(rows) * row_px
+    canvas.rule((x, bottom), (x + width, bottom))
+    return bottom
+
+
+def draw_certainty(
+    page: PageContext, finding: Finding, *, at: tuple[int, int], name: str, mark: Mark, name_px: int = 178
+) -> None:
+    """Draw name, bar with the tick of the threshold, number and word; filled is present, outlined is absent.
+
+    Parameters
+    ----------
+    at
+        Upper left corner.
+    name_px
+        Room for the name.
+    """
+    canvas, (x, y), width = page.canvas, at, 230
+    is_present = finding.presence is Presence.PRESENT
+    color = INK if is_present else INK_2
+    canvas.text((x, y + 17), shorten(name, size=19, width=name_px - 12), size=19, color=color)
+    left = x + name_px
+    certainty = finding.confidence
+    canvas.box((left, y + 2), (width, 16), edge=EDGE)
+    if certainty is None:
+        canvas.text((left + width + 12, y + 17), "no certainty given", size=SMALL, color=INK_2)
+        return
+    filled = (round(width * certainty), 16)
+    canvas.box((left, y + 2), filled, edge=mark.color if is_present else INK, face=mark.color if is_present else None)
+    if page.analysis.threshold is not None:
+        tick = left + round(width * page.analysis.threshold)
+        canvas.rule((tick, y - 3), (tick, y + 23), color=INK, width=2)
+    canvas.text((left + width + 66, y + 17), f"{100 * certainty:.0f} %", size=19, color=color, align="right")
+    canvas.text((left + width + 78, y + 17), PRESENCE_WORDS[finding.presence], size=SMALL, color=color)
+
+
+def draw_list(canvas: Canvas, *, at: tuple[int, int], title: str, sentences: Sequence[str], width: int) -> int:
+    """Write a titled list with wrapped lines and return the base line after it."""
+    x, y = at
+    canvas.text((x, y), title, size=SMALL, color=INK_2)
+    y += 36
+    for sentence in sentences:
+        canvas.text((x, y), "-", size=BODY)
+        for line in wrap([sentence], size=BODY, width=width - 20):
+            canvas.text((x + 20, y), line, size=BODY)
+            y += 28
+        y += 6
+    return y
+
+
+def _draw_foot(page: PageContext, results: str) -> None:
+    canvas, model = page.canvas, page.provenance.model
+    canvas.rule((LEFT, 1108), (RIGHT, 1108))
+    facts = [f"{model.name} {model.version}", f"weights sha256 {say_digest(model.weights_sha256)}"]
+    if page.analysis.threshold is not None:
+        facts.append(f"threshold {100 * page.analysis.threshold:.0f} %")
+    facts.append(model.notice)
+    canvas.text((LEFT, 1137), shorten("   ".join(facts), size=18, width=RIGHT - LEFT), size=18, color=INK_2)
+    made = (
+        f"Made by {page.provenance.node_aet} (radnode {page.provenance.software_version}), "
+        f"accepted {say_moment(page.provenance.accepted_at)}   SR {say_uid(page.provenance.uid('SR'))}   {results}"
+    )
+    notice_left = draw_notice(canvas, y=1167, size=20)
+    canvas.text((LEFT, 1167), shorten(made, size=18, width=notice_left - LEFT - 20), size=18, color=INK_2)

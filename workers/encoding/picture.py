@@ -1,0 +1,98 @@
+"""The one-page picture becomes a Secondary Capture Image (PS3.3 A.8)."""
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+
+from node.domain.result import OWN_MANUFACTURER
+from workers.encoding.concepts import SOURCE_IMAGE
+from workers.encoding.headers import copy_header
+from workers.encoding.page import draw_page
+from workers.encoding.provenance import SC_SERIES_NUMBER, Provenance
+from workers.encoding.segmentation import find_key_slice, require_mask
+from workers.encoding.stamping import stamp_object
+from workers.pipelines.base import Analysis
+
+# highdicom wants an orientation of a page of many images; it is emptied afterwards (type 2C, PS3.3 C.7.6.1.1.1).
+ANY_ORIENTATION = ("L", "P")
+# Any other value may call for a Laterality that the source need not have; then it is empty (2C, PS3.3 C.7.3.1).
+UNPAIRED_BODY_PARTS = ("CHEST", "BRAIN", "HEAD", "SKULL", "NECK", "ABDOMEN", "PELVIS")
+
+
+def encode_picture(
+    analysis: Analysis,
+    provenance: Provenance,
+    *,
+    source: Dataset,
+) -> Dataset:
+    """Return the summary page of an Analysis as Secondary Capture, RGB.
+
+    Parameters
+    ----------
+    source
+        The Instance from which patient and Study are taken: the first reference slice, or the radiograph.
+
+    Raises
+    ------
+    PixelsUndecodable
+        If the radiograph cannot be decoded again.
+
+    References
+    ----------
+    DICOM PS3.3 A.8.1, C.8.6
+    """
+    header = copy_header(source)
+    pixels = draw_page(analysis, provenance, header=header, source=source)
+    sc = _capture(pixels, provenance, header)
+    sc.PatientOrientation = None
+    sc.ImageType = ["DERIVED", "SECONDARY"]
+    sc.ConversionType = "WSD"
+    sc.BurnedInAnnotation = "YES"
+    sc.DerivationDescription = f"AI summary, {provenance.model.name} {provenance.model.version}, unverified"
+    sc.SourceImageSequence = DicomSequence([_refer(ds) for ds in _list_shown(analysis, source)])
+    if header.get("BodyPartExamined") in UNPAIRED_BODY_PARTS:
+        sc.BodyPartExamined = header.BodyPartExamined
+    else:
+        sc.Laterality = None
+    stamp_object(sc, header, provenance, kind="SC")
+    sc.DateOfSecondaryCapture, sc.TimeOfSecondaryCapture = sc.ContentDate, sc.ContentTime
+    return sc
+
+
+def _capture(pixels: NDArray[np.uint8], provenance: Provenance, header: Dataset) -> Dataset:
+    captured: Dataset = hd.sc.SCImage.from_ref_dataset(
+        header,
+        pixel_array=pixels,
+        photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
+        bits_allocated=8,
+        coordinate_system=hd.CoordinateSystemNames.PATIENT,
+        series_instance_uid=provenance.uid("SC", "series"),
+        series_number=SC_SERIES_NUMBER + provenance.model.series_offset,
+        sop_instance_uid=provenance.uid("SC"),
+        instance_number=1,
+        manufacturer=OWN_MANUFACTURER,
+        manufacturer_model_name=provenance.pipeline,
+        software_versions=(provenance.software_version,),
+        device_serial_number=provenance.node_aet,
+        patient_orientation=ANY_ORIENTATION,
+    )
+    return captured
+
+
+def _list_shown(analysis: Analysis, source: Dataset) -> list[Dataset]:
+    """Return the source Instances of the findings, or the one the page stands for."""
+    if analysis.reference is None or analysis.mask is None:
+        return [source]
+    volume, mask = require_mask(analysis)
+    keys = sorted({find_key_slice(finding, mask) for finding in analysis.findings})
+    return [volume.datasets[key] for key in keys]
+
+
+def _refer(ds: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = ds.SOPClassUID
+    item.ReferencedSOPInstanceUID = ds.SOPInstanceUID
+    item.PurposeOfReferenceCodeSequence = DicomSequence([hd.sr.CodedConcept.from_code(SOURCE_IMAGE)])
+    return item

@@ -1,0 +1,88 @@
+"""What every object gets after highdicom made it: our Series, our time stamps, nothing random."""
+
+from pydicom import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+
+from workers.encoding.provenance import Provenance
+
+DATE_AND_TIME = (
+    ("SeriesDate", "SeriesTime"),
+    ("ContentDate", "ContentTime"),
+    ("InstanceCreationDate", "InstanceCreationTime"),
+)
+# Copied where highdicom does not: they are in modules that it does not read.
+COPIED_KEYWORDS = ("TimezoneOffsetFromUTC", "InstitutionName")
+LIBRARY_NAME = "highdicom"
+LOCAL_SCHEME = "99RADNODE"
+
+
+def stamp_object(ds: Dataset, source: Dataset, provenance: Provenance, *, kind: str) -> None:
+    """Overwrite in place what highdicom drew from the clock or from chance.
+
+    Parameters
+    ----------
+    ds
+        The new object.
+    source
+        Complete header of the source (`workers.encoding.headers.copy_header`).
+    kind
+        ``SEG``, ``SR`` or ``SC``.
+    """
+    for keyword in COPIED_KEYWORDS:
+        if source.get(keyword):
+            setattr(ds, keyword, source.get(keyword))
+    date, time = provenance.date_and_time(str(source.get("TimezoneOffsetFromUTC") or ""))
+    for date_keyword, time_keyword in DATE_AND_TIME:
+        setattr(ds, date_keyword, date)
+        setattr(ds, time_keyword, time)
+    ds.SeriesDescription = provenance.series_description(kind)
+    for equipment in ds.get("ContributingEquipmentSequence") or ():
+        if equipment.get("ManufacturerModelName") == LIBRARY_NAME:
+            equipment.ContributionDateTime = date + time
+    _name_dimensions(ds, provenance.uid(kind, "dimensions"))
+
+
+def describe_request(source: Dataset) -> list[Dataset]:
+    """Return the items of Referenced Request Sequence (0040,A370), one for each request that the source names.
+
+    References
+    ----------
+    DICOM PS3.3 C.17.2
+    """
+    requests = []
+    for attributes in source.get("RequestAttributesSequence") or ():
+        item = Dataset()
+        item.StudyInstanceUID = source.StudyInstanceUID
+        item.ReferencedStudySequence = DicomSequence()
+        item.AccessionNumber = attributes.get("AccessionNumber") or source.AccessionNumber or ""
+        for keyword in ("PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"):
+            setattr(item, keyword, attributes.get(keyword) or source.get(keyword) or "")
+        item.RequestedProcedureID = attributes.get("RequestedProcedureID") or ""
+        item.RequestedProcedureDescription = (
+            attributes.get("RequestedProcedureDescription") or source.get("RequestedProcedureDescription") or ""
+        )
+        codes = attributes.get("RequestedProcedureCodeSequence") or source.get("RequestedProcedureCodeSequence")
+        item.RequestedProcedureCodeSequence = codes or DicomSequence()
+        requests.append(item)
+    return requests
+
+
+def name_coding_schemes(ds: Dataset, schemes: set[str]) -> None:
+    """Explain in place the local coding schemes that `ds` uses (PS3.3 C.12.1.1.7)."""
+    local = sorted(scheme for scheme in schemes if scheme.startswith("99"))
+    if not local:
+        return
+    items = []
+    for scheme in local:
+        item = Dataset()
+        item.CodingSchemeDesignator = scheme
+        item.CodingSchemeName = "Codes of radnode" if scheme == LOCAL_SCHEME else scheme
+        item.CodingSchemeResponsibleOrganization = "radnode project"
+        items.append(item)
+    ds.CodingSchemeIdentificationSequence = DicomSequence(items)
+
+
+def _name_dimensions(ds: Dataset, uid: str) -> None:
+    for keyword in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
+        for item in ds.get(keyword) or ():
+            item.DimensionOrganizationUID = uid

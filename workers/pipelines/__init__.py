@@ -1,0 +1,1 @@
+"""The AI routines, one file each."""

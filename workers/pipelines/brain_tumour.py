@@ -1,0 +1,311 @@
+"""MR brain tumour: the FLAIR abnormality, from FLAIR alone or with T1 before and after contrast."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydicom import Dataset
+from scipy import ndimage
+
+from node.domain.codes import BRAIN, LEFT, NEOPLASM, RIGHT, Code
+from node.domain.finding import Finding
+from node.errors import (
+    GeometryRefused,
+    InputMissing,
+    ModelOutputInvalid,
+    NotEligible,
+    PixelsUndecodable,
+    WrongBodyPart,
+    WrongModality,
+)
+from node.models import ModelCard
+from workers.inference.weights import load_weights
+from workers.networks.tumour_unet import build_tumour_unet
+from workers.pipelines.axial_stack import (
+    AxialStack,
+    Turn,
+    center_window,
+    crop_plane,
+    mark_head,
+    place_on,
+    resize_plane,
+    shrink_stack,
+    standardize,
+    turn_volume,
+    uncrop_plane,
+)
+from workers.pipelines.base import Analysis
+from workers.pipelines.lesion_measures import drop_specks, measure_lesion, voxel_mm3
+from workers.volume import Volume, read_volume
+
+MATRIX = 160  # rows and columns that the network reads
+PIXEL_MM = 1.5
+REFERENCE = "flair"
+# Channels of the network in their order; the name is the one that the report uses.
+CHANNELS = {"t1": "T1 before contrast", REFERENCE: "FLAIR", "t1c": "T1 after contrast"}
+BODY_PARTS = ("BRAIN", "HEAD", "SKULL", "HEADNECK", "NEURO", "CRANIUM")
+# A newborn's head and an adult's with nose and coil padding; a trunk is wider, a limb is narrower.
+HEAD_WIDTH_MM, HEAD_LENGTH_MM = (75.0, 250.0), (95.0, 310.0)
+# An axial plane coarser than this shows no outline worth measuring.
+MAX_PIXEL_MM = 3.0
+MIN_COVERED = 0.6  # of the FLAIR's grid, below which a T1 is not worth reading
+MIDLINE_MM = 5.0  # nearer to the midline than this, a lesion has no side
+MAX_SHARE = 0.5  # of the head; no tumour fills more
+# Skin, fat and bone: of 22 patients' drawn abnormalities, 0.1 % lie nearer to the surface, and scalp fat is bright too.
+SCALP_MM = 7.0
+BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadStudy:
+    """A head on the network's grid, and how to come back to the FLAIR's own.
+
+    Attributes
+    ----------
+    volume
+        The FLAIR, whose grid the mask will have.
+    turn, stack
+        How its axes became axial slices, and those slices at the network's pixel size.
+    corner
+        First row and column of the network's window in `stack`.
+    channels
+        (slices, 3, rows, columns) float32; an absent channel is zero.
+    head
+        (slices, rows, columns) bool, on `stack`.
+    notes
+        What was not read, and why.
+    """
+
+    volume: Volume
+    turn: Turn
+    stack: AxialStack
+    corner: tuple[int, int]
+    channels: NDArray[np.float32]
+    head: NDArray[np.bool_]
+    notes: tuple[str, ...]
+
+
+class BrainTumour:
+    """The Pipeline `brain_tumour`: roles `flair`, and where there are any `t1` and `t1c`.
+
+    Parameters
+    ----------
+    card
+        Model folder. ``[preprocessing]`` names `matrix`, `pixel_mm` and `min_slices`; ``[thresholds]`` names
+        `abnormality` (0..1) and `min_volume_mm3`.
+    device
+        Where the network runs.
+
+    Raises
+    ------
+    ModelInvalid
+        If the weights are absent, differ from their digest or do not fit.
+    """
+
+    def __init__(self, card: ModelCard, device: torch.device) -> None:
+        self._network = load_weights(build_tumour_unet(), card).to(device)
+        self._device = device
+        preprocessing, thresholds = card.numbers["preprocessing"], card.numbers["thresholds"]
+        self._matrix = int(preprocessing["matrix"])
+        self._pixel_mm = float(preprocessing["pixel_mm"])
+        self._min_slices = int(preprocessing["min_slices"])
+        self._threshold = float(thresholds["abnormality"])
+        self._min_volume_mm3 = float(thresholds["min_volume_mm3"])
+
+    def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> HeadStudy:
+        """Bring the FLAIR, and the T1 that share its Frame of Reference, to the network's grid.
+
+        Raises
+        ------
+        InputMissing, WrongModality, WrongBodyPart, TooFewSlices, GeometryRefused
+            If the FLAIR is absent or is no stack of slices through a head.
+        PixelsUndecodable
+            If a slice of the FLAIR cannot be decoded.
+        """
+        volume = read_head(REFERENCE, inputs.get(REFERENCE) or (), min_slices=self._min_slices)
+        turned, turn = turn_volume(volume)
+        check_plane(turned)
+        stack = shrink_stack(turned, pixel_mm=self._pixel_mm)
+        head = mark_head(stack.voxels)
+        check_head(head, stack)
+        corner = center_window(head, self._matrix)
+        channels = np.zeros((len(head), len(CHANNELS), self._matrix, self._matrix), np.float32)
+        notes = []
+        for number, role in enumerate(CHANNELS):
+            voxels: NDArray[np.float32] | None = stack.voxels
+            note = ""
+            if role != REFERENCE:
+                voxels, note = self._read_companion(role, inputs.get(role) or (), volume, stack)
+            if voxels is not None:
+                channels[:, number] = crop_plane(standardize(voxels), corner, self._matrix)
+            notes += [note] if note else []
+        if not channels[:, (0, 2)].any():
+            notes.append("FLAIR alone was read.")
+        return HeadStudy(
+            volume=volume, turn=turn, stack=stack, corner=corner, channels=channels, head=head, notes=tuple(notes)
+        )
+
+    def analyze(self, prepared: HeadStudy) -> Analysis:
+        """Mark the abnormality on the FLAIR's own grid and measure it.
+
+        Raises
+        ------
+        ModelOutputInvalid
+            If the network answers with NaN, or marks more of the head than a tumour can fill.
+        """
+        chance = self._spread(prepared, self._ask(prepared.channels))
+        min_voxels = self._min_volume_mm3 / voxel_mm3(prepared.volume)
+        lesion = drop_specks(chance >= self._threshold, min_voxels=min_voxels)
+        check_share(lesion, prepared)
+        notes = (*prepared.notes, "Tumor and edema are not told apart; what is bright on FLAIR is one segment.")
+        findings: tuple[Finding, ...] = ()
+        if lesion.any():
+            findings = (describe_lesion(prepared, lesion, confidence=float(chance[lesion].mean())),)
+        return Analysis(
+            findings=findings,
+            reference=prepared.volume,
+            mask=lesion.astype(np.uint8) if findings else None,
+            threshold=self._threshold,
+            notes=notes,
+        )
+
+    def _read_companion(
+        self, role: str, datasets: Sequence[Dataset], reference: Volume, grid: AxialStack
+    ) -> tuple[NDArray[np.float32] | None, str]:
+        """Return a T1 on the FLAIR's slices, or None and the sentence that says why not."""
+        name = CHANNELS[role]
+        if not datasets:
+            return None, f"{name} was absent."
+        try:
+            volume = read_head(role, datasets, min_slices=self._min_slices)
+        except (NotEligible, PixelsUndecodable) as exc:
+            # An optional Series must not stop the Study; the report says that it was left out, and why.
+            return None, f"{name} was not read ({exc.code})."
+        if volume.frame_of_reference_uid != reference.frame_of_reference_uid:
+            return None, f"{name} was not read: its Frame of Reference is not the FLAIR's."
+        turned, _ = turn_volume(volume)
+        placed, covered = place_on(shrink_stack(turned, pixel_mm=self._pixel_mm), grid)
+        if covered < MIN_COVERED:
+            return None, f"{name} was not read: it covers {covered:.0%} of the FLAIR."
+        return placed.voxels, ""
+
+    @torch.inference_mode()
+    def _ask(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of each pixel, (slices, rows, columns); the mirrored slice has a say."""
+        parts = []
+        for part in torch.split(torch.from_numpy(channels), BATCH):
+            slices = part.to(self._device)
+            mirrored = torch.sigmoid(self._network(slices.flip(3))).flip(3)
+            parts.append(((torch.sigmoid(self._network(slices)) + mirrored) / 2)[:, 0].float().cpu())
+        chance: NDArray[np.float32] = torch.cat(parts).numpy()
+        if not np.isfinite(chance).all():
+            raise ModelOutputInvalid("brain tumour network answered with NaN; check the weights and the device")
+        return chance
+
+    def _spread(self, prepared: HeadStudy, chance: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability on the FLAIR's own grid, zero in the scalp and outside of the head."""
+        depth_mm = ndimage.distance_transform_edt(prepared.head, sampling=prepared.stack.spacing_mm)
+        small = uncrop_plane(chance, prepared.corner, prepared.stack.voxels.shape[1:])
+        small[depth_mm < SCALP_MM] = 0
+        shape = [prepared.volume.voxels.shape[axis] for axis in prepared.turn.order]
+        return prepared.turn.undo(resize_plane(small, (shape[1], shape[2])))
+
+
+def read_head(role: str, datasets: Sequence[Dataset], *, min_slices: int) -> Volume:
+    """Return one Series as a Volume when its header says MR of a head.
+
+    Raises
+    ------
+    InputMissing, WrongModality, WrongBodyPart
+        If the Series is empty or another thing.
+    TooFewSlices, GeometryRefused, PixelsUndecodable
+        As `read_volume`.
+    """
+    if not datasets:
+        raise InputMissing(f"role {role!r}: the Series holds no Instances; send it again")
+    for ds in datasets:
+        if ds.get("Modality") != "MR":
+            raise WrongModality(f"instance {ds.SOPInstanceUID}: Modality {ds.get('Modality')!r} where MR is read")
+        part = "".join(c for c in str(ds.get("BodyPartExamined") or "").upper() if c.isalpha())
+        if part and part not in BODY_PARTS:
+            raise WrongBodyPart(f"instance {ds.SOPInstanceUID}: Body Part Examined {part} where BRAIN is read")
+    return read_volume(datasets, min_slices=min_slices)
+
+
+def check_plane(stack: AxialStack) -> None:
+    """Refuse a stack whose axial plane is too coarse, such as thick sagittal slices.
+
+    Raises
+    ------
+    GeometryRefused
+        With the pixel size that was found.
+    """
+    pixel_mm = max(stack.spacing_mm[1:])
+    if pixel_mm > MAX_PIXEL_MM:
+        raise GeometryRefused(
+            f"axial pixels of {pixel_mm:.1f} mm where at most {MAX_PIXEL_MM:.1f} mm are read; send axial slices"
+        )
+
+
+def check_head(head: NDArray[np.bool_], stack: AxialStack) -> None:
+    """Refuse what has not the size of a head.
+
+    Raises
+    ------
+    WrongBodyPart
+        With the size that was found.
+    """
+    sizes = []
+    for axis in (1, 2):
+        seen = np.flatnonzero(head.any(axis=tuple(a for a in range(3) if a != axis)))
+        sizes.append(float(seen[-1] - seen[0] + 1) * stack.spacing_mm[axis] if seen.size else 0.0)
+    length, width = sizes
+    if not (HEAD_WIDTH_MM[0] <= width <= HEAD_WIDTH_MM[1] and HEAD_LENGTH_MM[0] <= length <= HEAD_LENGTH_MM[1]):
+        raise WrongBodyPart(f"what is seen is {width:.0f} mm wide and {length:.0f} mm long, which is no head")
+
+
+def check_share(lesion: NDArray[np.bool_], prepared: HeadStudy) -> None:
+    """Refuse a mask that fills the head.
+
+    Raises
+    ------
+    ModelOutputInvalid
+        With the share that was found.
+    """
+    head_mm3 = float(prepared.head.sum()) * float(np.prod(prepared.stack.spacing_mm))
+    share = float(lesion.sum()) * voxel_mm3(prepared.volume) / head_mm3
+    if share > MAX_SHARE:
+        raise ModelOutputInvalid(f"the network marks {share:.0%} of the head; the input is unlike what it has learned")
+
+
+def describe_lesion(prepared: HeadStudy, lesion: NDArray[np.bool_], *, confidence: float) -> Finding:
+    """Return the whole abnormality as one Finding."""
+    measures = measure_lesion(prepared.volume, lesion)
+    return Finding(
+        label="FLAIR abnormality",
+        code=NEOPLASM,
+        confidence=confidence,
+        center_mm=measures.center_mm,
+        measurements=measures.values,
+        site=BRAIN,
+        laterality=find_side(prepared, measures.center_mm),
+        segment_number=1,
+        key_slice=measures.key_slice,
+    )
+
+
+def find_side(prepared: HeadStudy, center_mm: tuple[float, float, float]) -> Code | None:
+    """Return on which side of the head's middle a point lies, or None where it is near the midline."""
+    matrix = np.linalg.inv(prepared.stack.affine)
+    number, row = (matrix @ np.array([*center_mm, 1.0]))[:2]
+    plane = int(np.clip(round(float(number)), 0, len(prepared.head) - 1))
+    seen = np.flatnonzero(prepared.head[plane].any(axis=0))
+    if not seen.size:
+        return None
+    middle = prepared.stack.affine @ np.array([number, row, (seen[0] + seen[-1]) / 2, 1.0])
+    offset_mm = center_mm[0] - float(middle[0])
+    if abs(offset_mm) < MIDLINE_MM:
+        return None
+    return LEFT if offset_mm > 0 else RIGHT

@@ -1,0 +1,258 @@
+"""CT lung nodules: candidates in the lungs, a small network, an outline and millimetres for each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from node.domain.codes import LEFT, LUNG, NODULE, RIGHT
+from node.domain.finding import Finding
+from node.errors import GeometryRefused, InputMissing, ModelOutputInvalid, WrongModality
+from node.models import ModelCard
+from workers.inference.weights import load_weights
+from workers.networks.nodule_classifier import NoduleClassifier
+from workers.pipelines.base import Analysis
+from workers.pipelines.lung_candidates import (
+    COARSE_MM,
+    Coarse,
+    Lungs,
+    coarsen,
+    find_candidates,
+    find_lungs,
+)
+from workers.pipelines.lung_patches import cut_patches, score_patches
+from workers.pipelines.nodule_outline import Outline, measure_outline, outline_nodule
+from workers.volume import Volume, read_volume
+
+ROLE = "ct"
+AXIAL_COSINE = 0.8  # the slice normal lies within 37 degrees of head-foot
+MAX_FINDINGS = 100  # a Segment Number a nodule; more are no reference model's business
+SAME_PLACE_MM = 15.0
+CUT_LUNG_CM2 = 15.0  # lung in the first or last slice: the Series does not cover all of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChestCt:
+    """One chest CT, read and found to hold lungs.
+
+    Attributes
+    ----------
+    volume
+        The reference grid of the results.
+    coarse, lungs
+        The same at 2 mm, and where its lungs are.
+    """
+
+    volume: Volume
+    coarse: Coarse
+    lungs: Lungs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodule:
+    """One outlined nodule with its certainty, 0..1."""
+
+    outline: Outline
+    confidence: float
+
+
+class LungNodules:
+    """The Pipeline `lung_nodules`: one role, `ct`.
+
+    Parameters
+    ----------
+    card
+        Model folder. ``[preprocessing]`` names `min_slices`, `max_slice_distance_mm` and `candidates`;
+        ``[thresholds]`` names `nodule` (0..1), `min_long_axis_mm` and `max_long_axis_mm`.
+    device
+        Where the network runs.
+
+    Raises
+    ------
+    ModelInvalid
+        If the weights are absent, differ from their digest or do not fit.
+    """
+
+    def __init__(self, card: ModelCard, device: torch.device) -> None:
+        self._network = load_weights(NoduleClassifier(), card).to(device)
+        preprocessing, thresholds = card.numbers["preprocessing"], card.numbers["thresholds"]
+        self._min_slices = int(preprocessing["min_slices"])
+        self._max_slice_distance_mm = float(preprocessing["max_slice_distance_mm"])
+        self._candidates = int(preprocessing["candidates"])
+        self._threshold = float(thresholds["nodule"])
+        self._min_long_axis_mm = float(thresholds["min_long_axis_mm"])
+        self._max_long_axis_mm = float(thresholds["max_long_axis_mm"])
+
+    def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> ChestCt:
+        """Return the chest CT of role `ct`, or refuse it.
+
+        Raises
+        ------
+        InputMissing, WrongModality
+            If role `ct` is empty or holds no CT.
+        TooFewSlices, GeometryRefused
+            If the slices are too few, too far apart, not axial, or form no even stack.
+        WrongBodyPart
+            If there is no lung of a plausible size.
+        PixelsUndecodable
+            If one slice cannot be decoded.
+        """
+        datasets = inputs.get(ROLE) or ()
+        if not datasets:
+            msg = f"role {ROLE} is empty: a CT Series is needed. Check the rule's inputs."
+            raise InputMissing(msg)
+        others = {str(ds.get("Modality")) for ds in datasets} - {"CT"}
+        if others:
+            msg = f"expected Modality CT, found {', '.join(sorted(others))}. Route CT Series only."
+            raise WrongModality(msg)
+        volume = read_volume(datasets, min_slices=self._min_slices)
+        self._check_slices(volume)
+        coarse = coarsen(volume)
+        return ChestCt(volume=volume, coarse=coarse, lungs=find_lungs(coarse, volume.affine))
+
+    def analyze(self, prepared: ChestCt) -> Analysis:
+        """Return the nodules, most certain first.
+
+        Raises
+        ------
+        ModelOutputInvalid
+            If the network answers with NaN.
+        """
+        nodules, unclear = self._find_nodules(prepared)
+        volume = prepared.volume
+        mask = np.zeros(volume.voxels.shape, dtype=np.uint8)
+        findings = []
+        for number, nodule in enumerate(nodules, start=1):
+            mask[nodule.outline.box][nodule.outline.mask] = number
+            findings.append(_describe(prepared, nodule, number))
+        return Analysis(
+            findings=tuple(findings),
+            reference=volume,
+            mask=mask if findings else None,
+            threshold=self._threshold,
+            notes=self._notes(prepared, unclear),
+        )
+
+    def _check_slices(self, volume: Volume) -> None:
+        normal = volume.affine[:3, 0] / np.linalg.norm(volume.affine[:3, 0])
+        if abs(float(normal[2])) < AXIAL_COSINE:
+            msg = "expected axial slices, found another orientation. Route the axial Series."
+            raise GeometryRefused(msg)
+        distance_mm = volume.spacing_mm[0]
+        if distance_mm > self._max_slice_distance_mm:
+            msg = (
+                f"expected slices at most {self._max_slice_distance_mm:.1f} mm apart, found "
+                f"{distance_mm:.1f} mm: small nodules fall between. Route the thin Series."
+            )
+            raise GeometryRefused(msg)
+
+    def _find_nodules(self, chest: ChestCt) -> tuple[list[Nodule], int]:
+        """Return the nodules in order of certainty, and how many could not be outlined."""
+        found = find_candidates(chest.coarse, chest.lungs, limit=self._candidates)
+        scores = self._score(chest.volume, found.index)
+        order = [n for n in np.argsort(-scores, kind="stable") if scores[n] >= self._threshold]
+        nodules: list[Nodule] = []
+        unclear: list[NDArray[np.float64]] = []
+        for n in order:
+            index = found.index[n]
+            if any(_covers(nodule.outline, index) for nodule in nodules):
+                continue
+            outline = outline_nodule(
+                chest.volume, chest.coarse, chest.lungs, index=index, radius_mm=float(found.radius_mm[n])
+            )
+            if outline is None or self._is_too_large(chest.volume, outline):
+                unclear.append(index * chest.volume.spacing_mm)
+            elif self._is_new(chest.volume, outline, nodules):
+                confidence = self._confirm(chest.volume, outline, float(scores[n]))
+                nodules.append(Nodule(outline=outline, confidence=confidence))
+        kept = [nodule for nodule in nodules if nodule.confidence >= self._threshold]
+        kept.sort(key=lambda nodule: -nodule.confidence)
+        return kept[:MAX_FINDINGS], _count_apart(unclear)
+
+    def _score(self, volume: Volume, index: NDArray[np.float64]) -> NDArray[np.float64]:
+        scores = score_patches(self._network, cut_patches(volume, index), recheck_from=self._threshold / 2)
+        if not np.isfinite(scores).all():
+            msg = "the network answered with NaN: the weights or the pixels are damaged. See the log."
+            raise ModelOutputInvalid(msg)
+        return scores
+
+    def _confirm(self, volume: Volume, outline: Outline, first: float) -> float:
+        """Return the mean of the candidate's score and of the one at the outline's own centre."""
+        second = self._score(volume, outline.center_index()[None])[0]
+        return (first + float(second)) / 2
+
+    def _is_too_large(self, volume: Volume, outline: Outline) -> bool:
+        return measure_outline(volume, outline)["long_axis_mm"] > self._max_long_axis_mm
+
+    def _is_new(self, volume: Volume, outline: Outline, others: list[Nodule]) -> bool:
+        if measure_outline(volume, outline)["long_axis_mm"] < self._min_long_axis_mm:
+            return False
+        return not any(_overlap(outline, other.outline) for other in others)
+
+    def _notes(self, chest: ChestCt, unclear: int) -> tuple[str, ...]:
+        slices = len(chest.volume.voxels)
+        notes = [
+            f"{slices} of {slices} slices were read, {chest.volume.spacing_mm[0]:.2f} mm apart.",
+            f"Nodules with a long axis below {self._min_long_axis_mm:.0f} mm are not reported.",
+        ]
+        cell_cm2 = (COARSE_MM / 10) ** 2
+        for name, plane in (("first", chest.lungs.mask[0]), ("last", chest.lungs.mask[-1])):
+            if float(plane.sum()) * cell_cm2 > CUT_LUNG_CM2:
+                notes.append(f"The {name} slice still shows lung: what lies beyond was not seen.")
+        if unclear:
+            notes.append(
+                f"{unclear} suspicious places are not reported: no outline of at most "
+                f"{self._max_long_axis_mm:.0f} mm ends inside the lung."
+            )
+        return tuple(notes)
+
+
+def _describe(chest: ChestCt, nodule: Nodule, number: int) -> Finding:
+    center_mm = chest.volume.to_patient_mm(nodule.outline.center_index().tolist())
+    return Finding(
+        label=f"Nodule {number}",
+        code=NODULE,
+        confidence=nodule.confidence,
+        center_mm=center_mm,
+        measurements=measure_outline(chest.volume, nodule.outline),
+        site=LUNG,
+        # Patient coordinates grow toward the left hand (PS3.3 C.7.6.2.1.1).
+        laterality=LEFT if center_mm[0] > chest.lungs.midline_mm else RIGHT,
+        segment_number=number,
+        key_slice=nodule.outline.key_slice(),
+    )
+
+
+def _count_apart(places_mm: list[NDArray[np.float64]]) -> int:
+    """Return how many places there are when those close to another count once."""
+    apart: list[NDArray[np.float64]] = []
+    for place in places_mm:
+        if all(float(np.linalg.norm(place - other)) > SAME_PLACE_MM for other in apart):
+            apart.append(place)
+    return len(apart)
+
+
+def _covers(outline: Outline, index: NDArray[np.float64]) -> bool:
+    corner = np.array([part.start for part in outline.box])
+    place = np.round(index).astype(int) - corner
+    if (place < 0).any() or (place >= outline.mask.shape).any():
+        return False
+    return bool(outline.mask[tuple(place)])
+
+
+def _overlap(one: Outline, other: Outline) -> bool:
+    both = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one.box, other.box, strict=True)]
+    if any(part.start >= part.stop for part in both):
+        return False
+
+    def cut(outline: Outline) -> NDArray[np.bool_]:
+        inner = tuple(
+            slice(part.start - whole.start, part.stop - whole.start)
+            for part, whole in zip(both, outline.box, strict=True)
+        )
+        return outline.mask[inner]
+
+    return bool((cut(one) & cut(other)).any())

@@ -1,0 +1,199 @@
+"""One Job from claim to finish: fetch, read, analyze, encode, check, store, commit."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom import Dataset, dcmread
+
+from node.clock import Clock
+from node.domain.job import Job, JobID
+from node.domain.result import Result, ResultKind
+from node.errors import Broken, LeaseLost, NodeError, Rejected, Transient
+from node.ledger.jobs import JobLedger, JobOutcome
+from node.logs import log_context
+from node.models import ModelCard
+from node.settings import PipelineSettings
+from node.store.port import Store
+from workers.encoding.check import check_results
+from workers.encoding.encoder import EncodedResult, encode
+from workers.encoding.provenance import Provenance
+from workers.fetch import fetch_inputs
+from workers.heartbeat import Heartbeat, LeaseTerms
+from workers.pipelines.base import Pipeline
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmPipeline:
+    """A Pipeline whose weights are loaded, with the card of its model and the site's settings."""
+
+    pipeline: Pipeline[Any]
+    card: ModelCard
+    settings: PipelineSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """What a worker works with.
+
+    Attributes
+    ----------
+    warm
+        Name of a Pipeline to the loaded Pipeline; PipelineUnknown or ModelInvalid if it cannot be loaded.
+    owner
+        Name of this worker in leases.
+    """
+
+    ledger: JobLedger
+    store: Store
+    warm: Callable[[str], WarmPipeline]
+    terms: LeaseTerms
+    owner: str
+    node_aet: str
+    software_version: str
+    clock: Clock
+
+
+class Stopwatch:
+    """Seconds by stage of one Job."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Add the time that the block takes to stage `name`."""
+        return _Stage(self.seconds, name)
+
+
+class _Stage(AbstractContextManager[None]):
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name, self._start = seconds, name, 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        spent = time.perf_counter() - self._start
+        self._seconds[self._name] = round(self._seconds.get(self._name, 0.0) + spent, 3)
+
+
+class JobRunner:
+    """Runs Jobs one at a time; whatever happens, the ledger says what became of each."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._shop = workshop
+
+    def run_job(self, job_id: JobID) -> bool:
+        """Run one Job to its end; False when it was not to be had (done, taken, not due)."""
+        shop = self._shop
+        job = shop.ledger.claim_job(job_id, owner=shop.owner, lease_s=shop.terms.lease_s, now=shop.clock())
+        if job is None:
+            logger.info("job not to be had", extra={"job_id": job_id})
+            return False
+        watch = Stopwatch()
+        with log_context(job_id=job.job_id, study_uid=job.order.study_instance_uid, pipeline=job.order.pipeline):
+            outcome = self._run_claimed(job, watch)
+            logger.info("job ended", extra={"outcome": outcome, "attempts": job.attempts, "seconds": watch.seconds})
+        return True
+
+    def run_all(self) -> int:
+        """Run waiting Jobs without a broker until none is left; returns how many ran."""
+        count = 0
+        while (job_id := self._shop.ledger.next_scheduled(self._shop.clock())) is not None:
+            count += self.run_job(job_id)
+        return count
+
+    def _run_claimed(self, job: Job, watch: Stopwatch) -> str:
+        try:
+            return self._try_job(job, watch)
+        except LeaseLost:
+            return LeaseLost.code
+        except Exception:
+            # The outer edge of the process: a fault of ours costs this attempt, never the worker.
+            logger.exception("broken job")
+            return self._fail(job, (Broken.code, "radnode failed on this Job; the traceback is in the worker's log"))
+
+    def _try_job(self, job: Job, watch: Stopwatch) -> str:
+        shop = self._shop
+        try:
+            warm = shop.warm(job.order.pipeline)
+            limit_s = warm.settings.time_limit_s
+            with Heartbeat(shop.ledger, job, terms=shop.terms, time_limit_s=limit_s, clock=shop.clock):
+                outcome = self._work(job, warm, watch)
+            shop.ledger.finish_job(job, outcome, now=shop.clock())
+        except Rejected as exc:
+            logger.warning("job refused", extra={"reason_code": exc.code})
+            shop.ledger.refuse_job(job, reason_code=exc.code, reason_text=str(exc), now=shop.clock())
+            return exc.code
+        except LeaseLost:
+            raise
+        except (Transient, NodeError) as exc:
+            logger.warning("job attempt failed", extra={"reason_code": exc.code})
+            return self._fail(job, (exc.code, str(exc)))
+        return "completed"
+
+    def _fail(self, job: Job, reason: tuple[str, str]) -> str:
+        try:
+            self._shop.ledger.fail_attempt(job, self._shop.terms.retry, reason=reason, now=self._shop.clock())
+        except LeaseLost:
+            return LeaseLost.code
+        return reason[0]
+
+    def _work(self, job: Job, warm: WarmPipeline, watch: Stopwatch) -> JobOutcome:
+        shop = self._shop
+        with watch.stage("prepare"):
+            inputs = fetch_inputs(job, shop.ledger.input_instances(job), shop.store)
+            prepared = warm.pipeline.read(inputs)
+        with watch.stage("infer"):
+            analysis = warm.pipeline.analyze(prepared)
+        with watch.stage("encode"):
+            provenance = self._provenance(job, warm.card)
+            encoded = encode(analysis, provenance, inputs, summary_picture=warm.settings.summary_picture)
+            check_results(encoded, analysis, inputs)
+            results = tuple(self._keep(job, one) for one in encoded)
+        return JobOutcome(
+            findings=[finding.as_json() for finding in analysis.findings],
+            seconds=watch.seconds,
+            model_sha256=warm.card.weights_sha256,
+            results=results,
+        )
+
+    def _provenance(self, job: Job, card: ModelCard) -> Provenance:
+        return Provenance(
+            node_aet=self._shop.node_aet,
+            pipeline=job.order.pipeline,
+            model=card,
+            accepted_at=job.accepted_at,
+            content=job.order.content,
+            software_version=self._shop.software_version,
+            predecessor=self._predecessor(job),
+        )
+
+    def _predecessor(self, job: Job) -> Dataset | None:
+        if job.supersedes is None:
+            return None
+        earlier: Sequence[Result] = self._shop.ledger.results_of(job.supersedes)
+        reports = [result for result in earlier if result.kind is ResultKind.SR]
+        return dcmread(self._shop.store.path(reports[0].path)) if reports else None
+
+    def _keep(self, job: Job, encoded: EncodedResult) -> Result:
+        path = f"results/{encoded.study_instance_uid}/{encoded.series_instance_uid}/{encoded.sop_instance_uid}.dcm"
+        self._shop.store.put(path, encoded.content)
+        return Result(
+            job_id=job.job_id,
+            kind=encoded.kind,
+            study_instance_uid=encoded.study_instance_uid,
+            series_instance_uid=encoded.series_instance_uid,
+            sop_instance_uid=encoded.sop_instance_uid,
+            sop_class_uid=encoded.sop_class_uid,
+            transfer_syntax_uid=encoded.transfer_syntax_uid,
+            path=path,
+            size_bytes=len(encoded.content),
+            sha256=hashlib.sha256(encoded.content).hexdigest(),
+        )

@@ -1,0 +1,142 @@
+"""Heads of ellipsoids in three MR contrasts, with and without a lesion, for the training mix."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from workers.pipelines.axial_stack import center_window, crop_plane, mark_head, standardize
+from workers.pipelines.brain_tumour import MATRIX, PIXEL_MM
+from workers.training.lgg import MarkedHead
+
+Field = NDArray[np.float32]
+Point = tuple[float, float, float]
+Contrasts = tuple[float, float, float]  # T1 pre, FLAIR, T1 post
+
+SLICES = 10
+EDGE_MM = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the voxels are: z, y, x in mm from the middle of the head, each (slices, rows, columns)."""
+
+    z: Field
+    y: Field
+    x: Field
+
+
+def draw_head(rng: np.random.Generator, *, has_lesion: bool) -> MarkedHead:
+    """Return one head on the network's grid; its patient key is ``phantom``."""
+    half = MATRIX * PIXEL_MM / 2
+    axis = (np.arange(MATRIX) + 0.5) * PIXEL_MM - half
+    axes = rng.uniform(66, 84), rng.uniform(84, 106), rng.uniform(80, 110)
+    levels = np.linspace(-0.8, 0.85, SLICES) * axes[2] + rng.uniform(-4, 4)
+    mesh = np.meshgrid(levels, axis, axis, indexing="ij")
+    place = _tilt(Place(z=mesh[0].astype(np.float32), y=mesh[1].astype(np.float32), x=mesh[2].astype(np.float32)), rng)
+    images = _paint_anatomy(place, axes, rng)
+    mask = np.zeros(images[0].shape, np.float32)
+    if has_lesion:
+        mask = _paint_lesions(images, place, axes, rng)
+    images = [_scan(image, rng) for image in images]
+    head = mark_head(images[1])
+    corner = center_window(head, MATRIX)
+    channels = np.stack([crop_plane(standardize(image), corner, MATRIX) for image in images], axis=1)
+    return MarkedHead(
+        patient="phantom",
+        channels=channels.astype(np.float16),
+        mask=crop_plane(mask, corner, MATRIX).astype(np.float16),
+        head=crop_plane(head.astype(np.float32), corner, MATRIX) > 0.5,
+    )
+
+
+def _tilt(place: Place, rng: np.random.Generator) -> Place:
+    a, b = rng.uniform(-0.2, 0.2, 2)
+    y = place.y * np.cos(a) - place.z * np.sin(a)
+    z = place.z * np.cos(a) + place.y * np.sin(a)
+    x, y = place.x * np.cos(b) - y * np.sin(b), y * np.cos(b) + place.x * np.sin(b)
+    dx, dy = rng.uniform(-8, 8, 2)
+    return Place(z=z.astype(np.float32), y=(y + dy).astype(np.float32), x=(x + dx).astype(np.float32))
+
+
+def _cover(place: Place, center: Point, axes: Point, roughness: Field | float = 0.0) -> Field:
+    """Return how far voxels lie inside an ellipsoid (x, y, z): 0..1 with a soft edge."""
+    level = np.sqrt(
+        ((place.x - center[0]) / axes[0]) ** 2
+        + ((place.y - center[1]) / axes[1]) ** 2
+        + ((place.z - center[2]) / axes[2]) ** 2
+    )
+    return np.asarray(np.clip((1 - level + roughness) * min(axes) / EDGE_MM + 0.5, 0, 1), np.float32)
+
+
+def _texture(shape: tuple[int, ...], width_px: float, rng: np.random.Generator) -> Field:
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (0.7, width_px, width_px))
+    return np.asarray(noise / noise.std(), np.float32)
+
+
+def _fill(images: list[Field], cover: Field, values: Contrasts) -> None:
+    for image, value in zip(images, values, strict=True):
+        image += cover * (np.float32(value) - image)
+
+
+def _paint_anatomy(place: Place, axes: Point, rng: np.random.Generator) -> list[Field]:
+    shape = place.x.shape
+    images = [np.zeros(shape, np.float32) for _ in range(3)]
+    fat, bone, liquor = rng.uniform(0.7, 2.0), rng.uniform(0.02, 0.3), rng.uniform(0.03, 0.4)
+    shells = np.cumprod([1.0, rng.uniform(0.92, 0.96), rng.uniform(0.92, 0.97), rng.uniform(0.95, 0.99)])
+    skin, inner, dura, cortex = [(axes[0] * s, axes[1] * s, axes[2] * s) for s in shells]
+    middle = (0.0, 0.0, 0.0)
+    _fill(images, _cover(place, middle, skin), (1.6, fat, 1.6))
+    _fill(images, _cover(place, middle, inner), (bone, bone, bone))
+    _fill(images, _cover(place, middle, dura), (0.3, liquor, 0.35))
+    gray, gray_t1 = rng.uniform(0.95, 1.3), rng.uniform(0.65, 0.95)
+    folds = _texture(shape, rng.uniform(1.5, 4), rng) * rng.uniform(0, 0.05)
+    _fill(images, _cover(place, middle, cortex, folds), (gray_t1, gray, gray_t1 + 0.05))
+    white = (cortex[0] * 0.86, cortex[1] * 0.88, cortex[2] * 0.86)
+    if rng.random() < 0.75:
+        _fill(images, _cover(place, middle, white, folds * 2), (1.0, 0.9, 1.0))
+    wide = rng.uniform(0.5, 1.6)
+    for side in (-1, 1):
+        horn = (side * rng.uniform(9, 16), rng.uniform(-8, 8), rng.uniform(5, 20))
+        size = (6 * wide, rng.uniform(18, 34), 9 * wide)
+        if rng.random() < 0.4:  # The bright rim of a normal ventricle is no lesion.
+            _fill(images, _cover(place, horn, (size[0] + 2, size[1] + 3, size[2] + 2)), (0.9, gray * 1.2, 0.9))
+        _fill(images, _cover(place, horn, size), (0.3, liquor, 0.3))
+    if rng.random() < 0.5:
+        _fill(images, _cover(place, middle, (2.5, 12, 12)), (0.3, liquor, 0.3))
+    return images
+
+
+def _paint_lesions(images: list[Field], place: Place, axes: Point, rng: np.random.Generator) -> Field:
+    mask = np.zeros(place.x.shape, np.float32)
+    for _ in range(1 if rng.random() < 0.85 else 2):
+        radius = rng.uniform(8, 30)
+        size = (radius * rng.uniform(0.7, 1.3), radius * rng.uniform(0.7, 1.3), radius * rng.uniform(0.7, 1.3))
+        reach = np.maximum(np.array(axes) * 0.84 - np.array(size), 1)
+        direction = rng.standard_normal(3)
+        direction *= rng.random() ** 0.4 / np.linalg.norm(direction)
+        center = tuple(float(v) for v in direction * reach)
+        rough = _texture(place.x.shape, rng.uniform(2, 6), rng) * rng.choice((0.0, 0.08, 0.2))
+        cover = _cover(place, (center[0], center[1], center[2]), size, rough)
+        _fill(
+            images, cover * rng.uniform(0.75, 1), (rng.uniform(0.4, 0.9), rng.uniform(1.35, 2.4), rng.uniform(0.5, 1))
+        )
+        if rng.random() < 0.5:
+            small = tuple(v * rng.uniform(0.3, 0.7) for v in size)
+            core = _cover(place, (center[0], center[1], center[2]), (small[0], small[1], small[2]), rough)
+            flair = rng.uniform(0.3, 2.2)
+            _fill(images, core, (rng.uniform(0.3, 0.9), flair, rng.uniform(0.4, 2.0)))
+        mask = np.maximum(mask, cover)
+    return mask
+
+
+def _scan(image: Field, rng: np.random.Generator) -> Field:
+    """Return the image blurred, shaded by a coil and noisy, as a magnitude."""
+    coarse = rng.standard_normal((3, 4, 4))
+    zoom = [size / knots for size, knots in zip(image.shape, coarse.shape, strict=True)]
+    shade = 1 + rng.uniform(0, 0.12) * ndimage.zoom(coarse, zoom, order=1)
+    sigma = rng.uniform(0, 0.9)
+    blurred = ndimage.gaussian_filter(image, (0, sigma, sigma)) * shade
+    noise = rng.standard_normal((2, *image.shape)) * rng.uniform(0.005, 0.06)
+    return np.asarray(np.hypot(blurred + noise[0], noise[1]), np.float32)

@@ -1,0 +1,74 @@
+"""The Kermany pediatric chest radiographs as arrays, each with its patient."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workers.pipelines.chest_xray import crop_square, shrink
+from workers.radiograph import CLIP_PERCENTILES
+
+FOLDERS = ("NORMAL", "PNEUMONIA")  # the index is the label
+# NORMAL2-IM-0545 may or may not be the child of IM-0545: they count as one patient, on the safe side.
+PATIENT = re.compile(r"(?:NORMAL2-)?(person\d+|IM-\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabeledRadiographs:
+    """Radiographs at the network's matrix.
+
+    Attributes
+    ----------
+    pixels
+        (images, rows, columns) float16, 0..1, bright is dense, not yet standardized.
+    labels
+        (images,) int64, 1 is pneumonia.
+    patients
+        One key an image.
+    """
+
+    pixels: NDArray[np.float16]
+    labels: NDArray[np.int64]
+    patients: tuple[str, ...]
+
+
+def patient_key(name: str) -> str:
+    """Return the key of the patient that a file name or a line of the exclusion list means.
+
+    Raises
+    ------
+    ValueError
+        If the name follows no known pattern; guessing could leak a patient.
+    """
+    match = PATIENT.match(name)
+    if match is None:
+        raise ValueError(f"{name}: expected IM-<n>, NORMAL2-IM-<n> or person<n>; add its pattern")
+    return match.group(1)
+
+
+def read_jpeg(path: Path) -> NDArray[np.float32]:
+    """Return the gray values of a JPEG, 0..1, clipped as a DICOM radiograph is."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L"), np.float32)
+    low, high = np.percentile(pixels, CLIP_PERCENTILES)
+    return np.asarray(np.clip((pixels - low) / (high - low), 0, 1), np.float32)
+
+
+def read_kermany(folder: Path) -> LabeledRadiographs:
+    """Read ``<folder>/NORMAL`` and ``<folder>/PNEUMONIA``, both shrunk to the network's matrix."""
+    pixels, labels, patients = [], [], []
+    for label, path in _walk(folder):
+        pixels.append(shrink(crop_square(read_jpeg(path))).astype(np.float16))
+        labels.append(label)
+        patients.append(patient_key(path.name))
+    return LabeledRadiographs(pixels=np.stack(pixels), labels=np.array(labels, np.int64), patients=tuple(patients))
+
+
+def _walk(folder: Path) -> Iterator[tuple[int, Path]]:
+    for label, name in enumerate(FOLDERS):
+        for path in sorted((folder / name).iterdir()):
+            yield label, path
