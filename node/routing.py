@@ -35,14 +35,14 @@ class RoutingLedger(Protocol):
 
     def record_routing(
         self,
-        study_instance_uid: StudyUID,
+        study: StudyFacts,
         *,
         decisions: tuple[Decision, ...],
         orders: tuple[JobOrder, ...],
         forwards: tuple[Forward, ...],
         now: datetime,
     ) -> None:
-        """Commit all of it and move the Study to ROUTED, in one transaction; nothing if it was reopened meanwhile."""
+        """Commit all of it and move the Study to ROUTED, in one transaction; nothing if it changed since it was read."""
         ...
 
 
@@ -73,7 +73,7 @@ class Routing:
     def _route(self, study_instance_uid: StudyUID, now: datetime) -> None:
         study = self._ledger.study_facts(study_instance_uid)
         decisions, orders, forwards = route_study(study, self._rules, self._models)
-        self._ledger.record_routing(study_instance_uid, decisions=decisions, orders=orders, forwards=forwards, now=now)
+        self._ledger.record_routing(study, decisions=decisions, orders=orders, forwards=forwards, now=now)
         log.info("study routed", extra={"study_uid": study_instance_uid, "count": len(orders)})
 
 

@@ -1,0 +1,1 @@
+"""Tests: unit mirrors the tree; integration and acceptance run the real thing."""

@@ -41,6 +41,7 @@ def summarize_study(
     *,
     state: SeriesState = SeriesState.SETTLED,
     series_states: dict[SeriesUID, SeriesState] | None = None,
+    revision: int = 0,
 ) -> StudyFacts:
     """Return the facts of one Study from all its Instances."""
     ordered = sorted(instances, key=lambda i: i.series_instance_uid)
@@ -54,7 +55,13 @@ def summarize_study(
         for keyword in STUDY_KEYWORDS:
             if keyword in one.attributes:
                 attributes.setdefault(keyword, one.attributes[keyword])
-    return StudyFacts(study_instance_uid=study_instance_uid, state=state, attributes=attributes, series=tuple(grouped))
+    return StudyFacts(
+        study_instance_uid=study_instance_uid,
+        state=state,
+        attributes=attributes,
+        series=tuple(grouped),
+        revision=revision,
+    )
 
 
 def _instance_order(instance: InstanceFacts) -> tuple[float, str]:

@@ -105,9 +105,16 @@ class SeriesFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyFacts:
-    """One Study with its Series, sorted by Series Number, then UID."""
+    """One Study with its Series, sorted by Series Number, then UID.
+
+    Attributes
+    ----------
+    revision
+        Grows each time the Study is reopened; 0 outside the ledger. Decisions are about one revision.
+    """
 
     study_instance_uid: StudyUID
     state: SeriesState
     attributes: Attributes
     series: tuple[SeriesFacts, ...]
+    revision: int = 0

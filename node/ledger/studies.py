@@ -117,10 +117,10 @@ class StudyLedger(Desk):
             If the Study is unknown.
         """
         with self.reading() as connection:
-            state = connection.execute(
-                select(studies.c.state).where(studies.c.study_instance_uid == study_instance_uid)
-            ).scalar_one_or_none()
-            if state is None:
+            row = connection.execute(
+                select(studies.c.state, studies.c.revision).where(studies.c.study_instance_uid == study_instance_uid)
+            ).one_or_none()
+            if row is None:
                 raise NotFound(f"study {study_instance_uid} is not in the ledger; see `radnode studies list`")
             found = connection.execute(select(instances).where(instances.c.study_instance_uid == study_instance_uid))
             facts = [to_instance(row) for row in found.mappings()]
@@ -130,40 +130,48 @@ class StudyLedger(Desk):
                 )
             )
             by_series = {SeriesUID(uid): SeriesState(word) for uid, word in states}
-        return summarize_study(study_instance_uid, facts, state=SeriesState(state), series_states=by_series)
+        return summarize_study(
+            study_instance_uid,
+            facts,
+            state=SeriesState(row.state),
+            series_states=by_series,
+            revision=row.revision,
+        )
 
     def record_routing(
         self,
-        study_instance_uid: StudyUID,
+        study: StudyFacts,
         *,
         decisions: Sequence[Decision],
         orders: Sequence[JobOrder],
         forwards: Sequence[Forward],
         now: datetime,
     ) -> None:
-        """Commit what the rules concluded, in one transaction; nothing when the Study was reopened meanwhile.
+        """Commit what the rules concluded, in one transaction; nothing when the Study changed since `study` was read.
 
         An order whose question already has a Job is dropped. Earlier Jobs of the same Pipeline on other content of the
         Study are superseded: unfinished ones are CANCELED, the last completed one is named as predecessor.
         """
+        uid = study.study_instance_uid
         with self.writing() as connection:
-            revision = connection.execute(
-                select(studies.c.revision).where(
-                    studies.c.study_instance_uid == study_instance_uid, studies.c.state == SeriesState.SETTLED.value
+            moved = connection.execute(
+                update(studies)
+                .where(
+                    studies.c.study_instance_uid == uid,
+                    studies.c.state == SeriesState.SETTLED.value,
+                    studies.c.revision == study.revision,
                 )
-            ).scalar_one_or_none()
-            if revision is None:
+                .values(state=SeriesState.ROUTED.value, changed_at=now)
+            )
+            if moved.rowcount == 0:
                 return
-            _add_decisions(connection, decisions, revision=revision, now=now)
+            _add_decisions(connection, decisions, revision=study.revision, now=now)
             for order in orders:
                 _add_job(connection, order, now=now)
             for forward in forwards:
-                _add_forward(connection, study_instance_uid, forward, now=now)
-            routed = {"state": SeriesState.ROUTED.value}
-            uid = study_instance_uid
-            connection.execute(update(series).where(series.c.study_instance_uid == uid).values(**routed))
+                _add_forward(connection, uid, forward, now=now)
             connection.execute(
-                update(studies).where(studies.c.study_instance_uid == uid).values(changed_at=now, **routed)
+                update(series).where(series.c.study_instance_uid == uid).values(state=SeriesState.ROUTED.value)
             )
             names = ", ".join(order.pipeline for order in orders) or "no pipeline"
             text = f"{len(decisions)} rules asked: {names}"

@@ -124,7 +124,7 @@ def new_instance(study: StudyHeader, series: SeriesHeader, number: int) -> FileD
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = PHANTOM_IMPLEMENTATION_UID
     meta.ImplementationVersionName = "RADNODE_PHANTOM"
-    ds = FileDataset("", {}, file_meta=meta, preamble=b"\x00" * 128)
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\x00" * 128, is_implicit_VR=False, is_little_endian=True)
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID = series.sop_class_uid
     ds.SOPInstanceUID = sop_instance_uid

@@ -18,7 +18,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.dimse_primitives import C_STORE
 
 from node.dimse.contexts import storage_sop_classes, transfer_syntaxes
@@ -45,6 +45,26 @@ from tests.instances import (
 VERIFICATION = "1.2.840.10008.1.1"
 SHARED_DATA = Path(os.environ.get("RADNODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 DEADLINE_S = 20.0
+
+
+@contextmanager
+def associated(ae: AE, port: int, called: str) -> Iterator[Any]:
+    """Give an Association; pynetdicom leaves its socket open when the peer closed first, so it is closed here."""
+    opened: list[socket.socket] = []
+
+    def keep(event: evt.Event) -> None:
+        wrapped = event.assoc.dul.socket
+        if wrapped is not None and wrapped.socket is not None:
+            opened.append(wrapped.socket)
+
+    assoc = ae.associate("127.0.0.1", port, ae_title=called, evt_handlers=[(evt.EVT_CONN_OPEN, keep)])
+    try:
+        yield assoc
+    finally:
+        if assoc.is_established:
+            assoc.release()
+        for connection in opened:
+            connection.close()
 
 
 class Peer:
@@ -83,12 +103,8 @@ class Peer:
         ae = AE(ae_title=calling)
         ae.add_requested_context(sop_class_uid, list(syntaxes) or [EXPLICIT])
         ae.add_requested_context(VERIFICATION)
-        assoc = ae.associate(self.host, self.port, ae_title=called)
-        try:
+        with associated(ae, self.port, called) as assoc:
             yield assoc
-        finally:
-            if assoc.is_established:
-                assoc.release()
 
     def wait_for_end(self) -> None:
         deadline = monotonic() + DEADLINE_S
@@ -178,9 +194,8 @@ def test_every_storage_class_in_every_transfer_syntax_is_accepted(peer: Peer) ->
         ae = AE()
         for sop_class_uid in classes[begin : begin + 128]:
             ae.add_requested_context(sop_class_uid, list(transfer_syntaxes()))
-        assoc = ae.associate(peer.host, peer.port, ae_title="RADNODE")
-        assert len(assoc.accepted_contexts) == len(classes[begin : begin + 128])
-        assoc.release()
+        with associated(ae, peer.port, "RADNODE") as assoc:
+            assert len(assoc.accepted_contexts) == len(classes[begin : begin + 128])
 
 
 def test_retired_storage_class_is_served_not_only_negotiated(peer: Peer) -> None:

@@ -15,6 +15,7 @@ from workers.encoding.encoder import EncodedResult, find_source
 from workers.encoding.proof import require
 from workers.encoding.proof_report import prove_report
 from workers.encoding.proof_segmentation import prove_segmentation
+from workers.encoding.quiet import quiet_libraries
 from workers.pipelines.base import Analysis
 
 # Must be what the source says, to the letter.
@@ -57,6 +58,11 @@ def check_results(
     ResultCheckFailed
         At the first contradiction; none of the Results may leave the node.
     """
+    with quiet_libraries():
+        _check(results, analysis, inputs)
+
+
+def _check(results: Sequence[EncodedResult], analysis: Analysis, inputs: Mapping[str, Sequence[Dataset]]) -> None:
     counts = Counter(result.kind for result in results)
     is_segmented = analysis.reference is not None and bool(analysis.findings)
     require(counts[ResultKind.SR] == 1, f"{counts[ResultKind.SR]} SR where one is expected")

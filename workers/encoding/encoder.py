@@ -1,7 +1,5 @@
 """An Analysis becomes the bytes of DICOM Results: SEG, SR and, where wished, a picture."""
 
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,6 +11,7 @@ from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import ResultCheckFailed
 from workers.encoding.picture import encode_picture
 from workers.encoding.provenance import Provenance
+from workers.encoding.quiet import quiet_libraries
 from workers.encoding.report import encode_report
 from workers.encoding.segmentation import encode_segmentation
 from workers.pipelines.base import Analysis
@@ -60,10 +59,7 @@ def encode(
     ResultCheckFailed
         If the Analysis contradicts itself or does not tell which image was read.
     """
-    logging.getLogger("highdicom").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # pydicom and highdicom warn about odd values in source headers; we copy them as they are.
-        warnings.simplefilter("ignore", UserWarning)
+    with quiet_libraries():
         return _encode(analysis, provenance, inputs, summary_picture=summary_picture)
 
 

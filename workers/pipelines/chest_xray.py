@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydicom import Dataset
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from node.domain.codes import LUNG, PNEUMONIA
 from node.domain.finding import Finding, Presence
 from node.errors import InputMissing, ModelOutputInvalid, NotEligible, WrongBodyPart, WrongModality, WrongView
 from node.models import ModelCard
 from workers.inference.weights import load_weights
-from workers.networks.xray_densenet import build_xray_densenet
+from workers.networks.xray_densenet import XrayDensenet, pool_evidence
 from workers.pipelines.base import Analysis
 from workers.radiograph import Radiograph, read_radiograph
 
@@ -25,9 +25,6 @@ BODY_PARTS = ("CHEST", "THORAX", "LUNG", "LUNGS")
 FRONTAL_VIEWS = ("PA", "AP")
 LATERAL_WORDS = ("LAT", "LATERAL", "LL", "RL", "OBLIQUE")
 ADULT_YEARS = 18
-# Occlusion: a window of a fifth of the image sees one lung zone; half a window between two is smooth enough.
-WINDOW, STRIDE = 24, 8
-BATCH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +78,7 @@ class ChestXray:
     """
 
     def __init__(self, card: ModelCard, device: torch.device) -> None:
-        self._network = load_weights(build_xray_densenet(), card).to(device)
+        self._network = load_weights(XrayDensenet(), card).to(device)
         self._device = device
         thresholds = card.numbers["thresholds"]
         self._threshold = float(thresholds["pneumonia"])
@@ -121,37 +118,16 @@ class ChestXray:
         """
         pixels = prepared.radiograph.pixels
         small = torch.from_numpy(shrink(crop_square(pixels)))[None, None].to(self._device)
-        logit = self._ask(small)
-        confidence = float(torch.sigmoid(logit)[0])
+        places = self._network(standardize(small)).float().cpu()
+        if not bool(torch.isfinite(places).all()):
+            raise ModelOutputInvalid("chest X-ray network answered with NaN; check the weights and the device")
+        confidence = float(torch.sigmoid(pool_evidence(places))[0])
         presence = decide_presence(confidence, threshold=self._threshold, band=self._band)
         heat = None
         if presence is Presence.PRESENT:
-            heat = spread_heat(self._occlude(small, logit), pixels.shape)
+            heat = spread_heat(torch.sigmoid(places)[0].numpy(), pixels.shape)
         finding = Finding(label="Pneumonia", code=PNEUMONIA, presence=presence, confidence=confidence, site=LUNG)
         return Analysis(findings=(finding,), heat=heat, threshold=self._threshold, notes=prepared.notes)
-
-    def _ask(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._network(standardize(images))[:, 0].float().cpu()
-        if not bool(torch.isfinite(logits).all()):
-            raise ModelOutputInvalid("chest X-ray network answered with NaN; check the weights and the device")
-        return logits
-
-    def _occlude(self, image: torch.Tensor, logit: torch.Tensor) -> NDArray[np.float32]:
-        """Return (MATRIX, MATRIX), 0..1: how far the answer falls when a place is smeared."""
-        smeared = avg_pool2d(image, 2 * WINDOW + 1, stride=1, padding=WINDOW, count_include_pad=False)
-        corners = [(r, c) for r in range(0, MATRIX - WINDOW + 1, STRIDE) for c in range(0, MATRIX - WINDOW + 1, STRIDE)]
-        falls = np.zeros((MATRIX, MATRIX), np.float32)
-        counts = np.zeros((MATRIX, MATRIX), np.float32)
-        for start in range(0, len(corners), BATCH):
-            part = corners[start : start + BATCH]
-            covered = image.repeat(len(part), 1, 1, 1)
-            for item, (r, c) in enumerate(part):
-                covered[item, :, r : r + WINDOW, c : c + WINDOW] = smeared[0, :, r : r + WINDOW, c : c + WINDOW]
-            for (r, c), fall in zip(part, (logit - self._ask(covered)).tolist(), strict=True):
-                falls[r : r + WINDOW, c : c + WINDOW] += max(fall, 0.0)
-                counts[r : r + WINDOW, c : c + WINDOW] += 1
-        falls /= counts
-        return falls / max(float(falls.max()), 1e-6)
 
 
 def decide_presence(confidence: float, *, threshold: float, band: float) -> Presence:

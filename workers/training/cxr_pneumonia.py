@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import affine_grid, binary_cross_entropy_with_logits, grid_sample
 
-from workers.networks.xray_densenet import build_xray_densenet
+from workers.networks.xray_densenet import XrayDensenet, pool_evidence
 from workers.pipelines.chest_xray import MATRIX, standardize
 from workers.training.kermany import LabeledRadiographs, patient_key, read_kermany
 from workers.training.radiograph_phantoms import draw_radiograph, paste_opacity
@@ -69,7 +69,7 @@ def main() -> None:
     if options.weights is None:
         network = train(build_pools(data, split, rng), steps=options.steps, rng=rng)
     else:
-        network = load_trained(build_xray_densenet(), options.weights)
+        network = load_trained(XrayDensenet(), options.weights)
     metrics: dict[str, object] = {"sha256": save_weights(network, options.out / "weights.safetensors")}
     for name, patients in (("tune", split.tune), ("held", split.held)):
         images, labels = select(data, patients)
@@ -104,7 +104,7 @@ def build_pools(data: LabeledRadiographs, split: Split, rng: np.random.Generator
 
 def train(pools: list[Pool], *, steps: int, rng: np.random.Generator) -> torch.nn.Module:
     """Return the network after `steps` balanced batches, in evaluation mode."""
-    network = build_xray_densenet()
+    network = XrayDensenet()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
     target = torch.cat([torch.full((pool.per_batch,), float(pool.label)) for pool in pools])
@@ -113,7 +113,7 @@ def train(pools: list[Pool], *, steps: int, rng: np.random.Generator) -> torch.n
         set_learning_rate(optimizer, learning_rate(step, steps=steps, peak=PEAK_RATE))
         picked = [pool.images[rng.integers(len(pool.images), size=pool.per_batch)] for pool in pools]
         images = standardize(augment(torch.cat(picked), rng)).contiguous(memory_format=torch.channels_last)
-        losses = binary_cross_entropy_with_logits(network(images)[:, 0], soft, reduction="none")
+        losses = binary_cross_entropy_with_logits(pool_evidence(network(images)), soft, reduction="none")
         optimizer.zero_grad()
         losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's stub
         optimizer.step()
@@ -144,7 +144,7 @@ def augment(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 @torch.inference_mode()
 def ask(network: torch.nn.Module, images: torch.Tensor) -> NDArray[np.float64]:
     """Return the probability of pneumonia of each image (images, 1, rows, columns)."""
-    parts = [torch.sigmoid(network(standardize(part))[:, 0]) for part in torch.split(images, 64)]
+    parts = [torch.sigmoid(pool_evidence(network(standardize(part)))) for part in torch.split(images, 64)]
     return torch.cat(parts).double().numpy()
 
 

@@ -139,15 +139,15 @@ class MemoryLedger:
 
     def record_routing(
         self,
-        study_instance_uid: StudyUID,
+        study: StudyFacts,
         *,
         decisions: tuple[Decision, ...],
         orders: tuple[JobOrder, ...],
         forwards: tuple[Forward, ...],
         now: datetime,
     ) -> None:
-        del self.settled[study_instance_uid]
-        self.recorded[study_instance_uid] = {"decisions": decisions, "orders": orders, "forwards": forwards, "now": now}
+        del self.settled[study.study_instance_uid]
+        self.recorded[study.study_instance_uid] = {"decisions": decisions, "orders": orders, "forwards": forwards, "now": now}
 
 
 def rename(study: StudyFacts, uid: str) -> StudyFacts:

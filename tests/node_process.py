@@ -1,0 +1,142 @@
+"""A node as a user runs it: `python -m node up` in a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from node.app import open_view
+from node.ledger.views import LedgerView, StudyStory
+from node.rehearsal.modality import Peer
+from node.settings import load_settings
+from tests.peers import wait_until
+
+ADDRESS = re.compile(r"receives DICOM as (?P<aet>\S+) on (?P<host>[\d.]+):(?P<port>\d+)")
+STOP_TIMEOUT_S = 60.0
+
+
+class NodeProcess:
+    """One `radnode up` with its worker and its broker; a context manager that ends all of them.
+
+    Parameters
+    ----------
+    folder
+        Holds settings, data and log; the same folder again is the same node after a restart.
+    settings
+        TOML text; `node.port` and `node.data_dir` are set here.
+    """
+
+    def __init__(self, folder: Path, settings: str) -> None:
+        self.folder = folder
+        self.file = folder / "settings.toml"
+        head = f'[node]\nport = 0\ndata_dir = "{folder / "data"}"\n\n[store]\nreserve_bytes = 0\n\n'
+        self.file.write_text(head + settings)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._view: LedgerView | None = None
+        self.peer = Peer(aet="RADNODE", host="127.0.0.1", port=0)
+
+    def __enter__(self) -> "NodeProcess":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, and wait until it says where it listens."""
+        output = self.folder / "output.txt"
+        with output.open("wb") as out, (self.folder / "node.log").open("ab") as log:
+            command = [sys.executable, "-m", "node", "up", "--settings", str(self.file)]
+            self._process = subprocess.Popen(command, stdout=out, stderr=log, env=plain_environment())
+        found = wait_until(lambda: ADDRESS.search(output.read_text()), what="the node's address", limit_s=60.0)
+        self.peer = Peer(aet=found["aet"], host=found["host"], port=int(found["port"]))
+
+    @property
+    def process(self) -> psutil.Process:
+        """The node's own process."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    @property
+    def view(self) -> LedgerView:
+        """The ledger, as another process sees it."""
+        if self._view is None:
+            self._view = open_view(load_settings(self.file))
+        return self._view
+
+    def child(self, *words: str) -> psutil.Process:
+        """Return the child whose command line holds one of `words`."""
+
+        def find() -> psutil.Process | None:
+            children = self.process.children()
+            return next((c for c in children if any(w in " ".join(c.cmdline()) for w in words)), None)
+
+        return wait_until(find, what=f"a child called {words}", limit_s=60.0)
+
+    def kill(self) -> int:
+        """Kill the node's process as the kernel would, -9; returns its exit code."""
+        assert self._process is not None
+        self._process.kill()
+        return self._process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end; returns its exit code."""
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(STOP_TIMEOUT_S)
+        self._process = None
+        return code
+
+    def wait_for_study(self, uid: str, holds: Callable[[StudyStory], Any], *, limit_s: float = 180.0) -> StudyStory:
+        """Return the Study's story as soon as `holds` of it."""
+
+        def look() -> StudyStory | None:
+            found = [story for story in self.view.list_studies(limit=1000) if story.study_instance_uid == uid]
+            return found[0] if found and holds(found[0]) else None
+
+        return wait_until(look, what=f"study {uid}", limit_s=limit_s)
+
+
+def plain_environment() -> Mapping[str, str]:
+    """Return the environment without settings of this process."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RADNODE__")}
+
+
+def run_radnode(*arguments: str | Path, limit_s: float = 300.0, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run one command to its end and return what it printed."""
+    command: Sequence[str] = [sys.executable, "-m", "node", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=limit_s, env=plain_environment(), cwd=cwd, check=False
+    )
+
+
+def destination_table(peer: Peer) -> str:
+    """Return the settings that send Results to `peer`."""
+    return f'[destinations.pacs]\ntransport = "cstore"\naet = "{peer.aet}"\nhost = "{peer.host}"\nport = {peer.port}\n'
+
+
+QUICK = """
+[assembly]
+quiet_seconds = 0.5
+
+[dispatch]
+lease_seconds = 4.0
+heartbeat_seconds = 1.0
+retry_seconds = 0.5
+
+[delivery]
+first_retry_seconds = 0.5
+max_retry_seconds = 2.0
+
+"""
