@@ -9,9 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import SecretStr
-from sqlalchemy import Engine
-
 from node.assembly import Assembly, QuietTime
 from node.bell import CeleryRinger, DoneListener
 from node.broker import EmbeddedBroker
@@ -23,7 +20,7 @@ from node.dimse.scp import DicomListener, ListenerSettings
 from node.dispatch import Dispatch
 from node.intake import Intake
 from node.ledger.deliveries import DeliveryLedger
-from node.ledger.engine import migrate, open_engine
+from node.ledger.engine import Engine, migrate, open_engine
 from node.ledger.instances import InstanceLedger
 from node.ledger.jobs import JobLedger, RetryPolicy
 from node.ledger.studies import StudyLedger
@@ -67,7 +64,7 @@ class NodeApp:
         self._role = role or Role()
         settings.node.data_dir.mkdir(parents=True, exist_ok=True)
         self._broker = None if settings.broker.url.get_secret_value() else EmbeddedBroker(broker_folder(settings))
-        self._settings = settings if self._broker is None else with_broker(settings, self._broker.url)
+        self._settings = settings if self._broker is None else settings.with_broker(self._broker.url)
         self._engine = open_ledger(settings)
         self._store = open_store(settings)
         self._routing = build_routing(self._settings, self._engine)
@@ -248,7 +245,12 @@ def read_rules(settings: Settings, models: Mapping[str, ModelCard]) -> tuple[Rul
 
 def build_assembly(settings: Settings, engine: Engine) -> Assembly:
     """Return the assembly station."""
-    quiet = QuietTime(after_association_s=settings.assembly.quiet_seconds, while_open_s=settings.assembly.idle_seconds)
+    assembly = settings.assembly
+    heeds_ends = "association-end" in assembly.evidence
+    quiet = QuietTime(
+        after_association_s=assembly.quiet_seconds if heeds_ends else assembly.idle_seconds,
+        while_open_s=assembly.idle_seconds,
+    )
     return Assembly(StudyLedger(engine), quiet)
 
 
@@ -292,9 +294,3 @@ def destination_spec(settings: Settings, name: str) -> DestinationSpec:
 def broker_folder(settings: Settings) -> Path:
     """Return where the embedded broker keeps its files."""
     return settings.node.data_dir / "broker"
-
-
-def with_broker(settings: Settings, url: str) -> Settings:
-    """Return `settings` with the broker that really runs."""
-    broker = settings.broker.model_copy(update={"url": SecretStr(url)})
-    return settings.model_copy(update={"broker": broker})

@@ -60,7 +60,7 @@ class CeleryRinger:
             raise BrokerUnreachable("the broker does not answer; Jobs wait in the ledger until it does") from exc
 
     def kept_memory(self) -> bool:
-        """Return False once after the broker lost its messages.
+        """Return False from when the broker lost its messages until `begin_memory` is called.
 
         Raises
         ------
@@ -68,8 +68,20 @@ class CeleryRinger:
             If the broker cannot be asked.
         """
         try:
-            # SET with NX answers None when the key is there already.
-            return self._redis.set(MEMORY_KEY, "1", nx=True) is None
+            return bool(self._redis.exists(MEMORY_KEY))
+        except (RedisError, OSError) as exc:
+            raise BrokerUnreachable("the broker does not answer; Jobs wait in the ledger until it does") from exc
+
+    def begin_memory(self) -> None:
+        """Note in the broker that it has every message again.
+
+        Raises
+        ------
+        BrokerUnreachable
+            If the broker does not take the note.
+        """
+        try:
+            self._redis.set(MEMORY_KEY, "1")
         except (RedisError, OSError) as exc:
             raise BrokerUnreachable("the broker does not answer; Jobs wait in the ledger until it does") from exc
 

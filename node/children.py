@@ -27,6 +27,8 @@ class Child:
         self._stop_timeout_s = stop_timeout_s
         self._stopping = threading.Event()
         self._spawned = threading.Event()
+        # Held while a child is born, so that none is born after `stop` has looked for it.
+        self._birth = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         # Linux sends the death signal when the spawning *thread* ends; this one lives as long as the child.
         self._thread = threading.Thread(target=self._keep_running, name=f"child-{name}", daemon=True)
@@ -45,9 +47,12 @@ class Child:
     def stop(self) -> None:
         """End the child, by force when it does not end in time; returns when it is gone."""
         self._stopping.set()
-        if self._process is not None:
-            end_child(self._process, timeout_s=self._stop_timeout_s)
-        self._thread.join()
+        with self._birth:
+            process = self._process
+        if process is not None:
+            end_child(process, timeout_s=self._stop_timeout_s)
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _keep_running(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -59,14 +64,17 @@ class Child:
     def _live_once(self) -> float:
         born = time.monotonic()
         try:
-            self._process = self._spawn()
-        except OSError as exc:
+            with self._birth:
+                if self._stopping.is_set():
+                    return 0.0
+                process = self._process = self._spawn()
+        except (OSError, subprocess.SubprocessError) as exc:
             logger.exception("child not started", extra={"owner": self._name, "error_type": type(exc).__name__})
             return 0.0
         finally:
             self._spawned.set()
-        logger.info("child started", extra={"owner": self._name, "pid": self._process.pid})
-        code = self._process.wait()
+        logger.info("child started", extra={"owner": self._name, "pid": process.pid})
+        code = process.wait()
         level = logging.INFO if self._stopping.is_set() else logging.ERROR
         logger.log(level, "child ended", extra={"owner": self._name, "exit_code": code})
         return time.monotonic() - born

@@ -12,6 +12,8 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 
 from node.app import NodeApp
+from node.delivery.association import Peer
+from node.delivery.sender import find_files
 from node.domain.job import JobState
 from node.domain.result import DeliveryState, ResultKind
 from node.domain.uids import StudyUID
@@ -20,7 +22,7 @@ from node.ledger.views import StudyStory
 from node.rehearsal.brain_mr import brain_mr
 from node.rehearsal.chest_ct import chest_ct
 from node.rehearsal.chest_xray import chest_xray
-from node.rehearsal.modality import Peer, find_files, send
+from node.rehearsal.modality import send
 from node.rehearsal.pacs import PacsRecord, SimulatedPacs
 from node.rehearsal.truth import Verdict, judge_label, judge_lesion, judge_nodules
 from node.settings import DestinationSettings, Settings
@@ -128,10 +130,9 @@ class Demonstration:
             If the node does not take an Instance, or a Study does not finish in time.
         """
         sources, judge = case.make()
-        sent = send(sources, self.peer)
-        lost = [outcome for outcome in sent if not outcome.is_stored]
+        lost = send(sources, self.peer).failed
         if lost:
-            raise DestinationDown(f"{case.name}: the node refused {len(lost)} Instances ({lost[0].failure_code})")
+            raise DestinationDown(f"{case.name}: the node refused {len(lost)} Instances ({lost[0].outcome.code})")
         uids = sorted({_study_uid(source) for source in sources})
         return [self._await_study(case.name, uid, judge) for uid in uids]
 

@@ -45,7 +45,11 @@ class Ringer(Protocol):
         ...
 
     def kept_memory(self) -> bool:
-        """Return False once after the broker lost its messages; BrokerUnreachable if it cannot be asked."""
+        """Return False from when the broker lost its messages until `begin_memory`; BrokerUnreachable if it is away."""
+        ...
+
+    def begin_memory(self) -> None:
+        """Note in the broker that it has every message again; BrokerUnreachable if it is away."""
         ...
 
 
@@ -64,15 +68,21 @@ class Dispatch:
             logger.warning("lease ran out", extra={"job_id": job_id})
         look_again = now + self._resend
         try:
-            rung_before = now - self._resend * STALE_PERIODS if self._ringer.kept_memory() else now
-            bells = self._ledger.bells_to_ring(now, rung_before=rung_before)
-            if bells:
-                self._ringer.ring(bells)
-                self._ledger.record_rung([bell.job_id for bell in bells], now)
-                logger.info("jobs rung", extra={"count": len(bells)})
+            self._ring_all(now)
         except BrokerUnreachable as exc:
             logger.warning("broker unreachable", extra={"reason_code": exc.code})
             look_again = now + min(self._resend, BROKER_RETRY)
         upcoming = self._ledger.next_job_event_at()
         # What is due already was just rung, or waits for the broker.
         return look_again if upcoming is None or upcoming <= now else min(upcoming, look_again)
+
+    def _ring_all(self, now: datetime) -> None:
+        is_kept = self._ringer.kept_memory()
+        rung_before = now - self._resend * STALE_PERIODS if is_kept else now
+        while bells := self._ledger.bells_to_ring(now, rung_before=rung_before):
+            self._ringer.ring(bells)
+            self._ledger.record_rung([bell.job_id for bell in bells], now)
+            logger.info("jobs rung", extra={"count": len(bells)})
+        if not is_kept:
+            # Last: whatever fails before, every message is sent again, and a Job that is rung twice runs once.
+            self._ringer.begin_memory()

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,7 +34,8 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for `record`."""
         extra = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
-        fields = {key: value for key, value in {**_context.get({}), **extra}.items() if key in ALLOWED_FIELDS}
+        told = {**_context.get({}), **extra}
+        fields = {key: value for key, value in told.items() if key in ALLOWED_FIELDS}
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -41,9 +43,8 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage() if record.name.split(".")[0] in {"node", "workers"} else "library message",
             **fields,
         }
-        dropped = len(extra) - sum(key in ALLOWED_FIELDS for key in extra)
-        if dropped:
-            line["dropped_fields"] = dropped
+        if len(fields) < len(told):
+            line["dropped_fields"] = len(told) - len(fields)
         if record.exc_info:
             line["traceback"] = _trace_without_values(*record.exc_info)
         return json.dumps(line, default=str)
@@ -60,7 +61,10 @@ def log_context(**fields: object) -> Iterator[None]:
 
 
 def configure_logging(level: str, stream: TextIO | None = None) -> None:
-    """Send the log of this process to `stream` (standard error unless given) as JSON lines."""
+    """Send the log of this process to `stream` (standard error unless given) as JSON lines.
+
+    Warnings of libraries and the ends of threads go the same way: both would quote data sets on standard error.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
@@ -68,6 +72,15 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
     root.setLevel(level)
     for library in CHATTY_LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
+    logging.captureWarnings(True)
+    threading.excepthook = _log_dead_thread
+
+
+def _log_dead_thread(ended: threading.ExceptHookArgs) -> None:
+    error = ended.exc_value
+    if error is not None:
+        trace = (ended.exc_type, error, ended.exc_traceback)
+        logging.getLogger(__name__).error("thread died", exc_info=trace)
 
 
 def _trace_without_values(

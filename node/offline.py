@@ -7,8 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from node.app import build_assembly, build_routing, open_ledger, open_store, spawn_worker
 from node.clock import utc_now
 from node.domain.decision import Decision
@@ -199,15 +197,7 @@ def offline_settings(settings: Settings, folder: Path, *, pipeline: str | None =
         raise PipelineUnknown(f"pipeline {pipeline!r} is unknown; known are {', '.join(settings.pipelines)}")
     asked = [rule for rule in settings.rules if pipeline is None or pipeline in rule.get("run", ())]
     rules = tuple({key: rule[key] for key in rule if key not in {"forward", "deliver_to"}} for rule in asked)
-    changes: dict[str, Any] = {
-        "node": settings.node.model_copy(update={"data_dir": folder}),
-        "ledger": settings.ledger.model_copy(update={"url": SecretStr("")}),
-        "store": settings.store.model_copy(update={"url": ""}),
-        "log": settings.log.model_copy(update={"level": "ERROR"}),
-        "destinations": {},
-        "rules": tuple(rule for rule in rules if "run" in rule),
-    }
-    return settings.model_copy(update=changes)
+    return settings.offline(folder, rules=tuple(rule for rule in rules if "run" in rule))
 
 
 def _claims_dicom(path: Path) -> bool:

@@ -42,7 +42,7 @@ class RoutingLedger(Protocol):
         forwards: tuple[Forward, ...],
         now: datetime,
     ) -> None:
-        """Commit all of it and move the Study to ROUTED, in one transaction; nothing if it changed since it was read."""
+        """Commit all and move the Study to ROUTED, in one transaction; nothing if it changed since it was read."""
         ...
 
 

@@ -45,11 +45,12 @@ class Belt:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._woken.clear()
             due = [self._tick(name, tick) for name, tick in self._stations.items()]
             now = self._clock()
             next_at = min([at for at in due if at is not None], default=now + SWEEP)
             self._woken.wait(max(0.0, (min(next_at, now + SWEEP) - now).total_seconds()))
+            # Here and not before the wait: whoever woke us is served by the ticks that follow.
+            self._woken.clear()
 
     def _tick(self, name: str, tick: Tick) -> datetime | None:
         try:

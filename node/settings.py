@@ -1,6 +1,7 @@
 """Settings: shipped defaults < operator's file < environment; checked, frozen, passed down."""
 
 import difflib
+import json
 import os
 import sys
 import tomllib
@@ -180,13 +181,32 @@ class Settings(Section):
         """SQLAlchemy URL of the ledger."""
         return self.ledger.url.get_secret_value() or f"sqlite:///{self.node.data_dir.resolve() / 'ledger.sqlite'}"
 
+    def with_broker(self, url: str) -> "Settings":
+        """Return these settings with the broker that really runs."""
+        return self.model_copy(update={"broker": self.broker.model_copy(update={"url": SecretStr(url)})})
+
+    def offline(self, data_dir: Path, *, rules: tuple[dict[str, Any], ...]) -> "Settings":
+        """Return these settings for a node that lives in `data_dir` alone and knows no Destination."""
+        changes: dict[str, Any] = {
+            "node": self.node.model_copy(update={"data_dir": data_dir}),
+            "ledger": self.ledger.model_copy(update={"url": SecretStr("")}),
+            "store": self.store.model_copy(update={"url": ""}),
+            "log": self.log.model_copy(update={"level": "ERROR"}),
+            # Nobody waits for a second attempt; what failed once is reported.
+            "dispatch": self.dispatch.model_copy(update={"max_attempts": 1}),
+            "destinations": {},
+            "rules": rules,
+        }
+        return self.model_copy(update=changes)
+
     def as_environment(self) -> dict[str, str]:
         """Return variables from which another process loads these very settings."""
         table = self.model_dump(mode="json")
         table["broker"]["url"] = self.broker.url.get_secret_value()
         table["ledger"]["url"] = self.ledger.url.get_secret_value()
-        rules = table.pop("rules")
-        flat = {f"{ENVIRONMENT_PREFIX}RULES": _to_toml(list(rules))}
+        # Whole, because a name in the name of a variable would lose its capitals.
+        whole = ("rules", *sorted(NAMED_TABLES))
+        flat = {f"{ENVIRONMENT_PREFIX}{key.upper()}": _to_toml(table.pop(key)) for key in whole}
         _flatten(table, ENVIRONMENT_PREFIX, flat)
         return flat
 
@@ -218,7 +238,8 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     table = _read_toml(shipped_file())
     if path is not None:
         _overlay(table, _read_toml(path), where=str(path))
-    _overlay(table, _from_environment(os.environ if environment is None else environment), where="environment")
+    named = _from_environment(os.environ if environment is None else environment, defaults=table)
+    _overlay(table, named, where="environment")
     return check_settings(table)
 
 
@@ -266,25 +287,29 @@ def _as_table(entry: object, key: str, where: str) -> Mapping[str, Any]:
     return entry
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environment: Mapping[str, str], *, defaults: Mapping[str, Any]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for variable, text in sorted(environment.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         *sections, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-        target = table
+        target, default = table, defaults
         for section in sections:
-            target = target.setdefault(section, {})
-        target[key] = _from_text(text)
+            target, default = target.setdefault(section, {}), default.get(section, {})
+            if not isinstance(target, dict) or not isinstance(default, Mapping):
+                raise SettingsInvalid(f"environment {variable}: {section} is no table of keys; see settings.toml")
+        target[key] = _from_text(text, default=default.get(key))
     return table
 
 
-def _from_text(text: str) -> object:
+def _from_text(text: str, *, default: object) -> object:
     # A value that is TOML (number, true, list, table) is that; anything else is the text itself.
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    # An AE title may be 123.
+    return text if isinstance(default, str) and not isinstance(value, str) else value
 
 
 def _flatten(table: Mapping[str, Any], prefix: str, into: dict[str, str]) -> None:
@@ -300,8 +325,8 @@ def _to_toml(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-            return f'"{escaped}"'
+            # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case list():
             return "[" + ", ".join(_to_toml(item) for item in value) + "]"
         case dict():

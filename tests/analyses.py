@@ -31,6 +31,7 @@ from node.models import ModelCard
 from workers.encoding.encoder import EncodedResult, encode
 from workers.encoding.provenance import Provenance
 from workers.pipelines.base import Analysis
+from workers.radiograph import read_radiograph
 from workers.volume import Volume, read_volume
 
 Point = tuple[float, float, float]
@@ -45,6 +46,7 @@ ORIGIN_MM = (-21.0, -30.0, 12.5)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 # Turned about the patient's left-right axis, as real head scans are.
 TILTED = (1.0, 0.0, 0.0, 0.0, float(np.cos(np.radians(10.8))), -float(np.sin(np.radians(10.8))))
+MODALITIES: Mapping[str, str] = {CTImageStorage: "CT", MRImageStorage: "MR", ComputedRadiographyImageStorage: "CR"}
 SLICES, ROWS, COLUMNS = 12, 64, 56
 
 
@@ -254,7 +256,13 @@ def xray_case(presence: Presence = Presence.PRESENT, *, more: Sequence[Code] = (
         heat = np.exp(-(((rows - 60) / 9.0) ** 2) - ((columns - 20) / 7.0) ** 2).astype(np.float32)
     notes = ("View Position is absent; the image was taken to be frontal.",)
     return Case(
-        analysis=Analysis(findings=tuple(findings), heat=heat, threshold=0.5, notes=notes),
+        analysis=Analysis(
+            findings=tuple(findings),
+            radiograph=read_radiograph(inputs["image"][0]),
+            heat=heat,
+            threshold=0.5,
+            notes=notes,
+        ),
         inputs=inputs,
         provenance=make_provenance("chest_xray", inputs, series_offset=3),
     )
@@ -262,11 +270,11 @@ def xray_case(presence: Presence = Presence.PRESENT, *, more: Sequence[Code] = (
 
 def _segmented(volume: Volume, balls: Sequence[Ball], findings: Sequence[Finding], notes: tuple[str, ...]) -> Analysis:
     mask = np.zeros(volume.voxels.shape, np.uint8)
-    for ball, finding in zip(balls, findings, strict=True):
-        mask[fill_ball(volume, ball)] = finding.segment_number
+    for number, ball in enumerate(balls, start=1):
+        mask[fill_ball(volume, ball)] = number
     described = tuple(
-        describe_ball(volume, mask == finding.segment_number, ball, finding)
-        for ball, finding in zip(balls, findings, strict=True)
+        describe_ball(volume, mask == number, ball, finding)
+        for number, (ball, finding) in enumerate(zip(balls, findings, strict=True), start=1)
     )
     return Analysis(findings=described, reference=volume, mask=mask, threshold=0.5, notes=notes)
 
@@ -278,7 +286,7 @@ def _make_instance(sop_class_uid: str, key: str, series: str, *, rows: int, colu
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID, ds.SOPInstanceUID = sop_class_uid, derive_uid("test", "instance", key)
     ds.StudyInstanceUID, ds.SeriesInstanceUID = derive_uid("test", "study"), derive_uid("test", "series", series)
-    ds.Modality = {CTImageStorage: "CT", MRImageStorage: "MR"}.get(sop_class_uid, "CR")
+    ds.Modality = MODALITIES[sop_class_uid]
     ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Case^Test", "T-1", "19620331", "F"
     ds.StudyDate, ds.StudyTime, ds.StudyID, ds.AccessionNumber = "20250114", "094100", "S1", "A-1"
     ds.ReferringPhysicianName, ds.StudyDescription = "Doctor^Test", "Phantom study"

@@ -33,10 +33,10 @@ class NodeProcess:
         TOML text; `node.port` and `node.data_dir` are set here.
     """
 
-    def __init__(self, folder: Path, settings: str) -> None:
+    def __init__(self, folder: Path, settings: str, *, port: int = 0) -> None:
         self.folder = folder
         self.file = folder / "settings.toml"
-        head = f'[node]\nport = 0\ndata_dir = "{folder / "data"}"\n\n[store]\nreserve_bytes = 0\n\n'
+        head = f'[node]\nport = {port}\ndata_dir = "{folder / "data"}"\n\n[store]\nreserve_bytes = 0\n\n'
         self.file.write_text(head + settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._view: LedgerView | None = None
@@ -113,7 +113,9 @@ def plain_environment() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("RADNODE__")}
 
 
-def run_radnode(*arguments: str | Path, limit_s: float = 300.0, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def run_radnode(
+    *arguments: str | Path, limit_s: float = 300.0, cwd: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run one command to its end and return what it printed."""
     command: Sequence[str] = [sys.executable, "-m", "node", *map(str, arguments)]
     return subprocess.run(
@@ -131,7 +133,7 @@ QUICK = """
 quiet_seconds = 0.5
 
 [dispatch]
-lease_seconds = 4.0
+lease_seconds = 10.0
 heartbeat_seconds = 1.0
 retry_seconds = 0.5
 

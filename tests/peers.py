@@ -63,7 +63,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until(question: Callable[[], Answer], *, what: str, limit_s: float = START_LIMIT_S) -> Answer:
+def wait_until(question: Callable[[], Answer | None], *, what: str, limit_s: float = START_LIMIT_S) -> Answer:
     """Return the first true answer to `question`; fail the test when there is none before the deadline."""
     deadline = time.monotonic() + limit_s
     while True:

@@ -9,7 +9,7 @@ from pydicom import Dataset
 from node.errors import PixelsUndecodable
 from workers.pixels import rescale_pixels
 
-# The darkest and brightest hundredth are collimator edges, markers and burnt-in letters.
+# Half a percent at either end: collimator edges, markers and burnt-in letters.
 CLIP_PERCENTILES = (0.5, 99.5)
 
 

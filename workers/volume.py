@@ -23,7 +23,12 @@ POSITION_TOLERANCE_MM = 0.1
 ORIENTATION_TOLERANCE = 1e-3
 # A step within this fraction of the median step is the same step.
 STEP_TOLERANCE = 0.1
+# Further than this fraction of a step from its place on the even grid, a slice would be taken for its neighbour.
+PLACE_TOLERANCE = 0.5
 MIN_SLICES = 3
+FEWEST_FOR_GEOMETRY = 2
+# What places a slice, and how many numbers each holds.
+GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,21 +89,25 @@ def read_volume(datasets: Sequence[Dataset], *, min_slices: int = MIN_SLICES) ->
     """
     if not datasets:
         raise InputMissing("the Series holds no Instances; send it again")
-    if len(datasets) < min_slices:
-        raise TooFewSlices(f"{_name(datasets[0])}: {len(datasets)} slices where at least {min_slices} are needed")
+    if len(datasets) < FEWEST_FOR_GEOMETRY:
+        raise TooFewSlices(_too_few(datasets, FEWEST_FOR_GEOMETRY))
     _check_same_grid(datasets)
     ordered, step = _sort_slices(datasets)
     first = ordered[0]
-    row_mm, column_mm = (float(v) for v in first.PixelSpacing)
+    row_mm, column_mm = _numbers(first, "PixelSpacing").tolist()
     voxels = np.empty((len(ordered), first.Rows, first.Columns), dtype=np.float32)
     for number, ds in enumerate(ordered):
         voxels[number] = rescale_pixels(ds)
+    # Asked last: of a short Series that is damaged too, the damage is what a person must know.
+    if len(datasets) < min_slices:
+        raise TooFewSlices(_too_few(datasets, min_slices))
     affine = np.eye(4)
     affine[:3, 0] = step
     # Image Orientation gives the direction of a row (along columns) first (PS3.3 C.7.6.2.1.1).
-    affine[:3, 1] = np.asarray(first.ImageOrientationPatient[3:], float) * row_mm
-    affine[:3, 2] = np.asarray(first.ImageOrientationPatient[:3], float) * column_mm
-    affine[:3, 3] = np.asarray(first.ImagePositionPatient, float)
+    along_columns, down_rows = _numbers(first, "ImageOrientationPatient").reshape(2, 3)
+    affine[:3, 1] = down_rows * row_mm
+    affine[:3, 2] = along_columns * column_mm
+    affine[:3, 3] = _numbers(first, "ImagePositionPatient")
     return Volume(
         voxels=voxels,
         affine=affine,
@@ -106,6 +115,10 @@ def read_volume(datasets: Sequence[Dataset], *, min_slices: int = MIN_SLICES) ->
         frame_of_reference_uid=str(first.FrameOfReferenceUID),
         datasets=tuple(ordered),
     )
+
+
+def _too_few(datasets: Sequence[Dataset], needed: int) -> str:
+    return f"{_name(datasets[0])}: {len(datasets)} slices where at least {needed} are needed"
 
 
 def _name(ds: Dataset) -> str:
@@ -119,16 +132,12 @@ def _check_same_grid(datasets: Sequence[Dataset]) -> None:
     for ds in datasets:
         if int(ds.get("NumberOfFrames") or 1) != 1:
             raise NotEligible(f"{_name(ds)}: multi-frame Instances are not read by this version")
-        for keyword in (
-            "ImagePositionPatient",
-            "ImageOrientationPatient",
-            "PixelSpacing",
-            "Rows",
-            "Columns",
-        ):
+        for keyword in (*GEOMETRY, "Rows", "Columns"):
             if not ds.get(keyword):
                 raise MixedGeometry(f"{_name(ds)}: {keyword} is absent in {ds.SOPInstanceUID}; the volume is unknown")
         _check_like_first(ds, first)
+    if (_numbers(first, "PixelSpacing") <= 0).any():
+        raise MixedGeometry(f"{_name(first)}: Pixel Spacing is not above 0 mm; correct it at the sender")
 
 
 def _check_like_first(ds: Dataset, first: Dataset) -> None:
@@ -137,23 +146,31 @@ def _check_like_first(ds: Dataset, first: Dataset) -> None:
         raise MixedGeometry(f"{_name(ds)}: matrices of {found}; send one reconstruction a Series")
     if ds.get("FrameOfReferenceUID") != first.FrameOfReferenceUID:
         raise MixedGeometry(f"{_name(ds)}: more than one Frame of Reference; send one acquisition a Series")
-    if not np.allclose(_floats(ds.PixelSpacing), _floats(first.PixelSpacing), rtol=1e-3):
+    if not np.allclose(_numbers(ds, "PixelSpacing"), _numbers(first, "PixelSpacing"), rtol=1e-3):
         raise MixedGeometry(f"{_name(ds)}: Pixel Spacing changes within the Series; send one reconstruction a Series")
-    orientation = _floats(ds.ImageOrientationPatient)
-    if not np.allclose(orientation, _floats(first.ImageOrientationPatient), atol=ORIENTATION_TOLERANCE):
+    orientation = _numbers(ds, "ImageOrientationPatient")
+    if not np.allclose(orientation, _numbers(first, "ImageOrientationPatient"), atol=ORIENTATION_TOLERANCE):
         raise MixedGeometry(f"{_name(ds)}: Image Orientation changes within the Series; send one orientation a Series")
 
 
-def _floats(value: Sequence[float]) -> NDArray[np.float64]:
-    return np.asarray([float(v) for v in value], float)
+def _numbers(ds: Dataset, keyword: str) -> NDArray[np.float64]:
+    try:
+        numbers = np.asarray([float(v) for v in ds[keyword].value], float)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.size != GEOMETRY[keyword] or not np.isfinite(numbers).all():
+        raise MixedGeometry(
+            f"{_name(ds)}: {keyword} of {ds.SOPInstanceUID} is not {GEOMETRY[keyword]} numbers; correct the sender"
+        )
+    return numbers
 
 
 def _sort_slices(datasets: Sequence[Dataset]) -> tuple[list[Dataset], NDArray[np.float64]]:
-    orientation = _floats(datasets[0].ImageOrientationPatient)
-    normal = np.cross(orientation[:3], orientation[3:])
-    if abs(float(np.linalg.norm(normal)) - 1.0) > ORIENTATION_TOLERANCE:
+    directions = _numbers(datasets[0], "ImageOrientationPatient").reshape(2, 3)
+    if not np.allclose(directions @ directions.T, np.eye(2), atol=ORIENTATION_TOLERANCE):
         raise MixedGeometry(f"{_name(datasets[0])}: Image Orientation is not two perpendicular unit vectors")
-    positions = np.stack([_floats(ds.ImagePositionPatient) for ds in datasets])
+    normal = np.cross(*directions)
+    positions = np.stack([_numbers(ds, "ImagePositionPatient") for ds in datasets])
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
     steps = np.diff(positions @ normal)
@@ -164,6 +181,13 @@ def _sort_slices(datasets: Sequence[Dataset]) -> tuple[list[Dataset], NDArray[np
         raise MixedGeometry(
             f"{_name(datasets[0])}: the stack is sheared (gantry tilt), which this version does not correct; "
             "send an untilted reconstruction"
+        )
+    even = positions[0] + np.arange(len(positions))[:, None] * step
+    off_mm = float(np.linalg.norm(positions - even, axis=1).max())
+    if off_mm > PLACE_TOLERANCE * float(step @ normal):
+        raise MixedGeometry(
+            f"{_name(datasets[0])}: the slice distance changes within the Series, slices lie up to {off_mm:.1f} mm "
+            "from an even grid; send one reconstruction a Series"
         )
     return [datasets[i] for i in order], step
 

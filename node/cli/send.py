@@ -7,9 +7,7 @@ import typer
 from rich.progress import Progress
 
 from node.cli.output import EXIT_FAILURE, reports_errors, stdout
-from node.delivery.association import Peer
-from node.delivery.sender import SentFile, send_files
-from node.rehearsal.modality import find_files, parse_peer
+from node.delivery.sender import SentFile, find_files, parse_peer, send_files
 
 SHOWN_FAILURES = 10
 
@@ -22,8 +20,7 @@ def send(
     associations: Annotated[int, typer.Option(min=1, help="Parallel Associations.")] = 1,
 ) -> None:
     """Send files by C-STORE; exit code 1 if one was not taken."""
-    named, files = parse_peer(to), find_files(paths)
-    peer = Peer(aet=named.aet, host=named.host, port=named.port)
+    peer, files = parse_peer(to), find_files(paths)
     with Progress(transient=True) as progress:
         task = progress.add_task(f"Sending to {peer.aet}", total=len(files))
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from node.app import NodeApp, Role, broker_folder, with_broker
+from node.app import NodeApp, Role, broker_folder
 from node.broker import EmbeddedBroker
 from node.cli.context import SettingsOption, read_settings
 from node.cli.output import reports_errors, stdout
@@ -45,7 +45,7 @@ def worker(
     """Run a worker of the node that these settings describe; SIGTERM finishes the Job in hand."""
     loaded = read_settings(settings)
     if not loaded.broker.url.get_secret_value():
-        loaded = with_broker(loaded, EmbeddedBroker(broker_folder(loaded)).url)
+        loaded = loaded.with_broker(EmbeddedBroker(broker_folder(loaded)).url)
     arguments = ["--device", device, "--processes", str(processes)]
     environment = {**os.environ, **loaded.as_environment()}
     # This process becomes the worker, so that signals and exit codes are its own.

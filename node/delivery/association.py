@@ -21,6 +21,7 @@ from node.delivery.status import DOUBTFUL_TRIES, judge_status
 from node.errors import DestinationDown, DestinationRefused, Misconfigured
 
 MAX_MESSAGE_ID = 0xFFFF
+MAX_AET_LENGTH = 16
 # Result (PS3.8 table 9-18) and A-ASSOCIATE-RJ (PS3.8 table 9-21).
 ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
@@ -55,6 +56,11 @@ class Peer:
     def __str__(self) -> str:
         """Return the peer as people write it: ``AET@host:port``."""
         return f"{self.aet}@{self.host}:{self.port}"
+
+
+def is_ae_title(text: str) -> bool:
+    """Return whether `text` can be an AE title: 1-16 characters that are not all spaces (PS3.5 6.2, AE)."""
+    return 1 <= len(text.strip()) <= MAX_AET_LENGTH and text.isascii() and text.isprintable() and "\\" not in text
 
 
 class _WitnessSocket(socket.socket):

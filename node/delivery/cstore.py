@@ -4,14 +4,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from node.delivery.association import ContextKey, Peer, StoreAssociation
+from node.delivery.association import ContextKey, Peer, StoreAssociation, is_ae_title
 from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
 from node.delivery.part10 import FileHead, read_file_head
 from node.errors import DestinationDown, NotDicom, NotFound, SettingsInvalid, Transient, UidMismatch
 
 # Presentation Context IDs are the odd numbers 1-255 (PS3.8 9.3.2.2).
 MAX_CONTEXTS = 128
-MAX_AET_LENGTH = 16
 # The second Association lost in a row says more about the peer than about the objects.
 LOSSES_UNTIL_DOWN = 2
 
@@ -20,7 +19,7 @@ class CStoreTransport:
     """Objects leave by C-STORE, those of one Study on one Association."""
 
     def __init__(self, spec: DestinationSpec) -> None:
-        self._peer = _peer_of(spec)
+        self._peer = peer_of(spec)
 
     def send(self, parcels: Sequence[Parcel], report: Report) -> None:
         """Send the objects of one Study and report each one; see `Transport.send`."""
@@ -99,11 +98,17 @@ def batches(keys: Sequence[ContextKey]) -> Iterator[list[int]]:
         yield batch
 
 
-def _peer_of(spec: DestinationSpec) -> Peer:
-    """Return the peer that a Destination's settings name."""
+def peer_of(spec: DestinationSpec) -> Peer:
+    """Return the peer that a Destination's settings name.
+
+    Raises
+    ------
+    SettingsInvalid
+        If one of the AE titles, the host or the port cannot be one; the message names the key.
+    """
     prefix = f"destinations.{spec.name}"
     for key, title in ((f"{prefix}.aet", spec.aet), ("node.aet", spec.calling_aet)):
-        if not 1 <= len(title.strip()) <= MAX_AET_LENGTH or not title.isascii() or not title.isprintable():
+        if not is_ae_title(title):
             raise SettingsInvalid(f"{key} is {title!r}; an AE title has 1-16 ASCII characters")
     if not spec.host:
         raise SettingsInvalid(f"{prefix}.host is empty; give the address of the PACS")

@@ -1,17 +1,15 @@
-"""Where the data set of a Part 10 file begins, and what its File Meta Information says (PS3.10 7.1)."""
+"""What must be known of a Part 10 file to send its data set as it is."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_dataset, read_preamble
-from pydicom.tag import BaseTag
+from typing import BinaryIO
 
 from node.errors import NotDicom
+from node.header.part10 import Part10, has_prefix, read_part10
 
-FILE_META_GROUP = 0x0002
+# File Meta Information has a few hundred bytes, unless Private Information (0002,0102) is in it.
+HEAD_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +34,6 @@ class FileHead:
 def read_file_head(path: Path) -> FileHead:
     """Return the File Meta Information of `path` and where the data set begins.
 
-    The place is found by reading the group, because File Meta Information Group Length (0002,0000) is sometimes wrong.
-
     Raises
     ------
     NotDicom
@@ -45,36 +41,29 @@ def read_file_head(path: Path) -> FileHead:
     OSError
         If the file cannot be read.
     """
-    with path.open("rb") as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        try:
-            read_preamble(file, force=False)
-            meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_is_past_file_meta)
-            uids = _identifiers(meta)
-        except (InvalidDicomError, EOFError, ValueError, KeyError, NotImplementedError) as exc:
-            raise NotDicom(f"file {path.name}: no DICOM file with File Meta Information (PS3.10 7.1)") from exc
-        offset_bytes = file.tell()
-    missing = [keyword for keyword, uid in uids.items() if not uid]
-    if missing:
-        raise NotDicom(f"file {path.name}: File Meta Information lacks {', '.join(missing)}")
-    if offset_bytes >= size_bytes:
-        raise NotDicom(f"file {path.name}: cut after its File Meta Information; obtain it again")
+    try:
+        with path.open("rb") as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            part10 = _read_beginning(file)
+    except NotDicom as exc:
+        raise NotDicom(f"file {path.name}: {exc}") from exc
+    if not (part10.sop_class_uid and part10.sop_instance_uid):
+        raise NotDicom(f"file {path.name}: File Meta Information lacks (0002,0002) or (0002,0003); export it again")
     return FileHead(
-        sop_class_uid=uids["MediaStorageSOPClassUID"],
-        sop_instance_uid=uids["MediaStorageSOPInstanceUID"],
-        transfer_syntax_uid=uids["TransferSyntaxUID"],
-        offset_bytes=offset_bytes,
+        sop_class_uid=part10.sop_class_uid,
+        sop_instance_uid=part10.sop_instance_uid,
+        transfer_syntax_uid=part10.transfer_syntax_uid,
+        offset_bytes=part10.data_set_offset,
         size_bytes=size_bytes,
     )
 
 
-def _is_past_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
-    """Return whether `tag` belongs to the data set."""
-    del vr, length
-    return tag.group != FILE_META_GROUP
-
-
-def _identifiers(meta: Dataset) -> dict[str, str]:
-    """Return the three identifiers by keyword, empty where absent."""
-    keywords = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
-    return {keyword: str(meta.get(keyword) or "") for keyword in keywords}
+def _read_beginning(file: BinaryIO) -> Part10:
+    """Return what the File Meta Information says, reading more than its usual length only where it is longer."""
+    content = file.read(HEAD_BYTES)
+    try:
+        return read_part10(content)
+    except NotDicom:
+        if len(content) < HEAD_BYTES or not has_prefix(content):
+            raise
+    return read_part10(content + file.read())

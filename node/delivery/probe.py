@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from node.delivery.association import Peer, echo
+from node.delivery.association import echo
+from node.delivery.cstore import peer_of
 from node.delivery.parcel import DestinationSpec
 from node.delivery.stow import StowTransport
 from node.errors import DestinationDown
@@ -21,9 +22,7 @@ def probe_destination(spec: DestinationSpec) -> str:
     """
     match spec.transport:
         case "cstore":
-            peer = Peer(
-                aet=spec.aet, host=spec.host, port=spec.port, calling_aet=spec.calling_aet, timeout_s=spec.timeout_s
-            )
+            peer = peer_of(spec)
             echo(peer)
             return f"{peer} answers C-ECHO"
         case "folder":

@@ -1,5 +1,6 @@
 """A fast C-STORE SCU for files that are no Deliveries: `radnode send` and the simulated modality."""
 
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -7,11 +8,14 @@ from pathlib import Path
 from threading import Lock
 from time import perf_counter
 
-from node.delivery.association import Peer
+from node.delivery.association import Peer, is_ae_title
 from node.delivery.cstore import carry
 from node.delivery.parcel import Fate, Outcome
 from node.delivery.part10 import FileHead, read_file_head
-from node.errors import DestinationDown, Misconfigured, NotDicom, NotFound
+from node.errors import DestinationDown, Misconfigured, NotDicom, NotFound, SettingsInvalid
+from node.header.part10 import PREAMBLE, has_prefix
+
+PEER = re.compile(r"(?P<aet>[^@]+)@(?P<host>\[[0-9A-Fa-f:.]+\]|[^@:\s]+):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,53 @@ class SendReport:
 Progress = Callable[[SentFile], None]
 
 
+def parse_peer(text: str) -> Peer:
+    """Return the peer of ``AET@HOST:PORT``; an IPv6 address stands in brackets.
+
+    Raises
+    ------
+    SettingsInvalid
+        If the text has another form.
+    """
+    found = PEER.fullmatch(text.strip())
+    if found is None or not is_ae_title(found["aet"]) or not 1 <= int(found["port"]) <= 0xFFFF:
+        raise SettingsInvalid(f"peer {text!r}: expected AET@HOST:PORT, such as PACS@192.0.2.7:104")
+    return Peer(aet=found["aet"].strip(), host=found["host"].strip("[]"), port=int(found["port"]))
+
+
+def find_files(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the Part 10 files among `paths`: files as named, folders searched to the bottom.
+
+    In a folder, files without the DICOM prefix are passed over: collections hold lists and licenses beside the
+    Instances. A file named outright is always returned, so that its refusal is reported.
+
+    Raises
+    ------
+    NotFound
+        If a path does not exist.
+    NotDicom
+        If a folder holds no Part 10 file.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [child for child in sorted(path.rglob("*")) if child.is_file() and _has_prefix(child)]
+            if not inside:
+                raise NotDicom(f"{path}: no DICOM file in this folder; name another")
+            found.extend(inside)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise NotFound(f"{path} does not exist; name DICOM files or folders with them")
+    return tuple(found)
+
+
+def _has_prefix(path: Path) -> bool:
+    """Return whether a file claims to be DICOM."""
+    with path.open("rb") as file:
+        return has_prefix(file.read(len(PREAMBLE)))
+
+
 def send_files(
     paths: Sequence[Path], peer: Peer, *, associations: int = 1, progress: Progress | None = None
 ) -> SendReport:
@@ -69,30 +120,32 @@ def send_files(
     Parameters
     ----------
     paths
-        Part 10 files; their bytes are sent as they are.
+        Part 10 files; their bytes are sent as they are. One that is named twice is sent twice.
     associations
         How many in parallel, >= 1; each takes every n-th file.
     progress
-        Called after each file, by one thread at a time.
+        Called after each file, by one thread at a time; what follows waits until it returns.
     """
     began = perf_counter()
     tally = _Tally(progress)
     with ThreadPoolExecutor(max_workers=max(1, associations), thread_name_prefix="send") as pool:
-        shares = [paths[start::associations] for start in range(associations)]
+        numbered = list(enumerate(paths))
+        shares = [numbered[start::associations] for start in range(associations)]
         for future in [pool.submit(_send_share, share, peer, tally) for share in shares if share]:
             future.result()
-    return SendReport(files=tuple(tally.files[path] for path in dict.fromkeys(paths)), seconds=perf_counter() - began)
+    files = tuple(tally.files[place] for place in range(len(paths)))
+    return SendReport(files=files, seconds=perf_counter() - began)
 
 
 class _Tally:
-    """Collects the outcomes of all threads."""
+    """Collects the outcomes of all threads, by the place of each file in the order given."""
 
     def __init__(self, progress: Progress | None) -> None:
-        self.files: dict[Path, SentFile] = {}
+        self.files: dict[int, SentFile] = {}
         self._progress = progress
         self._lock = Lock()
 
-    def add(self, path: Path, head: FileHead | None, outcome: Outcome) -> None:
+    def add(self, place: int, path: Path, head: FileHead | None, outcome: Outcome) -> None:
         """Note one outcome and tell whoever watches."""
         sent = SentFile(
             path=path,
@@ -101,28 +154,28 @@ class _Tally:
             outcome=outcome,
         )
         with self._lock:
-            self.files[path] = sent
+            self.files[place] = sent
             if self._progress is not None:
                 self._progress(sent)
 
 
-def _send_share(paths: Sequence[Path], peer: Peer, tally: _Tally) -> None:
+def _send_share(share: Sequence[tuple[int, Path]], peer: Peer, tally: _Tally) -> None:
     """Send the files of one thread."""
-    ready: list[tuple[Path, FileHead]] = []
-    for path in paths:
+    ready: list[tuple[int, Path, FileHead]] = []
+    for place, path in share:
         try:
-            ready.append((path, read_file_head(path)))
+            ready.append((place, path, read_file_head(path)))
         except NotDicom as exc:
-            tally.add(path, None, Outcome.refused(exc))
+            tally.add(place, path, None, Outcome.refused(exc))
         except OSError as exc:
-            tally.add(path, None, Outcome.refused(NotFound(f"file {path.name}: {exc.strerror}")))
+            tally.add(place, path, None, Outcome.refused(NotFound(f"file {path.name}: {exc.strerror}")))
     remaining = dict(enumerate(ready))
 
     def note(index: int, outcome: Outcome) -> None:
         tally.add(*remaining.pop(index), outcome)
 
     try:
-        carry(peer, ready, note)
+        carry(peer, [(path, head) for _, path, head in ready], note)
     except (DestinationDown, Misconfigured) as exc:
-        for path, head in remaining.values():
-            tally.add(path, head, Outcome.retry(exc))
+        for place, path, head in remaining.values():
+            tally.add(place, path, head, Outcome.retry(exc))

@@ -11,43 +11,67 @@ IMPLEMENTATION_CLASS_UID = "2.25.197689398889285903398818774128443609421"
 IMPLEMENTATION_VERSION_NAME = "RADNODE"
 PREAMBLE = b"\0" * 128 + b"DICM"
 FILE_META_GROUP = 0x0002
+MEDIA_STORAGE_SOP_CLASS_UID = 0x00020002
+MEDIA_STORAGE_SOP_INSTANCE_UID = 0x00020003
 TRANSFER_SYNTAX_UID = 0x00020010
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part10:
-    """Where the data set of a file begins, and how it is encoded."""
+    """Where the data set of a file begins, how it is encoded, and which Instance the file says it is.
 
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid
+        Media Storage SOP Class UID (0002,0002) and SOP Instance UID (0002,0003); empty where absent.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
     transfer_syntax_uid: str
     data_set_offset: int
+
+
+def has_prefix(content: bytes) -> bool:
+    """Return whether `content`, the first bytes of a file, claims to be DICOM (PS3.10 7.1)."""
+    return content[: len(PREAMBLE)][128:] == b"DICM"
 
 
 def read_part10(content: bytes) -> Part10:
     """Return what the File Meta Information says.
 
+    The data set is found by reading the group, because its Group Length (0002,0000) is sometimes wrong.
+
     Parameters
     ----------
     content
-        The file, at least up to the data set.
+        The file, at least up to and into the data set.
 
     Raises
     ------
     NotDicom
-        If the file has no preamble, or its File Meta Information is cut or names no Transfer Syntax.
+        If the file has no preamble, its File Meta Information is cut or names no Transfer Syntax, or nothing follows.
     """
-    if content[: len(PREAMBLE)][128:] != b"DICM":
+    if not has_prefix(content):
         raise NotDicom("the file has no DICM prefix at byte 128; it is no DICOM file")
     reader = ElementReader(content, implicit=False, little_endian=True)
-    transfer_syntax_uid = ""
+    uids = dict.fromkeys((MEDIA_STORAGE_SOP_CLASS_UID, MEDIA_STORAGE_SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID), "")
     at = len(PREAMBLE)
     while at < len(content) and int.from_bytes(content[at : at + 2], "little") == FILE_META_GROUP:
         element = reader.element_at(at)
         at = reader.end_of(element)
-        if element.tag == TRANSFER_SYNTAX_UID:
-            transfer_syntax_uid = content[element.offset : at].decode("latin-1").strip("\0 ")
-    if not transfer_syntax_uid:
+        if element.tag in uids:
+            uids[element.tag] = content[element.offset : at].decode("latin-1").strip("\0 ")
+    if not uids[TRANSFER_SYNTAX_UID]:
         raise NotDicom("File Meta Information names no Transfer Syntax UID (0002,0010); export the file again")
-    return Part10(transfer_syntax_uid=transfer_syntax_uid, data_set_offset=at)
+    if at >= len(content):
+        raise NotDicom("the file is cut after its File Meta Information; obtain it again")
+    return Part10(
+        sop_class_uid=uids[MEDIA_STORAGE_SOP_CLASS_UID],
+        sop_instance_uid=uids[MEDIA_STORAGE_SOP_INSTANCE_UID],
+        transfer_syntax_uid=uids[TRANSFER_SYNTAX_UID],
+        data_set_offset=at,
+    )
 
 
 def file_meta(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:

@@ -11,9 +11,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from node.errors import LedgerBusy, LedgerUnusable
+
+__all__ = ["Desk", "Engine", "migrate", "open_engine"]
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 READ_ONLY = "radnode_read_only"
@@ -23,10 +26,22 @@ def open_engine(url: str, *, busy_timeout_s: float) -> Engine:
     """Return an Engine on which each transaction is durable once it is committed.
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a commit is on disk before it returns.
+
+    Raises
+    ------
+    LedgerUnusable
+        If `url` names no database that this installation knows.
     """
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": busy_timeout_s, "check_same_thread": False})
+    try:
+        if make_url(url).get_backend_name() != "sqlite":
+            return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        # Parameters are patients' attributes; no text of an error may quote them.
+        arguments = {"timeout": busy_timeout_s, "check_same_thread": False}
+        engine = create_engine(url, connect_args=arguments, hide_parameters=True)
+    except (ArgumentError, ImportError) as exc:
+        raise LedgerUnusable(
+            f"ledger.url names no database that is known here ({type(exc).__name__}); correct it, or install its driver"
+        ) from exc
 
     @event.listens_for(engine, "connect")
     def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
@@ -75,6 +90,19 @@ def _name(engine: Engine) -> str:
     return engine.url.render_as_string(hide_password=True)
 
 
+@contextmanager
+def _meaning(engine: Engine, failure: str) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, PoolExhausted) as exc:
+        raise LedgerBusy(f"ledger {_name(engine)} {failure}; it is tried again") from exc
+    except DatabaseError as exc:
+        # The driver's own class for a malformed file; what breaks a key or a rule of SQL has a class below it.
+        if type(exc) is not DatabaseError:
+            raise
+        raise LedgerUnusable(f"ledger {_name(engine)} is damaged; stop radnode and restore the file") from exc
+
+
 class Desk:
     """What every room of the ledger shares: a transaction to write in, and one to read in."""
 
@@ -89,12 +117,11 @@ class Desk:
         ------
         LedgerBusy
             If the ledger stays locked, or its connection breaks.
+        LedgerUnusable
+            If its file is damaged.
         """
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except OperationalError as exc:
-            raise LedgerBusy(f"ledger {_name(self._engine)} did not take the transaction; it is tried again") from exc
+        with _meaning(self._engine, "did not take the transaction"), self._engine.begin() as connection:
+            yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -104,9 +131,12 @@ class Desk:
         ------
         LedgerBusy
             If the ledger does not answer.
+        LedgerUnusable
+            If its file is damaged.
         """
-        try:
-            with self._engine.connect().execution_options(**{READ_ONLY: True}) as connection:
-                yield connection
-        except OperationalError as exc:
-            raise LedgerBusy(f"ledger {_name(self._engine)} did not answer; it is tried again") from exc
+        read_only = {READ_ONLY: True}
+        with (
+            _meaning(self._engine, "did not answer"),
+            self._engine.connect().execution_options(**read_only) as connection,
+        ):
+            yield connection

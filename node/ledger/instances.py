@@ -30,6 +30,8 @@ class InstanceLedger(Desk):
                 return Recording.SAME
             _open_series(connection, facts)
             values = {field.name: getattr(facts, field.name) for field in fields(facts)}
+            # JSON takes a dict, not any Mapping.
+            values["attributes"] = dict(facts.attributes)
             if known is None:
                 connection.execute(insert(instances).values(**values))
                 return Recording.NEW

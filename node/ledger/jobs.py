@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from node.domain.job import Job, JobID, JobState, Priority
 from node.domain.result import DeliveryState, Result
@@ -78,9 +78,13 @@ class JobLedger(Desk):
             return tuple(Bell(job_id=JobID(i), priority=Priority(p)) for i, p in connection.execute(statement))
 
     def record_rung(self, job_ids: Sequence[JobID], now: datetime) -> None:
-        """Commit that the broker took the messages of these Jobs."""
+        """Commit that the broker took the messages of these Jobs at `now`.
+
+        A Job whose message was used up meanwhile waits for a later time; it is rung again then.
+        """
+        due = (SCHEDULED, jobs.c.not_before <= now)
         with self.writing() as connection:
-            connection.execute(update(jobs).where(jobs.c.job_id.in_(job_ids), SCHEDULED).values(enqueued_at=now))
+            connection.execute(update(jobs).where(jobs.c.job_id.in_(job_ids), *due).values(enqueued_at=now))
 
     def next_job_event_at(self) -> datetime | None:
         """Return when the next Job becomes due or the next lease runs out; None when nothing waits."""
@@ -99,7 +103,7 @@ class JobLedger(Desk):
             for job in expired:
                 text = f"worker {job.lease_owner} gave no sign until its lease ran out"
                 _end_attempt(connection, job, policy, now=now, reason=("worker-lost", text))
-        return tuple(job.job_id for job in expired)
+            return tuple(job.job_id for job in expired)
 
     def claim_job(self, job_id: JobID, *, owner: str, lease_s: float, now: datetime) -> Job | None:
         """Make `owner` the only worker that may write to this Job; None when it is not to be had."""
@@ -118,10 +122,14 @@ class JobLedger(Desk):
                 .returning(jobs)
             ).mappings()
             claimed = [to_job(one) for one in row]
-            for job in claimed:
-                text = f"{job.order.pipeline} started, attempt {job.attempts}"
-                _tell(connection, job, now=now, kind="job-started", text=text)
-            return claimed[0] if claimed else None
+            if not claimed:
+                # The message came too early, perhaps by this worker's clock only; it is used up, so another must ring.
+                connection.execute(update(jobs).where(jobs.c.job_id == job_id, SCHEDULED).values(enqueued_at=None))
+                return None
+            job = claimed[0]
+            text = f"{job.order.pipeline} started, attempt {job.attempts}"
+            _tell(connection, job, now=now, kind="job-started", text=text)
+            return job
 
     def next_scheduled(self, now: datetime) -> JobID | None:
         """Return the Job that should start next, for a worker that works without a broker."""
@@ -166,8 +174,6 @@ class JobLedger(Desk):
                 )
             )
             _require_held(changed.rowcount, job)
-            # Results of an earlier attempt that never reached COMPLETED cannot exist; those of a repeated Job can.
-            connection.execute(delete(results).where(results.c.job_id == job.job_id))
             for result in outcome.results:
                 _add_result(connection, result, now=now)
                 for destination in job.order.deliver_to:
@@ -199,8 +205,6 @@ class JobLedger(Desk):
             If the Job is no longer this worker's.
         """
         with self.writing() as connection:
-            held = connection.execute(select(jobs.c.job_id).where(*_held(job))).scalar_one_or_none()
-            _require_held(0 if held is None else 1, job)
             _end_attempt(connection, job, policy, now=now, reason=reason)
 
     def give_back(self, job: Job, *, now: datetime) -> None:
@@ -231,14 +235,16 @@ class JobLedger(Desk):
             If no such Job is waiting or running.
         """
         with self.writing() as connection:
-            changed = connection.execute(
+            row = connection.execute(
                 update(jobs)
                 .where(jobs.c.job_id == job_id, or_(SCHEDULED, IN_PROGRESS))
                 .values(**_canceled("canceled-by-hand", "canceled by a person", now), fence=jobs.c.fence + 1)
-            )
-            if changed.rowcount == 0:
+                .returning(jobs)
+            ).mappings()
+            found = [to_job(one) for one in row]
+            if not found:
                 raise NotFound(f"job {job_id} is neither waiting nor running; see `radnode jobs list`")
-            add_event(connection, at=now, kind="job-canceled", text="canceled by a person", job_id=job_id)
+            _tell(connection, found[0], now=now, kind="job-canceled", text="canceled by a person")
 
     def retry_job(self, job_id: JobID, *, now: datetime) -> None:
         """Schedule a CANCELED Job again by hand, with all its attempts.
@@ -249,18 +255,28 @@ class JobLedger(Desk):
             If no such Job is CANCELED, or a later one has superseded it.
         """
         with self.writing() as connection:
-            changed = connection.execute(
+            row = connection.execute(
                 update(jobs)
                 .where(
                     jobs.c.job_id == job_id,
                     jobs.c.state == JobState.CANCELED.value,
                     jobs.c.reason_code != "superseded",
                 )
-                .values(state=JobState.SCHEDULED.value, attempts=0, not_before=now, enqueued_at=None, finished_at=None)
-            )
-            if changed.rowcount == 0:
+                .values(
+                    state=JobState.SCHEDULED.value,
+                    attempts=0,
+                    not_before=now,
+                    enqueued_at=None,
+                    finished_at=None,
+                    reason_code=None,
+                    reason_text=None,
+                )
+                .returning(jobs)
+            ).mappings()
+            found = [to_job(one) for one in row]
+            if not found:
                 raise NotFound(f"job {job_id} is not CANCELED, or superseded; see `radnode jobs show {job_id}`")
-            add_event(connection, at=now, kind="job-scheduled", text="tried again by a person", job_id=job_id)
+            _tell(connection, found[0], now=now, kind="job-scheduled", text="tried again by a person")
 
     def input_instances(self, job: Job) -> Mapping[str, tuple[InstanceFacts, ...]]:
         """Return role to the Instances of its Series, as the ledger knows them now."""
@@ -320,7 +336,8 @@ def _end_attempt(
             "reason_text": text,
         }
         kind = "job-attempt-failed"
-    connection.execute(update(jobs).where(jobs.c.job_id == job.job_id).values(fence=jobs.c.fence + 1, **values))
+    changed = connection.execute(update(jobs).where(*_held(job)).values(fence=jobs.c.fence + 1, **values))
+    _require_held(changed.rowcount, job)
     _tell(connection, job, now=now, kind=kind, text=f"{code}: {text}")
 
 

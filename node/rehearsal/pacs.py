@@ -18,8 +18,8 @@ from pydicom.uid import UID
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
+from node.delivery.association import Peer
 from node.errors import CANNOT_UNDERSTAND, INVALID_SOP_INSTANCE, OUT_OF_RESOURCES, Broken, PortInUse
-from node.rehearsal.modality import Peer, set_nodelay
 
 SUCCESS = 0x0000
 VERIFICATION = UID("1.2.840.10008.1.1")
@@ -237,7 +237,7 @@ class SimulatedPacs:
             (LOOPBACK, self._port),
             block=False,
             evt_handlers=[
-                (evt.EVT_CONN_OPEN, set_nodelay),
+                (evt.EVT_CONN_OPEN, _set_nodelay),
                 (evt.EVT_ACCEPTED, self._count_association),
                 (evt.EVT_C_STORE, self._receive),
                 (evt.EVT_C_ECHO, _answer_echo),
@@ -301,6 +301,13 @@ class SimulatedPacs:
             self._tally.received.append(instance)
             self._changed.notify_all()
         return None
+
+
+def _set_nodelay(event: evt.Event) -> None:
+    """Send small packets at once: with Nagle each C-STORE waits 40-80 ms for an acknowledgment."""
+    wire = event.assoc.dul.socket
+    if wire is not None and wire.socket is not None:
+        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _answer_echo(event: evt.Event) -> int:

@@ -58,8 +58,12 @@ def check_results(
     ResultCheckFailed
         At the first contradiction; none of the Results may leave the node.
     """
-    with quiet_libraries():
-        _check(results, analysis, inputs)
+    try:
+        with quiet_libraries():
+            _check(results, analysis, inputs)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
+        # An element that a proof needs is absent or malformed: what cannot be proven does not leave.
+        raise ResultCheckFailed(f"a Result cannot be proven: {type(exc).__name__} while it was read") from exc
 
 
 def _check(results: Sequence[EncodedResult], analysis: Analysis, inputs: Mapping[str, Sequence[Dataset]]) -> None:
@@ -69,7 +73,7 @@ def _check(results: Sequence[EncodedResult], analysis: Analysis, inputs: Mapping
     require(counts[ResultKind.SEG] == int(is_segmented), f"{counts[ResultKind.SEG]} SEG, {int(is_segmented)} expected")
     objects = {result.kind: _read_again(result) for result in results}
     require(len(objects) == len(results), "two Results of one kind")
-    source = find_source(analysis, inputs)
+    source = find_source(analysis)
     for kind, ds in objects.items():
         _prove_origin(ds, kind, source, inputs)
         _prove_uids(ds, kind)

@@ -63,20 +63,19 @@ def encode(
         return _encode(analysis, provenance, inputs, summary_picture=summary_picture)
 
 
-def find_source(analysis: Analysis, inputs: Mapping[str, Sequence[Dataset]]) -> Dataset:
+def find_source(analysis: Analysis) -> Dataset:
     """Return the Instance from which patient and Study are taken.
 
     Raises
     ------
     ResultCheckFailed
-        If there is no reference volume and more or less than one Instance.
+        If the analysis names neither a volume nor a radiograph.
     """
     if analysis.reference is not None:
         return analysis.reference.datasets[0]
-    instances = [ds for datasets in inputs.values() for ds in datasets]
-    if len(instances) != 1:
-        raise ResultCheckFailed(f"{len(instances)} images were handed over; which one was read is unknown")
-    return instances[0]
+    if analysis.radiograph is not None:
+        return analysis.radiograph.dataset
+    raise ResultCheckFailed("the analysis does not say which image was read; this is a fault of the Pipeline")
 
 
 def _encode(
@@ -86,7 +85,7 @@ def _encode(
     *,
     summary_picture: bool,
 ) -> tuple[EncodedResult, ...]:
-    source = find_source(analysis, inputs)
+    source = find_source(analysis)
     results = []
     segmentation = None
     if analysis.reference is not None and analysis.findings:

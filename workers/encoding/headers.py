@@ -7,6 +7,7 @@ from pydicom.config import IGNORE, RAISE
 from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import BaseTag
 from pydicom.valuerep import PersonName, format_number_as_ds, validate_value
 
 from workers.volume import Volume
@@ -103,14 +104,22 @@ def _copy_elements(ds: Dataset, *, groups: Sequence[int] | None) -> Dataset:
     for tag in sorted(ds.keys()):
         if tag.is_private or (groups is not None and tag.group not in groups):
             continue
-        element = ds[tag]
-        if element.VR in BULK_VRS or element.keyword == "SpecificCharacterSet":
+        element = _read_element(ds, tag)
+        if element is None or element.VR in BULK_VRS or element.keyword == "SpecificCharacterSet":
             continue
         value = _copy_value(element)
         if element.VR in STRICT_VRS and not _is_valid(element.VR, value):
             continue
         copied.add(DataElement(tag, element.VR, value, validation_mode=IGNORE))
     return copied
+
+
+def _read_element(ds: Dataset, tag: BaseTag) -> DataElement | None:
+    """Return an element, or None where its bytes are no value of its VR (letters in a DS)."""
+    try:
+        return ds[tag]
+    except (ValueError, TypeError, OverflowError, NotImplementedError):
+        return None
 
 
 def _copy_value(element: DataElement) -> object:

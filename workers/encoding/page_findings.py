@@ -188,7 +188,7 @@ def _draw_measurements(shown: _Shown) -> int:
     rows = []
     for finding in findings:
         number = number_segment(finding)
-        name = f"{number}  {name_row(finding, shown.findings)}"
+        name = f"{number}  {name_row(finding)}"
         values = [finding.measurements.get(name) for name, _ in titles]
         cells = [
             "none" if value is None else say_measurement(title, value)
@@ -267,23 +267,30 @@ def _choose_key_slices(shown: _Shown) -> list[tuple[Finding, int]]:
 def _spread_over(shown: _Shown, findings: tuple[Finding, ...]) -> list[tuple[Finding, int]]:
     pairs: list[tuple[Finding, int]] = []
     for finding in findings:
-        touched = int((shown.mask == finding.segment_number).any(axis=(1, 2)).sum())
+        touched = np.flatnonzero((shown.mask == finding.segment_number).any(axis=(1, 2)))
+        extent = (int(touched[0]), int(touched[-1]))
         each = KEY_PANELS // len(findings)
-        pairs += [(finding, index) for index in spread(touched, shown.key(finding), each, len(shown.mask))]
+        pairs += [(finding, index) for index in spread(extent, shown.key(finding), each, len(shown.mask))]
     return pairs
 
 
-def spread(touched: int, key: int, count: int, total: int) -> list[int]:
-    """Return slices over the extent of a Finding in order, the key slice among them.
+def spread(extent: tuple[int, int], key: int, count: int, total: int) -> list[int]:
+    """Return slices over the extent of a Finding in order, evenly spaced, the key slice among them.
 
     Parameters
     ----------
-    touched
-        How many slices the Finding touches; where they are too few, neighbors join.
+    extent
+        First and last slice of the Finding; where it has fewer than `count`, its neighbors join.
     count, total
         How many slices to return, and how many there are.
     """
-    step = max(1, min(round(touched / (count + 1)), (total - 1) // max(1, count - 1)))
+    first, last = extent
+    step = max(1, min(-(-(last - first + 1) // count), (total - 1) // max(1, count - 1)))
     grid = list(range(key % step, total, step))
-    first = min(max(key // step - count // 2, 0), max(len(grid) - count, 0))
-    return grid[first : first + count]
+    while len(grid) < count and step > 1:
+        step -= 1
+        grid = list(range(key % step, total, step))
+    place = key // step
+    start = round(((first + last) / 2 - key % step) / step - (count - 1) / 2)
+    start = min(max(start, place - count + 1, 0), place, max(len(grid) - count, 0))
+    return grid[start : start + count]

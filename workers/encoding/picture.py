@@ -62,7 +62,7 @@ def encode_picture(
 
 
 def _capture(pixels: NDArray[np.uint8], provenance: Provenance, header: Dataset) -> Dataset:
-    captured: Dataset = hd.sc.SCImage.from_ref_dataset(
+    captured = hd.sc.SCImage.from_ref_dataset(
         header,
         pixel_array=pixels,
         photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
@@ -74,10 +74,12 @@ def _capture(pixels: NDArray[np.uint8], provenance: Provenance, header: Dataset)
         instance_number=1,
         manufacturer=OWN_MANUFACTURER,
         manufacturer_model_name=provenance.pipeline,
-        software_versions=(provenance.software_version,),
+        software_versions=provenance.software_version,
         device_serial_number=provenance.node_aet,
         patient_orientation=ANY_ORIENTATION,
     )
+    # Issuer of Patient ID, Study Description and their like: the constructor takes only what is required.
+    captured.copy_patient_and_study_information(header)
     return captured
 
 

@@ -60,10 +60,11 @@ def prove_segmentation(
     voxels = _count_voxels(seg, source)
     voxel_mm3 = measure_voxel(volume.datasets)
     proven = {}
+    touched = mask[mask.any(axis=(1, 2))]
     for item in seg.SegmentSequence:
         number = int(item.SegmentNumber)
         require(voxels.get(number), f"SEG: segment {number} is empty")
-        require(voxels[number] == int((source.mask == number).sum()), f"SEG: segment {number} lost voxels of the mask")
+        require(voxels[number] == int((touched == number).sum()), f"SEG: segment {number} lost voxels of the mask")
         proven[number] = ProvenSegment(volume_mm3=voxels[number] * voxel_mm3, tracking_uid=str(item.get("TrackingUID")))
     expected = set(range(1, len(analysis.findings) + 1))
     require(proven.keys() == expected, f"SEG: segments {sorted(proven)} where findings are {sorted(expected)}")

@@ -81,7 +81,7 @@ def encode_report(
         instance_number=1,
         manufacturer=OWN_MANUFACTURER,
         manufacturer_model_name=provenance.pipeline,
-        software_versions=(provenance.software_version,),
+        software_versions=provenance.software_version,
         device_serial_number=provenance.node_aet,
         is_complete=True,
         is_final=False,

@@ -72,7 +72,7 @@ def encode_segmentation(analysis: Analysis, provenance: Provenance) -> Dataset:
     touched = np.flatnonzero(mask.any(axis=(1, 2))).tolist()
     sources = copy_slices(volume, touched)
     findings = sorted(analysis.findings, key=number_segment)
-    _check_segments(findings, mask)
+    _check_segments(findings, mask[touched])
     seg = hd.seg.Segmentation(
         source_images=sources,
         pixel_array=mask[touched],
@@ -84,7 +84,7 @@ def encode_segmentation(analysis: Analysis, provenance: Provenance) -> Dataset:
         instance_number=1,
         manufacturer=OWN_MANUFACTURER,
         manufacturer_model_name=provenance.pipeline,
-        software_versions=(provenance.software_version,),
+        software_versions=provenance.software_version,
         device_serial_number=provenance.node_aet,
         content_label=CONTENT_LABEL,
         content_description=provenance.series_description("SEG"),

@@ -77,10 +77,10 @@ def place(finding: Finding) -> str:
     return " ".join([*words, finding.site.meaning]).capitalize()
 
 
-def name_row(finding: Finding, findings: Sequence[Finding]) -> str:
-    """Return what tells a Finding from the others: its place where all are of one kind, else its label."""
-    is_one_kind = len({other.code.value for other in findings}) == 1
-    return (place(finding) if is_one_kind else "") or finding.label
+def name_row(finding: Finding) -> str:
+    """Return what tells a Finding from its likes: the place of a numbered one, else its label."""
+    is_numbered = finding.label.rpartition(" ")[2].isdigit()
+    return (place(finding) if is_numbered else "") or finding.label
 
 
 def say_size(finding: Finding) -> str:
@@ -124,12 +124,14 @@ def say_patient(header: Dataset) -> str:
 def say_study(header: Dataset, *, slices: str) -> str:
     """Return what was examined, when, under which number and in which Series."""
     when = " ".join(part for part in (say_date(str(header.StudyDate or "")), _say_time(header)) if part)
-    what = header.get("StudyDescription") or header.get("SeriesDescription") or header.get("BodyPartExamined") or ""
+    described = (header.get(k) for k in ("StudyDescription", "SeriesDescription", "BodyPartExamined"))
+    what = next((str(words) for words in described if words), "")
     series = f"Series {header.get('SeriesNumber')}" if header.get("SeriesNumber") is not None else "Series"
     if header.get("SeriesDescription"):
         series += f" '{header.SeriesDescription}'"
+    modality = str(header.get("Modality") or "")
     parts = [
-        f"{header.get('Modality')} {what}".strip(),
+        what if what.upper().startswith(f"{modality} ") else f"{modality} {what}".strip(),
         when,
         f"Accession {header.AccessionNumber}" if header.AccessionNumber else "",
         f"{series}, {slices}",

@@ -21,5 +21,7 @@ def load_weights(network: torch.nn.Module, card: ModelCard) -> torch.nn.Module:
     try:
         network.load_state_dict(load_file(card.weights))
     except (RuntimeError, ValueError) as exc:
-        raise ModelInvalid(f"model {card.name}: the weights do not fit the network: {exc}") from exc
+        # Torch lists every tensor; the first line names the network.
+        said = str(exc).splitlines()[0].rstrip(": ")
+        raise ModelInvalid(f"model {card.name}: the weights do not fit the network of its Pipeline ({said})") from exc
     return network.eval()

@@ -30,12 +30,21 @@ class XrayDensenet(nn.Module):
             block_config=BLOCKS,
         )
         self.features = dense.features
-        self.head = nn.Conv2d(dense.class_layers.out.in_features, 1, kernel_size=1)
+        self.head = nn.Conv2d(_count_features(), 1, kernel_size=1)
 
     def forward(self, films: Tensor) -> Tensor:
         """Return the evidence at each place: (batch, rows / 16, columns / 16) logits."""
         places: Tensor = self.head(torch.relu(self.features(films)))
         return places[:, 0]
+
+
+def _count_features() -> int:
+    """Return the channels after the last block: each block adds, each transition halves."""
+    channels = INIT_FEATURES
+    for number, layers in enumerate(BLOCKS):
+        channels = channels // 2 if number else channels
+        channels += layers * GROWTH_RATE
+    return channels
 
 
 def pool_evidence(places: Tensor) -> Tensor:

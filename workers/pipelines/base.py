@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from node.domain.finding import Finding
+from workers.radiograph import Radiograph
 from workers.volume import Volume
 
 Prepared = TypeVar("Prepared")
@@ -24,6 +25,8 @@ class Analysis:
         Most certain first; empty when nothing was found by a segmenting model.
     reference
         The Volume whose grid `mask` has; None for a radiograph.
+    radiograph
+        The one image that was read of those that were handed over; None for volumes.
     mask
         (slices, rows, columns) uint8, value n = Segment Number n = ``findings[n - 1]``; None when nothing was found.
     heat
@@ -37,6 +40,7 @@ class Analysis:
 
     findings: tuple[Finding, ...]
     reference: Volume | None = None
+    radiograph: Radiograph | None = None
     mask: NDArray[np.uint8] | None = None
     heat: NDArray[np.float32] | None = None
     threshold: float | None = None

@@ -127,7 +127,13 @@ class ChestXray:
         if presence is Presence.PRESENT:
             heat = spread_heat(torch.sigmoid(places)[0].numpy(), pixels.shape)
         finding = Finding(label="Pneumonia", code=PNEUMONIA, presence=presence, confidence=confidence, site=LUNG)
-        return Analysis(findings=(finding,), heat=heat, threshold=self._threshold, notes=prepared.notes)
+        return Analysis(
+            findings=(finding,),
+            radiograph=prepared.radiograph,
+            heat=heat,
+            threshold=self._threshold,
+            notes=prepared.notes,
+        )
 
 
 def decide_presence(confidence: float, *, threshold: float, band: float) -> Presence:

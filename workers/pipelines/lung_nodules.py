@@ -106,7 +106,8 @@ class LungNodules:
             raise InputMissing(msg)
         others = {str(ds.get("Modality")) for ds in datasets} - {"CT"}
         if others:
-            msg = f"expected Modality CT, found {', '.join(sorted(others))}. Route CT Series only."
+            found = ", ".join(sorted(others))
+            msg = f"{_name(datasets[0])}: expected Modality CT, found {found}. Route CT Series only."
             raise WrongModality(msg)
         volume = read_volume(datasets, min_slices=self._min_slices)
         self._check_slices(volume)
@@ -137,14 +138,15 @@ class LungNodules:
         )
 
     def _check_slices(self, volume: Volume) -> None:
+        name = _name(volume.datasets[0])
         normal = volume.affine[:3, 0] / np.linalg.norm(volume.affine[:3, 0])
         if abs(float(normal[2])) < AXIAL_COSINE:
-            msg = "expected axial slices, found another orientation. Route the axial Series."
+            msg = f"{name}: expected axial slices, found another orientation. Route the axial Series."
             raise GeometryRefused(msg)
         distance_mm = volume.spacing_mm[0]
         if distance_mm > self._max_slice_distance_mm:
             msg = (
-                f"expected slices at most {self._max_slice_distance_mm:.1f} mm apart, found "
+                f"{name}: expected slices at most {self._max_slice_distance_mm:.1f} mm apart, found "
                 f"{distance_mm:.1f} mm: small nodules fall between. Route the thin Series."
             )
             raise GeometryRefused(msg)
@@ -208,6 +210,10 @@ class LungNodules:
                 f"{self._max_long_axis_mm:.0f} mm ends inside the lung."
             )
         return tuple(notes)
+
+
+def _name(ds: Dataset) -> str:
+    return f"series {ds.get('SeriesInstanceUID', 'without UID')}"
 
 
 def _describe(chest: ChestCt, nodule: Nodule, number: int) -> Finding:

@@ -27,7 +27,8 @@ GLASS_SMOOTH_MM = 0.7
 RIM_FROM_MM, RIM_TO_MM = 1.5, 6.0
 RIM_FROM_STEPS = 1.25  # of the coarsest spacing: the neighbour slice of a solid nodule holds part of it
 RIM_OPENING_MM = 1.0
-RIM_SHARE = 0.3  # of the solid part's volume, from which a rim is no chance
+RIM_SHELL_MM = 1.5
+RIM_COVER = 0.35  # of that shell around the solid part: a vessel beside it covers less, ground glass more
 MAX_EXTENT_MM = 36.0
 MAX_ELONGATION = 4.0
 
@@ -91,7 +92,7 @@ def outline_nodule(
         if mask is not None and not _leaks(mask, from_middle, spacing):
             glass = ndimage.gaussian_filter(volume.voxels[box], GLASS_SMOOTH_MM / spacing)
             hazy = (glass > GLASS_HU) & inside & (from_middle < REACH_MM)
-            return Outline(box=box, mask=_with_rim(mask, hazy, spacing))
+            return Outline(box=box, mask=_with_rim(mask, hazy, inside, spacing))
     return None
 
 
@@ -164,7 +165,7 @@ def _compact_part(dense: MaskArray, core_ball: MaskArray, spacing: NDArray[np.fl
     return grown
 
 
-def _with_rim(mask: MaskArray, hazy: MaskArray, spacing: NDArray[np.float64]) -> MaskArray:
+def _with_rim(mask: MaskArray, hazy: MaskArray, inside: MaskArray, spacing: NDArray[np.float64]) -> MaskArray:
     """Return the mask with the ground glass around it, where there is enough of it."""
     away = ndimage.distance_transform_edt(~mask, sampling=spacing)
     near = (hazy | mask) & (away <= RIM_TO_MM)
@@ -173,7 +174,8 @@ def _with_rim(mask: MaskArray, hazy: MaskArray, spacing: NDArray[np.float64]) ->
     labels, _ = ndimage.label(whole | mask)
     joined = np.isin(labels, np.unique(labels[mask]))
     clear_mm = max(RIM_FROM_MM, RIM_FROM_STEPS * float(spacing.max()))
-    if (joined & (away > clear_mm)).sum() < RIM_SHARE * mask.sum():
+    shell = inside & (away > clear_mm) & (away <= clear_mm + RIM_SHELL_MM)
+    if (joined & shell).sum() < RIM_COVER * shell.sum():
         return mask
     return joined
 

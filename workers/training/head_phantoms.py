@@ -96,6 +96,8 @@ def _paint_anatomy(place: Place, axes: Point, rng: np.random.Generator) -> list[
     white = (cortex[0] * 0.86, cortex[1] * 0.88, cortex[2] * 0.86)
     if rng.random() < 0.75:
         _fill(images, _cover(place, middle, white, folds * 2), (1.0, 0.9, 1.0))
+    if rng.random() < 0.8:
+        _paint_nuclei(images, place, (gray_t1, gray * rng.uniform(0.9, 1.05), gray_t1 + 0.05), rng)
     wide = rng.uniform(0.5, 1.6)
     for side in (-1, 1):
         horn = (side * rng.uniform(9, 16), rng.uniform(-8, 8), rng.uniform(5, 20))
@@ -106,6 +108,18 @@ def _paint_anatomy(place: Place, axes: Point, rng: np.random.Generator) -> list[
     if rng.random() < 0.5:
         _fill(images, _cover(place, middle, (2.5, 12, 12)), (0.3, liquor, 0.3))
     return images
+
+
+def _paint_nuclei(images: list[Field], place: Place, values: Contrasts, rng: np.random.Generator) -> None:
+    """Paint deep gray matter: pairs of nuclei, and here and there an island, all of them normal."""
+    for across, back, size in ((12, 8, (9, 15, 9)), (26, -3, (6, 18, 11)), (15, -22, (6, 10, 11))):
+        x, y, z = across * rng.uniform(0.8, 1.2), back + rng.uniform(-6, 6), rng.uniform(0, 18)
+        scale = rng.uniform(0.7, 1.3)
+        for side in (-1, 1):
+            _fill(images, _cover(place, (side * x, y, z), (size[0] * scale, size[1] * scale, size[2] * scale)), values)
+    for _ in range(int(rng.integers(0, 4))):
+        spot = (rng.uniform(-50, 50), rng.uniform(-60, 60), rng.uniform(-30, 70))
+        _fill(images, _cover(place, spot, (rng.uniform(3, 9), rng.uniform(3, 12), rng.uniform(3, 12))), values)
 
 
 def _paint_lesions(images: list[Field], place: Place, axes: Point, rng: np.random.Generator) -> Field:
@@ -119,9 +133,7 @@ def _paint_lesions(images: list[Field], place: Place, axes: Point, rng: np.rando
         center = tuple(float(v) for v in direction * reach)
         rough = _texture(place.x.shape, rng.uniform(2, 6), rng) * rng.choice((0.0, 0.08, 0.2))
         cover = _cover(place, (center[0], center[1], center[2]), size, rough)
-        _fill(
-            images, cover * rng.uniform(0.75, 1), (rng.uniform(0.4, 0.9), rng.uniform(1.35, 2.4), rng.uniform(0.5, 1))
-        )
+        _fill(images, cover * rng.uniform(0.75, 1), (rng.uniform(0.4, 0.9), rng.uniform(1.5, 2.4), rng.uniform(0.5, 1)))
         if rng.random() < 0.5:
             small = tuple(v * rng.uniform(0.3, 0.7) for v in size)
             core = _cover(place, (center[0], center[1], center[2]), (small[0], small[1], small[2]), rough)

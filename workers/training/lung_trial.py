@@ -18,9 +18,9 @@ from workers.pipelines.lung_nodules import ChestCt, LungNodules
 from workers.training.chest_phantoms import Phantom, draw_phantom
 from workers.training.lung_samples import as_phantom
 
-REHEARSALS = range(7000, 7020)
+REHEARSALS = range(7000, 7014)
 NODULES_A_REHEARSAL = 4
-SLABS = range(20)
+SLABS = range(16)
 SLAB_SEED = 99
 NODULES_A_SLAB = 5
 HIT_MM = 5.0

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 SEED = 21
 TUNE_PATIENTS, HELD_PATIENTS = 8, 22
 PHANTOMS = 100  # with a lesion, and half as many without
-PEAK_RATE, WEIGHT_DECAY = 2e-3, 1e-4
+PEAK_RATE, RESUME_RATE, WEIGHT_DECAY = 2e-3, 6e-4, 1e-4
 # How often T1 before contrast, T1 after contrast, and both are hidden, so that FLAIR alone is learned too.
 HIDE_PRE, HIDE_POST, HIDE_BOTH = 0.15, 0.15, 0.3
 LOG_EVERY, SAVE_EVERY = 50, 500
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--exclude", type=Path, required=True, help="patients never to train on")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--start", type=Path, help="weights to go on from, with a lower rate")
     parser.add_argument("--weights", type=Path, help="measure these instead of training")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -83,7 +84,9 @@ def main() -> None:
     if options.weights is None:
         phantoms = [draw_head(rng, has_lesion=number % 3 != 0) for number in range(PHANTOMS * 3 // 2)]
         sources = gather([head for head in heads if head.patient in split.train], phantoms)
-        network = train(sources, steps=options.steps, rng=rng, out=options.out)
+        network = build_tumour_unet() if options.start is None else load_trained(build_tumour_unet(), options.start)
+        peak = PEAK_RATE if options.start is None else RESUME_RATE
+        train(network, sources, steps=options.steps, peak=peak, rng=rng, out=options.out)
     else:
         network = load_trained(build_tumour_unet(), options.weights)
     report(network, heads, split, out=options.out)
@@ -105,7 +108,7 @@ def report(network: torch.nn.Module, heads: Sequence[MarkedHead], split: Split, 
 def gather(real: Sequence[MarkedHead], phantoms: Sequence[MarkedHead]) -> list[Slices]:
     """Return the sources of a batch: slices with and without abnormality, real and phantom."""
     sources = []
-    for heads, with_mask, without_mask in ((real, 9, 4), (phantoms, 2, 1)):
+    for heads, with_mask, without_mask in ((real, 8, 4), (phantoms, 2, 2)):
         channels = np.concatenate([head.channels for head in heads])
         masks = np.concatenate([head.mask for head in heads])[:, None]
         marked = (masks > 0.5).any(axis=(1, 2, 3))
@@ -122,13 +125,21 @@ def gather(real: Sequence[MarkedHead], phantoms: Sequence[MarkedHead]) -> list[S
     return sources
 
 
-def train(sources: list[Slices], *, steps: int, rng: np.random.Generator, out: Path) -> torch.nn.Module:
-    """Return the network after `steps` batches, in evaluation mode; a checkpoint is kept in `out`."""
-    network = build_tumour_unet()
+def train(
+    network: torch.nn.Module,
+    sources: list[Slices],
+    *,
+    steps: int,
+    peak: float,
+    rng: np.random.Generator,
+    out: Path,
+) -> None:
+    """Take `steps` batches in place and leave evaluation mode on; a checkpoint is kept in `out`."""
+    network.train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
     for step in range(steps):
-        set_learning_rate(optimizer, learning_rate(step, steps=steps, peak=PEAK_RATE))
+        set_learning_rate(optimizer, learning_rate(step, steps=steps, peak=peak))
         picked = [(source, rng.integers(len(source.masks), size=source.per_batch)) for source in sources]
         channels = torch.cat([source.channels[index] for source, index in picked]).float()
         masks = torch.cat([source.masks[index] for source, index in picked]).float()
@@ -142,7 +153,7 @@ def train(sources: list[Slices], *, steps: int, rng: np.random.Generator, out: P
             logger.info("step %d of %d, loss %.3f", step, steps, loss.item())
         if step % SAVE_EVERY == SAVE_EVERY - 1:
             save_weights(network, out / "checkpoint.safetensors")
-    return network.eval()
+    network.eval()
 
 
 def overlap_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

@@ -147,7 +147,8 @@ class MemoryLedger:
         now: datetime,
     ) -> None:
         del self.settled[study.study_instance_uid]
-        self.recorded[study.study_instance_uid] = {"decisions": decisions, "orders": orders, "forwards": forwards, "now": now}
+        recorded = {"decisions": decisions, "orders": orders, "forwards": forwards, "now": now}
+        self.recorded[study.study_instance_uid] = recorded
 
 
 def rename(study: StudyFacts, uid: str) -> StudyFacts:

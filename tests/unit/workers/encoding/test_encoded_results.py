@@ -11,7 +11,9 @@ import highdicom as hd
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     CTImageStorage,
@@ -142,10 +144,11 @@ def test_highdicom_reads_both_back() -> None:
     seg = hd.seg.segread(BytesIO(by_kind[SEG]))
     volume = seg.get_volume(combine_segments=True)
     assert volume.spacing == pytest.approx(SPACING_MM)
-    sr = hd.sr.srread(BytesIO(by_kind[SR]))
-    volumetric = sr.content.get_volumetric_roi_measurement_groups()
+    content = hd.sr.srread(BytesIO(by_kind[SR])).content
+    assert isinstance(content, hd.sr.MeasurementReport)
+    volumetric = content.get_volumetric_roi_measurement_groups()
     assert [group.tracking_identifier for group in volumetric] == ["AI Nodule 1", "AI Nodule 2"]
-    planar = sr.content.get_planar_roi_measurement_groups()
+    planar = content.get_planar_roi_measurement_groups()
     assert len(planar) == 2
 
 
@@ -261,11 +264,27 @@ def test_summary_of_a_radiograph_follows_its_labels(presence: Presence, summary:
     assert {item.ConceptCodeSequence[0].CodeValue for item in named(sr, "121052")} == {code}
 
 
-def test_radiograph_that_does_not_say_which_was_read_is_refused() -> None:
+def test_the_report_is_about_the_radiograph_that_was_read_among_several() -> None:
     case = xray_case()
     other = make_radiograph(SOPInstanceUID=derive_uid("test", "other"))
-    with pytest.raises(ResultCheckFailed, match="2 images"):
-        replace(case, inputs={"image": [*case.inputs["image"], other]}).encode()
+    results = replace(case, inputs={"image": [other, *case.inputs["image"]]}).encode()
+    report = next(dcmread(BytesIO(r.content)) for r in results if r.kind is ResultKind.SR)
+    read = case.inputs["image"][0].SOPInstanceUID
+    shown = {item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in images_of(report)}
+    assert shown == {read}
+
+
+def images_of(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", ()):
+        if child.ValueType == "IMAGE":
+            yield child
+        yield from images_of(child)
+
+
+def test_analysis_that_does_not_say_which_image_was_read_is_refused() -> None:
+    case = xray_case()
+    with pytest.raises(ResultCheckFailed, match="which image"):
+        replace(case, analysis=replace(case.analysis, radiograph=None)).encode()
 
 
 @pytest.mark.parametrize("name", ["ct", "mr", "xray"])
@@ -347,6 +366,16 @@ def test_malformed_values_are_emptied_never_guessed() -> None:
     check_results(results, case.analysis, case.inputs)
     for ds in read_results(results).values():
         assert (ds.PatientSex or "", ds.PatientBirthDate or "", ds.StudyDate or "") == ("", "", "")
+
+
+def test_element_that_cannot_be_read_is_left_out() -> None:
+    case = ct_case(with_nodules=False)
+    for ds in case.inputs["ct"]:
+        weight = Tag("PatientWeight")
+        ds[weight] = RawDataElement(weight, "DS", 6, b"heavy ", 0, False, True)
+    results = case.encode()
+    check_results(results, case.analysis, case.inputs)
+    assert "PatientWeight" not in read_results(results)[SR]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 import copy
 import dataclasses
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from safetensors.torch import load_file, save_file
 
 from node.errors import (
@@ -238,3 +239,15 @@ def test_a_patch_holds_the_ball_in_its_middle_at_1_mm() -> None:
     bright = np.argwhere(patch > 0.5)
     assert bright.mean(axis=0) == pytest.approx([11.5] * 3, abs=0.3)
     assert np.ptp(bright, axis=0) + 1 == pytest.approx([10] * 3, abs=1)
+
+
+@pytest.mark.needs("data")
+def test_the_nodule_of_a_real_patient_is_the_first_finding(pipeline: LungNodules, data_dir: Path) -> None:
+    folder = data_dir / "ct-lungfcp-0001"
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    datasets = [dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+    result = pipeline.analyze(pipeline.read({"ct": datasets}))
+    # A part-solid nodule is outlined with its ground glass, so `whole` is the truth that it is held against.
+    gap_mm = np.linalg.norm(np.subtract(result.findings[0].center_mm or (), truth["whole"]["lps_mm"]))
+    assert gap_mm < 5.0
+    assert len(result.findings) <= 2

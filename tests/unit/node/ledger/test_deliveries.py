@@ -1,0 +1,126 @@
+"""What delivery commits: what is due, what was sent or refused, and when to try again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.domain.result import Delivery, DeliveryState, ResultKind
+from node.ledger.deliveries import add_delivery
+from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_outcome, make_result
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    opened = Books(copy_ledger(tmp_path))
+    yield opened
+    opened.close()
+
+
+def order(books: Books, number: int = 1, *, destination: str = "pacs", study: str = STUDY) -> None:
+    values = {
+        "destination": destination,
+        "study_instance_uid": study,
+        "sop_instance_uid": f"2.25.{number}",
+        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.66.4",
+        "transfer_syntax_uid": "1.2.840.10008.1.2.1",
+        "path": f"results/{number}.dcm",
+        "job_id": None,
+        "state": DeliveryState.PENDING.value,
+    }
+    with books.deliveries.writing() as connection:
+        add_delivery(connection, values, now=NOON)
+
+
+def due(books: Books, second: float = 0, destination: str = "pacs") -> list[str]:
+    return [d.sop_instance_uid for d in books.deliveries.due_deliveries(destination, at(second), 100)]
+
+
+def only(books: Books) -> Delivery:
+    (delivery,) = books.view.list_deliveries(destination=None, state=None, limit=9)
+    return delivery
+
+
+def retry(books: Books, delivery: Delivery, second: float) -> None:
+    books.deliveries.record_retry(
+        delivery.delivery_id, now=NOON, not_before=at(second), reason_code="destination-down", reason_text="no answer"
+    )
+
+
+def test_the_same_order_twice_is_one(books: Books) -> None:
+    order(books, 1)
+    order(books, 1)
+    order(books, 1, destination="archive")
+    assert (due(books), due(books, destination="archive")) == (["2.25.1"], ["2.25.1"])
+
+
+def test_fewest_attempts_come_first_and_whole_studies_together(books: Books) -> None:
+    for number, study in ((1, "1.9"), (2, "1.5"), (3, "1.9"), (4, "1.5")):
+        order(books, number, study=study)
+    first = books.deliveries.due_deliveries("pacs", NOON, 100)[0]
+    assert due(books) == ["2.25.2", "2.25.4", "2.25.1", "2.25.3"]
+    retry(books, first, 0)
+    assert due(books) == ["2.25.4", "2.25.1", "2.25.3", "2.25.2"]
+    assert len(books.deliveries.due_deliveries("pacs", NOON, 3)) == 3
+
+
+def test_a_failed_attempt_waits_until_its_time(books: Books) -> None:
+    order(books)
+    retry(books, only(books), 30)
+    assert (due(books, 29), due(books, 30)) == ([], ["2.25.1"])
+    assert books.deliveries.next_delivery_at("pacs") == at(30)
+    assert (only(books).attempts, only(books).reason_code) == (1, "destination-down")
+
+
+def test_a_sent_delivery_is_never_due_again(books: Books) -> None:
+    order(books)
+    books.deliveries.record_sent(only(books).delivery_id, now=at(1), reason_code="b000", reason_text="coerced")
+    retry(books, only(books), 0)
+    assert (only(books).state, only(books).attempts, only(books).reason_text) == (DeliveryState.SENT, 1, "coerced")
+    assert (due(books, 99), books.deliveries.next_delivery_at("pacs")) == ([], None)
+
+
+def test_a_refused_delivery_waits_for_a_person(books: Books) -> None:
+    order(books)
+    books.deliveries.record_refused(only(books).delivery_id, now=at(1), reason_code="c000", reason_text="no SEG")
+    assert (only(books).state, due(books, 99)) == (DeliveryState.REFUSED, [])
+    assert books.deliveries.retry_deliveries(destination="archive", now=at(2)) == 0
+    assert books.deliveries.retry_deliveries(destination=None, now=at(2)) == 1
+    assert due(books, 2) == ["2.25.1"]
+    assert books.deliveries.delivery_age_start(only(books).delivery_id) == at(2)
+
+
+def test_a_sent_delivery_is_not_retried_by_hand(books: Books) -> None:
+    order(books)
+    books.deliveries.record_sent(only(books).delivery_id, now=at(1), reason_code=None, reason_text=None)
+    assert books.deliveries.retry_deliveries(destination=None, now=at(2)) == 0
+
+
+def test_a_destination_that_is_down_defers_all_of_its_deliveries_and_no_other(books: Books) -> None:
+    for number in (1, 2):
+        order(books, number)
+    order(books, 1, destination="archive")
+    reason = {"reason_code": "destination-down", "reason_text": "no answer"}
+    books.deliveries.defer_deliveries("pacs", now=NOON, not_before=at(60), **reason)
+    assert (due(books, 59), len(due(books, 60)), due(books, destination="archive")) == ([], 2, ["2.25.1"])
+    books.deliveries.defer_deliveries("pacs", now=NOON, not_before=at(30), **reason)
+    assert books.deliveries.next_delivery_at("pacs") == at(60)
+
+
+def test_an_unknown_delivery_has_no_age(books: Books) -> None:
+    assert books.deliveries.delivery_age_start(99) is None
+
+
+def test_the_story_of_a_study_ends_with_its_deliveries(books: Books) -> None:
+    job = books.claim(books.add_job())
+    results = (make_result(job, number=1), make_result(job, kind=ResultKind.SR, number=2))
+    books.jobs.finish_job(job, make_outcome(*results), now=at(1))
+    story = books.view.study_story(STUDY)
+    assert not story.is_finished
+    seg, sr = story.deliveries
+    books.deliveries.record_sent(seg.delivery_id, now=at(2), reason_code=None, reason_text=None)
+    books.deliveries.record_refused(sr.delivery_id, now=at(3), reason_code="c000", reason_text="no SR")
+    after = books.view.study_story(STUDY)
+    assert after.is_finished
+    assert [event.kind for event in after.events][-2:] == ["delivery-sent", "delivery-refused"]
+    assert after.events[-1].job_id == job.job_id

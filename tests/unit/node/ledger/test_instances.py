@@ -1,0 +1,103 @@
+"""What intake commits: Instances, the Series and Studies they open, the Associations that bring them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.domain.recording import Recording
+from node.domain.study import SeriesState
+from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    opened = Books(copy_ledger(tmp_path))
+    yield opened
+    opened.close()
+
+
+def test_first_instance_opens_series_and_study(books: Books) -> None:
+    assert books.instances.record_instance(make_facts()) is Recording.NEW
+    story = books.view.study_story(STUDY)
+    assert (story.state, [line.state for line in story.series]) == ("OPEN", ["OPEN"])
+    assert books.kinds() == ["study-opened"]
+
+
+def test_everything_about_an_instance_is_read_back(books: Books) -> None:
+    facts = make_facts(ImagePositionPatient=[-1.5, 0.0, 3.25], SeriesDescription="Größe")
+    books.instances.record_instance(facts)
+    books.route(make_order())
+    (read,) = books.jobs.input_instances(books.only_job())["ct"]
+    assert read == facts
+
+
+def test_the_same_instance_again_changes_nothing(books: Books) -> None:
+    books.instances.record_instance(make_facts())
+    books.route()
+    assert books.instances.record_instance(make_facts(received_at=at(9), association="a2")) is Recording.SAME
+    assert books.view.study_story(STUDY).state == "ROUTED"
+    assert books.studies.open_series() == ()
+
+
+def test_other_content_under_a_known_uid_counts_and_reopens_the_study(books: Books) -> None:
+    books.instances.record_instance(make_facts())
+    books.route()
+    assert books.instances.record_instance(make_facts(sha256="other")) is Recording.CHANGED
+    assert books.instances.known_sha256(f"{STUDY}.1.1") == "other"
+    assert books.view.study_story(STUDY).state == "OPEN"
+    assert "instance-changed" in books.kinds()
+
+
+def test_a_late_instance_reopens_series_and_study_and_grows_the_revision(books: Books) -> None:
+    books.instances.record_instance(make_facts(1))
+    books.route()
+    before = books.studies.study_facts(STUDY).revision
+    books.instances.record_instance(make_facts(2, association="a2"))
+    study = books.studies.study_facts(STUDY)
+    assert (study.state, study.revision) == (SeriesState.OPEN, before + 1)
+    assert [one.state for one in study.series] == [SeriesState.OPEN]
+    assert books.kinds()[-1] == "study-reopened"
+
+
+def test_a_second_series_of_an_open_study_does_not_grow_the_revision(books: Books) -> None:
+    books.instances.record_instance(make_facts(1, series=1))
+    books.instances.record_instance(make_facts(1, series=2))
+    assert books.studies.study_facts(STUDY).revision == 1
+
+
+def test_a_late_series_reopens_the_study_and_leaves_the_others_alone(books: Books) -> None:
+    books.instances.record_instance(make_facts(1, series=1))
+    books.route()
+    books.instances.record_instance(make_facts(1, series=2, association="a2"))
+    states = {line.series_instance_uid: line.state for line in books.view.study_story(STUDY).series}
+    assert states == {f"{STUDY}.1": "ROUTED", f"{STUDY}.2": "OPEN"}
+
+
+def test_an_association_that_sends_again_after_its_end_is_open_again(books: Books) -> None:
+    books.instances.record_instance(make_facts(1))
+    books.instances.end_association("a1", at(1))
+    books.instances.record_instance(make_facts(2, received_at=at(2)))
+    (series,) = books.studies.open_series()
+    assert series.open_associations == 1
+
+
+def test_start_up_ends_every_association_of_an_earlier_life(books: Books) -> None:
+    books.instances.record_instance(make_facts(1, association="a1"))
+    books.instances.record_instance(make_facts(2, association="a2"))
+    books.instances.end_association("a1", at(1))
+    books.instances.end_all_associations(at(5))
+    (series,) = books.studies.open_series()
+    assert (series.open_associations, series.last_association_end) == (0, at(5))
+
+
+def test_unknown_instance_has_no_digest_and_no_path(books: Books) -> None:
+    assert books.instances.known_sha256("1.2") is None
+    assert books.instances.known_paths() == ()
+    books.instances.record_instance(make_facts())
+    assert books.instances.known_paths() == (f"instances/{STUDY}.1.1.dcm",)
+
+
+def test_a_refusal_without_a_study_is_kept(books: Books) -> None:
+    books.instances.record_event(at=at(0), kind="instance-refused", text="not-dicom from MODALITY")
+    assert [event.kind for event in books.view.list_events(10)] == ["instance-refused"]
