@@ -13,6 +13,7 @@ from node.domain.decision import Decision
 from node.domain.job import Job
 from node.domain.uids import StudyUID
 from node.errors import Broken, NodeError, NotDicom, PipelineUnknown
+from node.header.part10 import PREAMBLE, has_prefix
 from node.header.scan import scan_file
 from node.intake import Arrival, Intake
 from node.ledger.instances import InstanceLedger
@@ -203,6 +204,6 @@ def offline_settings(settings: Settings, folder: Path, *, pipeline: str | None =
 def _claims_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return has_prefix(file.read(len(PREAMBLE)))
     except OSError:
         return False

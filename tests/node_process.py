@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from node.app import open_view
+from node.delivery.association import Peer
 from node.ledger.views import LedgerView, StudyStory
-from node.rehearsal.modality import Peer
 from node.settings import load_settings
 from tests.peers import wait_until
 

@@ -1,5 +1,6 @@
 """A sign of life for the Job in hand, and the end of a Job that hangs."""
 
+import contextlib
 import logging
 import os
 import threading
@@ -55,22 +56,26 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
+        is_ours = True
         while not self._done.wait(self._terms.heartbeat_s):
             now = self._clock()
             try:
                 if now >= self._deadline:
                     self._end_hung_job()
                     return
-                self._ledger.renew_lease(self._job, lease_s=self._terms.lease_s, now=now)
+                if is_ours:
+                    self._ledger.renew_lease(self._job, lease_s=self._terms.lease_s, now=now)
             except LeaseLost:
-                # The work goes on to its end and is refused there; a thread cannot be stopped from outside.
+                # The work goes on to its end and is refused there; a thread cannot be stopped from outside. The time
+                # limit still holds: whoever took the Job away may have done so because it hangs.
+                is_ours = False
                 logger.warning("lease lost while working", extra={"job_id": self._job.job_id})
-                return
             except LedgerBusy as exc:
                 logger.warning("lease not renewed", extra={"job_id": self._job.job_id, "reason_code": exc.code})
 
     def _end_hung_job(self) -> None:
         reason = ("time-limit", f"the Job ran longer than {self._time_limit_s:g} s")
-        self._ledger.fail_attempt(self._job, self._terms.retry, reason=reason, now=self._clock())
+        with contextlib.suppress(LeaseLost):
+            self._ledger.fail_attempt(self._job, self._terms.retry, reason=reason, now=self._clock())
         logger.error("job over its time limit", extra={"job_id": self._job.job_id})
         self.exit_process(EXIT_AFTER_HANG)

@@ -1,11 +1,15 @@
 """The only place where Pixel Data is decoded: one Instance to one array, or a refusal."""
 
+import struct
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.pixels import get_decoder
 from pydicom.uid import (
-    UID,
     HTJ2K,
+    UID,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000,
@@ -17,18 +21,23 @@ from pydicom.uid import (
 
 from node.errors import PixelsUndecodable
 
-# What pydicom tries first is not what is fastest: RLE 2.0 against 6.3 ms a slice, JPEG-LS 5.6 against 6.6. And where a
-# name stands here no other is tried: GDCM aborts the whole process on some damaged JPEG 2000 codestreams.
-PLUGINS = {
-    UID(RLELossless): "pylibjpeg",
-    UID(JPEG2000): "pylibjpeg",
-    UID(JPEG2000Lossless): "pylibjpeg",
-    UID(HTJ2K): "pylibjpeg",
-    UID(HTJ2KLossless): "pylibjpeg",
-    UID(HTJ2KLosslessRPCL): "pylibjpeg",
-    UID(JPEGLSLossless): "pyjpegls",
-    UID(JPEGLSNearLossless): "pyjpegls",
+# In this order, as far as they are installed. What pydicom tries first is not what is fastest: RLE 2.0 against 6.3 ms a
+# slice, JPEG-LS 5.6 against 6.6. What is not named is not tried: GDCM aborts the whole process on some damaged JPEG
+# 2000. It stands behind pyjpegls, which does not read a codestream with padding in front.
+PLUGINS: Mapping[UID, tuple[str, ...]] = {
+    RLELossless: ("pylibjpeg", "pydicom"),
+    JPEGLSLossless: ("pyjpegls", "gdcm"),
+    JPEGLSNearLossless: ("pyjpegls", "gdcm"),
+    JPEG2000: ("pylibjpeg", "pillow"),
+    JPEG2000Lossless: ("pylibjpeg", "pillow"),
+    HTJ2K: ("pylibjpeg",),
+    HTJ2KLossless: ("pylibjpeg",),
+    HTJ2KLosslessRPCL: ("pylibjpeg",),
 }
+# Each decoder fails in its own way.
+DECODER_ERRORS = (
+    ValueError, RuntimeError, AttributeError, TypeError, LookupError, ArithmeticError, EOFError, OSError, struct.error,
+)  # fmt: skip
 # The largest radiographs have 30 million pixels; a header may claim 4 billion.
 MAX_PIXELS = 100_000_000
 
@@ -58,24 +67,7 @@ def decode_pixels(ds: Dataset) -> NDArray[np.generic]:
         raise PixelsUndecodable(
             f"instance {uid}: {ds.Rows} x {ds.Columns} pixels, at most {MAX_PIXELS} are read; send a smaller image"
         )
-    plugin = PLUGINS.get(ds.file_meta.TransferSyntaxUID, "")
-    try:
-        ds.pixel_array_options(decoding_plugin=plugin)
-        pixels: NDArray[np.generic] = ds.pixel_array
-    except (
-        ValueError,
-        RuntimeError,
-        AttributeError,
-        NotImplementedError,
-        TypeError,
-        KeyError,
-        OSError,
-    ) as exc:
-        # Each decoder fails in its own way; the first line of its complaint is about the codestream, not the patient.
-        raise PixelsUndecodable(
-            f"instance {uid}: Pixel Data in {ds.file_meta.TransferSyntaxUID.name} cannot be decoded; resend it "
-            f"from its source ({type(exc).__name__})"
-        ) from exc
+    pixels = _decode(ds, _installed_plugins(ds.file_meta.TransferSyntaxUID))
     if pixels.shape != (ds.Rows, ds.Columns):
         raise PixelsUndecodable(
             f"instance {uid}: {pixels.shape} decoded where the header says {ds.Rows} x {ds.Columns}"
@@ -109,6 +101,29 @@ def rescale_pixels(ds: Dataset) -> NDArray[np.float32]:
     if intercept != 0.0:
         stored += np.float32(intercept)
     return stored
+
+
+def _installed_plugins(transfer_syntax_uid: UID) -> tuple[str, ...]:
+    named = PLUGINS.get(transfer_syntax_uid)
+    if named is None:
+        return ("",)
+    installed = get_decoder(transfer_syntax_uid).available_plugins
+    return tuple(plugin for plugin in named if plugin in installed) or named[:1]
+
+
+def _decode(ds: Dataset, plugins: Sequence[str]) -> NDArray[np.generic]:
+    first, *others = plugins
+    try:
+        ds.pixel_array_options(decoding_plugin=first)
+        pixels: NDArray[np.generic] = ds.pixel_array
+    except DECODER_ERRORS as exc:
+        if others:
+            return _decode(ds, others)
+        raise PixelsUndecodable(
+            f"instance {ds.get('SOPInstanceUID', 'without UID')}: Pixel Data in {ds.file_meta.TransferSyntaxUID.name} "
+            f"cannot be decoded; resend it from its source ({type(exc).__name__})"
+        ) from exc
+    return pixels
 
 
 def _number(ds: Dataset, keyword: str, *, absent: float) -> float:

@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 from node.clock import Clock
 from node.domain.job import Job, JobID
 from node.domain.result import Result, ResultKind
-from node.errors import Broken, LeaseLost, NodeError, Rejected, Transient
+from node.errors import Broken, LeaseLost, NodeError, Rejected
 from node.ledger.jobs import JobLedger, JobOutcome
 from node.logs import log_context
 from node.models import ModelCard
@@ -133,7 +133,7 @@ class JobRunner:
             return exc.code
         except LeaseLost:
             raise
-        except (Transient, NodeError) as exc:
+        except NodeError as exc:
             logger.warning("job attempt failed", extra={"reason_code": exc.code})
             return self._fail(job, (exc.code, str(exc)))
         return "completed"
@@ -183,7 +183,9 @@ class JobRunner:
         return dcmread(self._shop.store.path(reports[0].path)) if reports else None
 
     def _keep(self, job: Job, encoded: EncodedResult) -> Result:
-        path = f"results/{encoded.study_instance_uid}/{encoded.series_instance_uid}/{encoded.sop_instance_uid}.dcm"
+        # The fence is in the name: a worker that lost its lease must not replace what another has finished.
+        name = f"{encoded.sop_instance_uid}-{job.fence}.dcm"
+        path = f"results/{encoded.study_instance_uid}/{encoded.series_instance_uid}/{name}"
         self._shop.store.put(path, encoded.content)
         return Result(
             job_id=job.job_id,

@@ -23,6 +23,8 @@ def send(
 ) -> SendReport:
     """Return what became of each Instance, in the order of `sources`; see `send_files`.
 
+    A Dataset goes through a temporary file, whose path is in the report and which is gone by then.
+
     Parameters
     ----------
     sources
@@ -41,9 +43,7 @@ def send(
         random.Random(shuffle_seed).shuffle(order)  # noqa: S311 - an order, not a secret
     with TemporaryDirectory(prefix="radnode-modality-") as folder:
         paths = [_written(sources[place], Path(folder) / f"{place}.dcm") for place in order]
-        report = send_files(
-            paths, replace(peer, calling_aet=calling_aet), associations=associations, progress=progress
-        )
+        report = send_files(paths, replace(peer, calling_aet=calling_aet), associations=associations, progress=progress)
     sent = dict(zip(order, report.files, strict=True))
     return replace(report, files=tuple(sent[place] for place in range(len(sources))))
 

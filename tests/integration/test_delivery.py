@@ -371,6 +371,14 @@ def test_files_are_sent_on_several_associations(tmp_path: Path) -> None:
     assert report.sent_bytes == sum(path.stat().st_size for path in paths)
 
 
+def test_file_that_is_named_twice_is_sent_and_reported_twice(tmp_path: Path) -> None:
+    one, two = (write_object(tmp_path, key) for key in ("one", "two"))
+    with Scp().running() as scp:
+        report = send_files([one, two, one], Peer(aet="SCP", host="127.0.0.1", port=scp.port), associations=2)
+    assert [file.path for file in report.files] == [one, two, one]
+    assert (report.sent, scp.requests) == (3, 3)
+
+
 def test_files_that_nobody_takes_are_reported_with_the_reason(tmp_path: Path) -> None:
     paths = [write_object(tmp_path, str(number)) for number in range(3)]
     report = send_files(paths, Peer(aet="SCP", host="127.0.0.1", port=free_port()))

@@ -208,7 +208,10 @@ def describe_limits(ds: Dataset) -> tuple[str, ...]:
         notes.append("View Position is absent; the image was taken to be frontal.")
     if not ds.get("BodyPartExamined"):
         notes.append("Body Part Examined is absent; the image was taken to be a chest.")
-    age = str(ds.get("PatientAge") or "")
-    if age.endswith("Y") and age[:-1].isdigit() and int(age[:-1]) >= ADULT_YEARS:
-        notes.append("The patient is an adult; the model has learned from children of one to five years only.")
+    # PS3.5 6.2 wants 053Y; archives also write 53.
+    age = str(ds.get("PatientAge") or "").upper().removesuffix("Y")
+    if age.isdigit() and int(age) >= ADULT_YEARS:
+        notes.append(
+            "The patient is an adult; the model has learned from children of one to five years and calls adults too often."
+        )
     return tuple(notes)

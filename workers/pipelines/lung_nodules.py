@@ -217,7 +217,7 @@ def _name(ds: Dataset) -> str:
 
 
 def _describe(chest: ChestCt, nodule: Nodule, number: int) -> Finding:
-    center_mm = chest.volume.to_patient_mm(nodule.outline.center_index().tolist())
+    center_mm = chest.volume.to_patient_mm(nodule.outline.core_index(chest.volume).tolist())
     return Finding(
         label=f"Nodule {number}",
         code=NODULE,

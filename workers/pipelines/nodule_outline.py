@@ -57,6 +57,17 @@ class Outline:
         center: NDArray[np.float64] = np.argwhere(self.mask).mean(axis=0) + corner
         return center
 
+    def core_index(self, volume: Volume) -> NDArray[np.float64]:
+        """Return the centroid of the denser half as native (slice, row, column).
+
+        Haze and partial volume at the rim move it less than the centroid of all.
+        """
+        corner = np.array([part.start for part in self.box], dtype=np.float64)
+        hu = volume.voxels[self.box]
+        core = self.mask & (hu >= np.median(hu[self.mask]))
+        center: NDArray[np.float64] = np.argwhere(core).mean(axis=0) + corner
+        return center
+
     def key_slice(self) -> int:
         """Return the index of the slice with the largest area."""
         return int(self.box[0].start + self.mask.sum(axis=(1, 2)).argmax())

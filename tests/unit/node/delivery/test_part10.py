@@ -1,11 +1,12 @@
 """The data set of a file begins where File Meta Information ends, whatever its group length says."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from node.delivery.part10 import read_file_head
+from node.delivery.part10 import HEAD_BYTES, read_file_head
 from node.errors import NotDicom
 from tests.objects import CT, write_object
 
@@ -41,9 +42,32 @@ def test_what_is_no_complete_dicom_file_is_refused(tmp_path: Path) -> None:
     broken.write_bytes(content[:offset])
     with pytest.raises(NotDicom, match="cut after"):
         read_file_head(broken)
-    broken.write_bytes(content.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI"))
-    with pytest.raises(NotDicom, match="TransferSyntaxUID"):
-        read_file_head(broken)
+    for number in (b"\x02", b"\x03", b"\x10"):
+        broken.write_bytes(content.replace(b"\x02\x00" + number + b"\x00UI", b"\x02\x00\x11\x00UI"))
+        with pytest.raises(NotDicom, match=rf"broken\.dcm.*\(0002,00{number.hex()}\)"):
+            read_file_head(broken)
+
+
+@pytest.mark.parametrize("length", [HEAD_BYTES - 500, HEAD_BYTES, 10 * HEAD_BYTES])
+def test_long_private_information_is_passed_over(tmp_path: Path, length: int) -> None:
+    path = write_object(tmp_path, "one")
+    head, content = read_file_head(path), path.read_bytes()
+    private = b"\x02\x00\x02\x01OB\0\0" + length.to_bytes(4, "little") + b"\x02" * length
+    path.write_bytes(content[: head.offset_bytes] + private + content[head.offset_bytes :])
+    longer = len(private)
+    assert read_file_head(path) == replace(
+        head, offset_bytes=head.offset_bytes + longer, size_bytes=head.size_bytes + longer
+    )
+
+
+def test_head_ends_where_the_first_bytes_that_are_read_end(tmp_path: Path) -> None:
+    path = write_object(tmp_path, "one")
+    head, content = read_file_head(path), path.read_bytes()
+    for over in range(-3, 4):
+        length = HEAD_BYTES - head.offset_bytes - 12 + over
+        private = b"\x02\x00\x02\x01OB\0\0" + length.to_bytes(4, "little") + b"\0" * length
+        path.write_bytes(content[: head.offset_bytes] + private + content[head.offset_bytes :])
+        assert read_file_head(path).offset_bytes == HEAD_BYTES + over
 
 
 def test_absent_file_is_an_os_error(tmp_path: Path) -> None:

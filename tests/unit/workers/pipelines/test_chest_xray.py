@@ -144,8 +144,10 @@ def test_nan_from_the_network_never_becomes_a_result() -> None:
 
 
 def test_an_adult_is_noted_because_the_model_learned_from_children() -> None:
-    assert any("adult" in note for note in describe_limits(changed(PatientAge="053Y")))
-    assert not any("adult" in note for note in describe_limits(changed(PatientAge="003Y")))
+    for age in ("053Y", "53"):
+        assert any("adult" in note for note in describe_limits(changed(PatientAge=age)))
+    for age in ("003Y", "030M", ""):
+        assert not any("adult" in note for note in describe_limits(changed(PatientAge=age)))
 
 
 @pytest.mark.parametrize(
