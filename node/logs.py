@@ -13,12 +13,10 @@ from typing import TextIO
 
 # Whatever is not in this list never reaches a log: no name, no identifier of a patient, no value of a rule.
 ALLOWED_FIELDS = frozenset({
-    "association", "study_uid", "series_uid", "instance_uid", "job_id", "pipeline", "model", "rule", "station",
-    "destination", "transport", "attempts", "fence", "owner", "state", "outcome", "reason_code", "status",
-    "called_aet", "calling_aet", "peer", "host", "port", "pid", "exit_code", "count", "instances", "bytes",
-    "seconds", "seconds_prepare", "seconds_infer", "seconds_encode", "refused", "stored", "findings", "results",
-    "path_count", "device", "url_scheme", "error_type", "version", "queue", "priority", "stored_count",
-    "refused_count", "adopted", "removed",
+    "adopted", "association", "attempts", "bytes", "count", "destination", "error_type", "exit_code", "failures",
+    "host", "instance_uid", "job_id", "loss", "not_before", "outcome", "owner", "peer", "pid", "pipeline", "port",
+    "reason_code", "refused", "refused_count", "removed", "retried", "seconds", "sent", "series_uid", "station",
+    "status", "step", "stored_count", "study_uid",
 })  # fmt: skip
 # What every LogRecord carries by itself.
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

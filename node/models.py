@@ -80,21 +80,29 @@ def read_model(folder: Path) -> ModelCard:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise ModelInvalid(f"{path} is absent; a model folder needs it") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ModelInvalid(f"{path} is no TOML: {exc}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+        raise ModelInvalid(f"{path} cannot be read as TOML: {exc}") from exc
+    weights, inputs = _table(table, "weights"), _table(table, "inputs")
     missing = [key for key in REQUIRED_KEYS if key not in table]
-    missing += [f"weights.{key}" for key in ("file", "sha256") if key not in table.get("weights", {})]
-    if missing or not table.get("inputs"):
-        raise ModelInvalid(f"{path}: {', '.join([*missing, 'inputs'] if not table.get('inputs') else missing)} missing")
-    roles = {role: bool(entry.get("required", True)) for role, entry in table["inputs"].items()}
+    missing += [f"weights.{key}" for key in ("file", "sha256") if key not in weights]
+    missing += [] if inputs else ["inputs"]
+    missing += [f"inputs.{role} (a table)" for role, entry in inputs.items() if not isinstance(entry, Mapping)]
+    if missing:
+        raise ModelInvalid(f"{path}: {', '.join(missing)} missing")
+    roles = {role: bool(entry.get("required", True)) for role, entry in inputs.items()}
     return ModelCard(
         **{key: table[key] for key in REQUIRED_KEYS},
-        weights=folder / table["weights"]["file"],
-        weights_sha256=table["weights"]["sha256"],
+        weights=folder / weights["file"],
+        weights_sha256=weights["sha256"],
         required_roles=tuple(role for role, required in roles.items() if required),
         optional_roles=tuple(role for role, required in roles.items() if not required),
         numbers={key: table[key] for key in ("preprocessing", "thresholds", "architecture") if key in table},
     )
+
+
+def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = table.get(key)
+    return value if isinstance(value, Mapping) else {}
 
 
 def find_model(name: str, folders: tuple[Path, ...]) -> ModelCard:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from node.cli.context import SettingsOption, read_settings
@@ -61,7 +62,7 @@ def _print_outcomes(outcomes: Sequence[Outcome], out: Path) -> None:
         truth = f"  truth: {outcome.verdict.said}" if outcome.verdict else ""
         console.print(f"\n[bold]{outcome.name}[/bold]  {mark}{truth}")
         for job in outcome.story.jobs:
-            reason = f"  {job.reason_code}: {job.reason_text}" if job.reason_code else ""
+            reason = escape(f"  {job.reason_code}: {job.reason_text}") if job.reason_code else ""
             console.print(
                 f"  {job.order.pipeline} ({job.order.model} {job.order.model_version}) {job.state.value}{reason}"
             )

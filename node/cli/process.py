@@ -85,15 +85,15 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
     for study in report["studies"]:
         console.print(f"[bold]Study {short_uid(study['study_instance_uid'])}[/bold]")
         if "refusal" in study:
-            console.print(f"  refused, {study['refusal']['code']}: {study['refusal']['text']}")
+            console.print(f"  refused, {study['refusal']['code']}: {study['refusal']['text']}", markup=False)
         for job in study["jobs"]:
-            console.print(f"  {job['pipeline']} {job['state']}" + _reason(job))
+            console.print(f"  {job['pipeline']} {job['state']}" + _reason(job), markup=False)
             for finding in job["findings"]:
                 console.print(f"    {describe_finding(finding)}")
             for result in job["results"]:
                 console.print(f"    {result['kind']} {out / result['path']}")
     for file in report.get("files", []):
-        console.print(f"{file['path']} refused, {file['refusal']['code']}: {file['refusal']['text']}")
+        console.print(f"{file['path']} refused, {file['refusal']['code']}: {file['refusal']['text']}", markup=False)
     console.print(f"Report: {out / REPORT_FILE}")
 
 

@@ -27,7 +27,7 @@ def list_studies(
         return
     rows = [
         (
-            short_uid(s.study_instance_uid),
+            s.study_instance_uid,
             s.state,
             _modalities(s),
             _instances(s),

@@ -290,7 +290,7 @@ class Courier:
             STUDY_DELIVERED,
             extra={
                 "destination": self._destination,
-                "study_instance_uid": delivery.study_instance_uid,
+                "study_uid": delivery.study_instance_uid,
                 "sent": tally[Fate.SENT],
                 "retried": tally[Fate.RETRY],
                 "refused": tally[Fate.REFUSED],

@@ -211,7 +211,5 @@ def describe_limits(ds: Dataset) -> tuple[str, ...]:
     # PS3.5 6.2 wants 053Y; archives also write 53.
     age = str(ds.get("PatientAge") or "").upper().removesuffix("Y")
     if age.isdigit() and int(age) >= ADULT_YEARS:
-        notes.append(
-            "The patient is an adult; the model has learned from children of one to five years and calls adults too often."
-        )
+        notes.append("The patient is an adult; the model learned from children of one to five and overcalls in adults.")
     return tuple(notes)

@@ -144,10 +144,15 @@ def test_nan_from_the_network_never_becomes_a_result() -> None:
 
 
 def test_an_adult_is_noted_because_the_model_learned_from_children() -> None:
-    for age in ("053Y", "53"):
+    for age in ("053Y", "018Y"):
         assert any("adult" in note for note in describe_limits(changed(PatientAge=age)))
-    for age in ("003Y", "030M", ""):
+    for age in ("003Y", "017Y", "030M", ""):
         assert not any("adult" in note for note in describe_limits(changed(PatientAge=age)))
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
+def test_an_age_without_its_unit_is_taken_as_years() -> None:
+    assert any("adult" in note for note in describe_limits(changed(PatientAge="53")))
 
 
 @pytest.mark.parametrize(

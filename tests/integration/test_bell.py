@@ -1,0 +1,157 @@
+"""The bell over a real broker: urgent first, JSON only, and a lost memory is noticed."""
+
+import base64
+import json
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.contrib.testing.worker import start_worker
+
+from node.bell import QUEUE, TASK_NAME, CeleryRinger, DoneAnnouncer, DoneListener, celery_app, connect
+from node.broker import EmbeddedBroker
+from node.dispatch import Dispatch
+from node.domain.job import JobID, Priority
+from node.errors import BrokerUnreachable
+from node.ledger.jobs import Bell, RetryPolicy
+from tests.ledgers import NOON, Books, at, copy_ledger
+from tests.peers import wait_until
+
+LIMIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    made = EmbeddedBroker(tmp_path_factory.mktemp("bell") / "broker")
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def url(server: EmbeddedBroker) -> str:
+    connect(server.url).flushall()
+    return server.url
+
+
+def bells(*pairs: tuple[str, Priority]) -> list[Bell]:
+    return [Bell(job_id=JobID(job_id), priority=priority) for job_id, priority in pairs]
+
+
+class Listener:
+    """A Celery application with our settings whose task notes what it was told."""
+
+    def __init__(self, url: str) -> None:
+        self.app: Celery = celery_app(url)
+        self.heard: list[str] = []
+        self.app.task(self.heard.append, name=TASK_NAME, acks_late=True, ignore_result=True)
+
+    def hear(self, count: int) -> list[str]:
+        """Work until so many messages came."""
+        with start_worker(
+            self.app, pool="solo", perform_ping_check=False, queues=[QUEUE], shutdown_timeout=LIMIT_S, loglevel="ERROR"
+        ):
+            wait_until(lambda: len(self.heard) >= count, what=f"{count} messages", limit_s=LIMIT_S)
+        return self.heard
+
+
+def waiting(url: str) -> int:
+    redis = connect(url)
+    return sum(int(redis.llen(key)) for key in redis.keys(f"{QUEUE}*"))
+
+
+def test_the_urgent_is_heard_first_whatever_was_rung_first(url: str) -> None:
+    order = [("low", Priority.LOW), ("routine", Priority.ROUTINE), ("high", Priority.HIGH), ("stat", Priority.STAT)]
+    CeleryRinger(url).ring(bells(*order))
+    assert Listener(url).hear(4) == ["stat", "high", "routine", "low"]
+
+
+def test_of_equal_priority_the_first_rung_is_heard_first(url: str) -> None:
+    CeleryRinger(url).ring(bells(*[(f"j{n}", Priority.ROUTINE) for n in range(5)]))
+    assert Listener(url).hear(5) == [f"j{n}" for n in range(5)]
+
+
+def test_a_message_holds_the_job_id_and_nothing_of_a_patient(url: str) -> None:
+    CeleryRinger(url).ring(bells(("the-job-id", Priority.STAT)))
+    redis = connect(url)
+    (message,) = [json.loads(raw) for key in redis.keys(f"{QUEUE}*") for raw in redis.lrange(key, 0, -1)]
+    body = json.loads(base64.b64decode(message["body"]))
+    assert message["content-type"] == "application/json"
+    assert body[:2] == [["the-job-id"], {}]
+
+
+class Exploit:
+    """What a pickle would do if anybody loaded it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, int]]:
+        return os.open, (str(self.path), os.O_CREAT)
+
+
+def test_a_pickle_in_the_queue_is_refused_and_the_next_message_is_heard(url: str, tmp_path: Path) -> None:
+    trap = tmp_path / "was-here"
+    CeleryRinger(url).ring(bells(("template", Priority.STAT)))
+    redis = connect(url)
+    (key,) = redis.keys(f"{QUEUE}*")
+    message = json.loads(redis.lpop(key) or b"")
+    message["body"] = base64.b64encode(pickle.dumps(((Exploit(trap),), {}, {}))).decode()
+    message["content-type"] = "application/x-python-serialize"
+    redis.lpush(key, json.dumps(message))
+    CeleryRinger(url).ring(bells(("after", Priority.LOW)))
+    assert Listener(url).hear(1) == ["after"]
+    assert not trap.exists()
+    assert waiting(url) == 0
+
+
+def test_memory_is_lost_until_it_is_begun(url: str) -> None:
+    ringer = CeleryRinger(url)
+    assert (ringer.kept_memory(), ringer.kept_memory()) == (False, False)
+    ringer.begin_memory()
+    assert ringer.kept_memory() is True
+    connect(url).flushall()
+    assert ringer.kept_memory() is False
+
+
+def test_after_a_flushall_every_waiting_job_is_rung_again(url: str, tmp_path: Path) -> None:
+    books = Books(copy_ledger(tmp_path))
+    job = books.add_job()
+    dispatch = Dispatch(
+        books.jobs, CeleryRinger(url), policy=RetryPolicy(max_attempts=3, pause_s=5.0), resend_s=30.0
+    )
+    dispatch.tick(NOON)
+    dispatch.tick(at(1))
+    assert waiting(url) == 1
+    connect(url).flushall()
+    assert waiting(url) == 0
+    dispatch.tick(at(2))
+    assert Listener(url).hear(1) == [job.job_id]
+    books.close()
+
+
+def test_without_a_broker_ringing_fails_soon_and_says_so(tmp_path: Path) -> None:
+    ringer = CeleryRinger(f"redis+socket://{tmp_path / 'nobody.sock'}")
+    for ask in (ringer.kept_memory, ringer.begin_memory, lambda: ringer.ring(bells(("j", Priority.STAT)))):
+        with pytest.raises(BrokerUnreachable, match="wait in the ledger"):
+            ask()
+
+
+def test_the_end_of_a_job_is_heard_at_once(url: str) -> None:
+    heard = threading.Semaphore(0)
+    ears = DoneListener(url, heard.release)
+    ears.start()
+    # Once for what ended while nobody listened.
+    assert heard.acquire(timeout=LIMIT_S)
+    DoneAnnouncer(url).announce(JobID("j1"))
+    assert heard.acquire(timeout=LIMIT_S)
+    ears.stop()
+
+
+def test_an_announcement_that_nobody_can_take_harms_nobody(tmp_path: Path) -> None:
+    DoneAnnouncer(f"redis+socket://{tmp_path / 'nobody.sock'}").announce(JobID("j1"))

@@ -1,0 +1,96 @@
+"""The embedded broker: a real Valkey or Redis, started, killed, found again and ended by us."""
+
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.bell import connect, probe_broker
+from node.broker import EmbeddedBroker, find_server, socket_path
+from node.errors import BrokerUnreachable
+from tests.peers import wait_until
+
+LIMIT_S = 30.0
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    made = EmbeddedBroker(tmp_path / "broker")
+    made.start()
+    yield made
+    made.stop()
+
+
+def answers(broker: EmbeddedBroker) -> bool:
+    try:
+        probe_broker(broker.url)
+    except BrokerUnreachable:
+        return False
+    return True
+
+
+def test_it_answers_and_only_our_user_may_ask(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    probe_broker(broker.url)
+    path = socket_path(tmp_path / "broker")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert connect(broker.url).config_get("port") in ({b"port": b"0"}, {"port": "0"})
+
+
+def test_killed_it_comes_back_with_what_it_held(broker: EmbeddedBroker) -> None:
+    connect(broker.url).set("kept", "yes")
+    first = broker.pid
+    assert first is not None
+    # The append-only file is synced every second; a killed process loses nothing that the kernel holds.
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: broker.pid not in (None, first) and answers(broker), what="a second life", limit_s=LIMIT_S)
+    assert connect(broker.url).get("kept") == b"yes"
+
+
+def test_stopped_it_is_gone_and_started_again_it_remembers(tmp_path: Path) -> None:
+    first = EmbeddedBroker(tmp_path / "broker")
+    first.start()
+    connect(first.url).set("kept", "yes")
+    first.stop()
+    assert first.pid is None
+    with pytest.raises(BrokerUnreachable, match=r"broker\.url"):
+        probe_broker(first.url)
+    second = EmbeddedBroker(tmp_path / "broker")
+    second.start()
+    assert connect(second.url).get("kept") == b"yes"
+    second.stop()
+
+
+def test_the_server_of_a_node_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    """Only one server may own the append-only file."""
+    leftover = EmbeddedBroker(tmp_path / "broker")
+    leftover.start()
+    connect(leftover.url).set("kept", "yes")
+    old = leftover.pid
+    assert old is not None
+    broker = EmbeddedBroker(tmp_path / "broker")
+    # The first node is dead: it starts no other server.
+    leftover._child._stopping.set()
+    broker.start()
+    wait_until(lambda: leftover.pid is None, what="the end of the old server", limit_s=LIMIT_S)
+    assert broker.pid not in (None, old)
+    assert connect(broker.url).get("kept") == b"yes"
+    broker.stop()
+    leftover.stop()
+
+
+def test_a_deep_folder_gets_a_short_private_socket(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    broker = EmbeddedBroker(deep)
+    broker.start()
+    path = socket_path(deep)
+    assert len(str(path)) < 108
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    broker.stop()
+
+
+def test_a_server_is_always_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert os.access(find_server(), os.X_OK)
