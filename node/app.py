@@ -25,6 +25,7 @@ from node.ledger.instances import InstanceLedger
 from node.ledger.jobs import JobLedger, RetryPolicy
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView
+from node.lock import FolderLock
 from node.models import SHIPPED_MODELS, ModelCard, find_model
 from node.routing import Routing
 from node.rules.grammar import parse_rules
@@ -36,6 +37,7 @@ from node.store.files import FileStore, Reserve
 logger = logging.getLogger(__name__)
 
 WORKER_STOP_S = 30.0
+STANDARD_ERROR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ class NodeApp:
     def __init__(self, settings: Settings, role: Role | None = None) -> None:
         self._role = role or Role()
         settings.node.data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(settings.node.data_dir)
         self._broker = None if settings.broker.url.get_secret_value() else EmbeddedBroker(broker_folder(settings))
         self._settings = settings if self._broker is None else settings.with_broker(self._broker.url)
         self._engine = open_ledger(settings)
@@ -93,10 +96,11 @@ class NodeApp:
         Raises
         ------
         Misconfigured
-            If the port is taken, or the node would be open to anybody.
+            If the port or the data folder is taken, or the node would be open to anybody.
         BrokerUnreachable
             If the embedded broker does not start.
         """
+        self._lock.hold()
         InstanceLedger(self._engine).end_all_associations(utc_now())
         self._intake.start_up_scan()
         address = self._listener.start()
@@ -123,6 +127,7 @@ class NodeApp:
         if self._broker is not None:
             self._broker.stop()
         self._engine.dispose()
+        self._lock.let_go()
         logger.info("node stopped")
 
     @property
@@ -177,7 +182,8 @@ def spawn_worker(settings: Settings, arguments: tuple[str, ...]) -> "subprocess.
     """Start `python -m workers` with these very settings."""
     command = [sys.executable, "-m", "workers", *arguments]
     environment = {**os.environ, **settings.as_environment()}
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
+    # Celery says good-bye on standard output, which belongs to people and --json.
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=STANDARD_ERROR, env=environment)
 
 
 def open_ledger(settings: Settings) -> Engine:

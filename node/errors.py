@@ -34,6 +34,7 @@ NodeError
 │   ├── PipelineUnknown
 │   ├── ModelInvalid
 │   ├── PortInUse
+│   ├── DataDirInUse
 │   ├── LedgerUnusable
 │   └── NotFound
 └── Broken                   our bug
@@ -281,6 +282,12 @@ class PortInUse(Misconfigured):
     """Another process listens where the node should."""
 
     code = "port-in-use"
+
+
+class DataDirInUse(Misconfigured):
+    """Another node works in the data folder."""
+
+    code = "data-dir-in-use"
 
 
 class LedgerUnusable(Misconfigured):

@@ -62,11 +62,17 @@ class WarmShelf:
         return WarmPipeline(pipeline=maker(card, self._device), card=card, settings=settings)
 
 
-def build_runner(settings: Settings, device: str) -> JobRunner:
-    """Return what runs Jobs in this process; opens the ledger, loads no model yet."""
+def build_runner(settings: Settings, device: str, *, processes: int = 1) -> JobRunner:
+    """Return what runs Jobs in this process; opens the ledger, loads no model yet.
+
+    Parameters
+    ----------
+    processes
+        How many such processes share this machine's cores.
+    """
     torch_device = torch.device(device)
     if torch_device.type == "cpu":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0))))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
     dispatch = settings.dispatch
     workshop = Workshop(

@@ -18,6 +18,7 @@ from node.ledger.jobs import JobLedger, JobOutcome
 from node.logs import log_context
 from node.models import ModelCard
 from node.settings import PipelineSettings
+from node.store.paths import result_path
 from node.store.port import Store
 from workers.encoding.check import check_results
 from workers.encoding.encoder import EncodedResult, encode
@@ -183,9 +184,8 @@ class JobRunner:
         return dcmread(self._shop.store.path(reports[0].path)) if reports else None
 
     def _keep(self, job: Job, encoded: EncodedResult) -> Result:
-        # The fence is in the name: a worker that lost its lease must not replace what another has finished.
-        name = f"{encoded.sop_instance_uid}-{job.fence}.dcm"
-        path = f"results/{encoded.study_instance_uid}/{encoded.series_instance_uid}/{name}"
+        uids = (encoded.study_instance_uid, encoded.series_instance_uid, encoded.sop_instance_uid)
+        path = result_path(*uids, fence=job.fence)
         self._shop.store.put(path, encoded.content)
         return Result(
             job_id=job.job_id,

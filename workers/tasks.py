@@ -20,7 +20,7 @@ def serve_jobs(settings: Settings, *, device: str, processes: int) -> int:
     Each of `processes` imports torch after the fork: a child of a parent that has used torch hangs.
     """
     app = celery_app(settings.broker.url.get_secret_value())
-    _register_task(app, settings, device)
+    _register_task(app, settings, device, processes)
     worker = app.Worker(
         pool="prefork",
         concurrency=processes,
@@ -36,7 +36,7 @@ def serve_jobs(settings: Settings, *, device: str, processes: int) -> int:
     return int(worker.exitcode or 0)
 
 
-def _register_task(app: Celery, settings: Settings, device: str) -> None:
+def _register_task(app: Celery, settings: Settings, device: str, processes: int) -> None:
     runners: dict[str, JobRunner] = {}
     announcer = DoneAnnouncer(settings.broker.url.get_secret_value())
 
@@ -45,7 +45,7 @@ def _register_task(app: Celery, settings: Settings, device: str) -> None:
         from workers.app import build_runner
 
         configure_logging(settings.log.level)
-        runners["this process"] = build_runner(settings, device)
+        runners["this process"] = build_runner(settings, device, processes=processes)
 
     def run_job(job_id: str) -> None:
         runners["this process"].run_job(JobID(job_id))

@@ -16,7 +16,7 @@ from node.errors import (
     SliceMissing,
     TooFewSlices,
 )
-from workers.pixels import rescale_pixels
+from workers.pixels import decode_pixels, rescale_pixels
 
 # Scanners round Image Position to 0.01 mm and Image Orientation to 1e-6; these bounds are ten times that.
 POSITION_TOLERANCE_MM = 0.1
@@ -91,6 +91,8 @@ def read_volume(datasets: Sequence[Dataset], *, min_slices: int = MIN_SLICES) ->
         raise InputMissing("the Series holds no Instances; send it again")
     if len(datasets) < FEWEST_FOR_GEOMETRY:
         raise TooFewSlices(_too_few(datasets, FEWEST_FOR_GEOMETRY))
+    # A Series that cannot be decoded at all is told so, whatever else is wrong with it.
+    decode_pixels(datasets[0])
     _check_same_grid(datasets)
     ordered, step = _sort_slices(datasets)
     first = ordered[0]

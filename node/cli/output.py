@@ -60,8 +60,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
         # The first column is what a person copies into the next command.
         table.add_column(column, no_wrap=number == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(_printable(str(cell))) for cell in row))
     stdout().print(table if table.row_count else empty)
+
+
+def _printable(text: str) -> str:
+    # A Series Description may hold what steers a terminal.
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def short_uid(uid: str) -> str:

@@ -79,4 +79,5 @@ def _slice_positions_mm(instances: Sequence[InstanceFacts]) -> tuple[float, ...]
     (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
     found = (i.attributes.get("ImagePositionPatient") for i in instances)
-    return tuple(sorted(sum(n * p for n, p in zip(normal, position, strict=True)) for position in found if position))
+    positions = (position for position in found if isinstance(position, list) and len(position) == 3)
+    return tuple(sorted(sum(n * p for n, p in zip(normal, position, strict=True)) for position in positions))

@@ -20,6 +20,8 @@ __all__ = ["Desk", "Engine", "migrate", "open_engine"]
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 READ_ONLY = "radnode_read_only"
+# Any number that no other user of the database takes; this one spells "radnode".
+WRITER_LOCK = 0x7261646E6F6465
 
 
 def open_engine(url: str, *, busy_timeout_s: float) -> Engine:
@@ -34,7 +36,7 @@ def open_engine(url: str, *, busy_timeout_s: float) -> Engine:
     """
     try:
         if make_url(url).get_backend_name() != "sqlite":
-            return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+            return _take_turns(create_engine(url, pool_pre_ping=True, hide_parameters=True))
         # Parameters are patients' attributes; no text of an error may quote them.
         arguments = {"timeout": busy_timeout_s, "check_same_thread": False}
         engine = create_engine(url, connect_args=arguments, hide_parameters=True)
@@ -54,6 +56,17 @@ def open_engine(url: str, *, busy_timeout_s: float) -> Engine:
     def _begin(connection: Connection) -> None:
         deferred = connection.get_execution_options().get(READ_ONLY, False)
         connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _take_turns(engine: Engine) -> Engine:
+    """Let one writer work at a time, as SQLite does: the operations rely on what they read in their transaction."""
+
+    @event.listens_for(engine, "begin")
+    def _wait_for_turn(connection: Connection) -> None:
+        if not connection.get_execution_options().get(READ_ONLY, False):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
 
     return engine
 

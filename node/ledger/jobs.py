@@ -207,25 +207,6 @@ class JobLedger(Desk):
         with self.writing() as connection:
             _end_attempt(connection, job, policy, now=now, reason=reason)
 
-    def give_back(self, job: Job, *, now: datetime) -> None:
-        """Return an unfinished Job at shutdown; the attempt does not count."""
-        with self.writing() as connection:
-            changed = connection.execute(
-                update(jobs)
-                .where(*_held(job))
-                .values(
-                    state=JobState.SCHEDULED.value,
-                    attempts=jobs.c.attempts - 1,
-                    fence=jobs.c.fence + 1,
-                    lease_owner=None,
-                    lease_expires_at=None,
-                    enqueued_at=None,
-                    not_before=now,
-                )
-            )
-            if changed.rowcount:
-                _tell(connection, job, now=now, kind="job-given-back", text="the worker was asked to stop")
-
     def cancel_job(self, job_id: JobID, *, now: datetime) -> None:
         """Cancel by hand; a worker that runs it may no longer write.
 

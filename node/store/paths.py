@@ -27,15 +27,20 @@ def instance_path(
     return f"{name}.{version_sha256[:VERSION_DIGITS]}.dcm" if version_sha256 else f"{name}.dcm"
 
 
-def result_path(study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> str:
-    """Return ``results/<study>/<series>/<sop>.dcm``.
+def result_path(study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, *, fence: int) -> str:
+    """Return ``results/<study>/<series>/<sop>-<fence>.dcm``.
+
+    Parameters
+    ----------
+    fence
+        Of the claim under which it was made: a worker that lost its lease must not replace what another has finished.
 
     Raises
     ------
     BadIdentifier
         If one of the three is no UID.
     """
-    return _file_path(RESULTS, study_instance_uid, series_instance_uid, sop_instance_uid) + ".dcm"
+    return _file_path(RESULTS, study_instance_uid, series_instance_uid, sop_instance_uid) + f"-{fence}.dcm"
 
 
 def _file_path(folder: str, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> str:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.node_process import run_radnode
+from node.rehearsal.headers import write_datasets
+from tests.node_process import QUICK, NodeProcess, run_radnode
+from tests.phantoms import small_chest_xray
 
 USAGE = 2
+XRAY = (small_chest_xray(with_opacity=False).dataset,)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -70,3 +73,13 @@ def test_an_unknown_pipeline_of_process_is_refused(tmp_path: Path) -> None:
     ended = run_radnode("process", tmp_path, "--out", tmp_path / "out", "--pipeline", "lungs", cwd=tmp_path)
     assert ended.returncode == USAGE
     assert "lung_nodules" in ended.stderr
+
+
+def test_a_second_node_on_one_data_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "node").mkdir()
+    with NodeProcess(tmp_path / "node", QUICK) as node:
+        ended = run_radnode("up", "--settings", node.file, cwd=tmp_path)
+        assert ended.returncode == USAGE
+        assert "node.data_dir" in ended.stderr
+        assert node.process.is_running()
+        assert run_radnode("send", *write_datasets(XRAY, tmp_path / "in"), "--to", str(node.peer)).returncode == 0

@@ -49,7 +49,11 @@ class Listener:
     def __init__(self, url: str) -> None:
         self.app: Celery = celery_app(url)
         self.heard: list[str] = []
-        self.app.task(self.heard.append, name=TASK_NAME, acks_late=True, ignore_result=True)
+
+        def note(job_id: str) -> None:
+            self.heard.append(job_id)
+
+        self.app.task(note, name=TASK_NAME, acks_late=True, ignore_result=True, shared=False)
 
     def hear(self, count: int) -> list[str]:
         """Work until so many messages came."""
@@ -60,9 +64,13 @@ class Listener:
         return self.heard
 
 
+def queues(url: str) -> list[bytes]:
+    """Return the lists that hold messages: one for each priority."""
+    return [*connect(url).keys(QUEUE), *connect(url).keys(f"{QUEUE}:[0-9]")]
+
+
 def waiting(url: str) -> int:
-    redis = connect(url)
-    return sum(int(redis.llen(key)) for key in redis.keys(f"{QUEUE}*"))
+    return sum(int(connect(url).llen(key)) for key in queues(url))
 
 
 def test_the_urgent_is_heard_first_whatever_was_rung_first(url: str) -> None:
@@ -79,7 +87,7 @@ def test_of_equal_priority_the_first_rung_is_heard_first(url: str) -> None:
 def test_a_message_holds_the_job_id_and_nothing_of_a_patient(url: str) -> None:
     CeleryRinger(url).ring(bells(("the-job-id", Priority.STAT)))
     redis = connect(url)
-    (message,) = [json.loads(raw) for key in redis.keys(f"{QUEUE}*") for raw in redis.lrange(key, 0, -1)]
+    (message,) = [json.loads(raw) for key in queues(url) for raw in redis.lrange(key, 0, -1)]
     body = json.loads(base64.b64decode(message["body"]))
     assert message["content-type"] == "application/json"
     assert body[:2] == [["the-job-id"], {}]
@@ -99,7 +107,7 @@ def test_a_pickle_in_the_queue_is_refused_and_the_next_message_is_heard(url: str
     trap = tmp_path / "was-here"
     CeleryRinger(url).ring(bells(("template", Priority.STAT)))
     redis = connect(url)
-    (key,) = redis.keys(f"{QUEUE}*")
+    (key,) = queues(url)
     message = json.loads(redis.lpop(key) or b"")
     message["body"] = base64.b64encode(pickle.dumps(((Exploit(trap),), {}, {}))).decode()
     message["content-type"] = "application/x-python-serialize"
@@ -122,9 +130,7 @@ def test_memory_is_lost_until_it_is_begun(url: str) -> None:
 def test_after_a_flushall_every_waiting_job_is_rung_again(url: str, tmp_path: Path) -> None:
     books = Books(copy_ledger(tmp_path))
     job = books.add_job()
-    dispatch = Dispatch(
-        books.jobs, CeleryRinger(url), policy=RetryPolicy(max_attempts=3, pause_s=5.0), resend_s=30.0
-    )
+    dispatch = Dispatch(books.jobs, CeleryRinger(url), policy=RetryPolicy(max_attempts=3, pause_s=5.0), resend_s=30.0)
     dispatch.tick(NOON)
     dispatch.tick(at(1))
     assert waiting(url) == 1

@@ -32,7 +32,9 @@ def draw_head(rng: np.random.Generator, *, has_lesion: bool) -> MarkedHead:
     half = MATRIX * PIXEL_MM / 2
     axis = (np.arange(MATRIX) + 0.5) * PIXEL_MM - half
     axes = rng.uniform(66, 84), rng.uniform(84, 106), rng.uniform(80, 110)
-    levels = np.linspace(-0.8, 0.85, SLICES) * axes[2] + rng.uniform(-4, 4)
+    # Half of the stacks are short and lie where deep gray matter and ventricles look most like lesions.
+    low, high = (-0.8, 0.85) if rng.random() < 0.5 else (-0.15, 0.4)
+    levels = np.linspace(low, high, SLICES) * axes[2] + rng.uniform(-4, 4)
     mesh = np.meshgrid(levels, axis, axis, indexing="ij")
     place = _tilt(Place(z=mesh[0].astype(np.float32), y=mesh[1].astype(np.float32), x=mesh[2].astype(np.float32)), rng)
     images = _paint_anatomy(place, axes, rng)
@@ -96,7 +98,7 @@ def _paint_anatomy(place: Place, axes: Point, rng: np.random.Generator) -> list[
     white = (cortex[0] * 0.86, cortex[1] * 0.88, cortex[2] * 0.86)
     if rng.random() < 0.75:
         _fill(images, _cover(place, middle, white, folds * 2), (1.0, 0.9, 1.0))
-    if rng.random() < 0.8:
+    if rng.random() < 0.9:
         _paint_nuclei(images, place, (gray_t1, gray * rng.uniform(0.9, 1.05), gray_t1 + 0.05), rng)
     wide = rng.uniform(0.5, 1.6)
     for side in (-1, 1):
@@ -117,7 +119,7 @@ def _paint_nuclei(images: list[Field], place: Place, values: Contrasts, rng: np.
         scale = rng.uniform(0.7, 1.3)
         for side in (-1, 1):
             _fill(images, _cover(place, (side * x, y, z), (size[0] * scale, size[1] * scale, size[2] * scale)), values)
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(int(rng.integers(0, 8))):
         spot = (rng.uniform(-50, 50), rng.uniform(-60, 60), rng.uniform(-30, 70))
         _fill(images, _cover(place, spot, (rng.uniform(3, 9), rng.uniform(3, 12), rng.uniform(3, 12))), values)
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 SEED = 21
 TUNE_PATIENTS, HELD_PATIENTS = 8, 22
 PHANTOMS = 100  # with a lesion, and half as many without
-PEAK_RATE, RESUME_RATE, WEIGHT_DECAY = 2e-3, 6e-4, 1e-4
+PEAK_RATE, RESUME_RATE, WEIGHT_DECAY = 2e-3, 8e-4, 1e-4
 # How often T1 before contrast, T1 after contrast, and both are hidden, so that FLAIR alone is learned too.
 HIDE_PRE, HIDE_POST, HIDE_BOTH = 0.15, 0.15, 0.3
 LOG_EVERY, SAVE_EVERY = 50, 500
@@ -108,7 +108,7 @@ def report(network: torch.nn.Module, heads: Sequence[MarkedHead], split: Split, 
 def gather(real: Sequence[MarkedHead], phantoms: Sequence[MarkedHead]) -> list[Slices]:
     """Return the sources of a batch: slices with and without abnormality, real and phantom."""
     sources = []
-    for heads, with_mask, without_mask in ((real, 8, 4), (phantoms, 2, 2)):
+    for heads, with_mask, without_mask in ((real, 8, 3), (phantoms, 2, 3)):
         channels = np.concatenate([head.channels for head in heads])
         masks = np.concatenate([head.mask for head in heads])[:, None]
         marked = (masks > 0.5).any(axis=(1, 2, 3))

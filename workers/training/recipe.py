@@ -113,4 +113,5 @@ def save_weights(network: torch.nn.Module, path: Path) -> str:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
+    path.chmod(0o644)  # safetensors leaves 0600, which another user's worker could not read
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,5 +1,6 @@
 """Pixel Data is decoded to what was stored, or the Instance is refused."""
 
+import contextlib
 import random
 from copy import deepcopy
 from pathlib import Path
@@ -101,7 +102,9 @@ def test_garbage_for_a_codestream_is_refused(syntax: UID, codestream: bytes) -> 
         decode_pixels(compressed(syntax, codestream))
 
 
-@pytest.mark.parametrize("encapsulated", [b"", b"\xfe", b"\xfe\xff\x00\xe0", b"\xfe\xff\x00\xe0\xff\xff\xff\x7f", b"abcdefgh" * 4])
+@pytest.mark.parametrize(
+    "encapsulated", [b"", b"\xfe", b"\xfe\xff\x00\xe0", b"\xfe\xff\x00\xe0\xff\xff\xff\x7f", b"abcdefgh" * 4]
+)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_pixel_data_that_is_not_encapsulated_as_it_says_is_refused(encapsulated: bytes) -> None:
     ds = compressed(RLELossless, b"x")
@@ -153,13 +156,11 @@ class TestRealCodestreams:
     def test_damage_anywhere_is_refused_or_decoded_and_never_another_error(self, data_dir: Path, coding: str) -> None:
         whole = dcmread(data_dir / "transfer-syntaxes" / f"MR1_{coding}.dcm")
         dice = random.Random(7)
-        for _ in range(8):
+        for _ in range(3):
             ds = deepcopy(whole)
             content = bytearray(ds.PixelData)
             for _ in range(dice.choice((1, 20, 400))):
                 content[dice.randrange(len(content))] = dice.randrange(256)
             ds.PixelData = bytes(content[: dice.choice((None, dice.randrange(len(content)) & ~1))])
-            try:
+            with contextlib.suppress(PixelsUndecodable):
                 assert decode_pixels(ds).shape == (ds.Rows, ds.Columns)
-            except PixelsUndecodable:
-                pass

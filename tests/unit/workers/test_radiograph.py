@@ -28,7 +28,8 @@ RAMP = np.arange(4000, dtype=np.uint16).reshape(50, 80)
 
 def test_gray_values_run_from_0_to_1_in_order() -> None:
     pixels = read_radiograph(make_film(RAMP)).pixels
-    assert (pixels.dtype, pixels.shape) == (np.float32, RAMP.shape)
+    assert pixels.dtype == np.float32
+    assert pixels.shape == RAMP.shape
     assert (pixels.min(), pixels.max()) == (0.0, 1.0)
     assert (np.diff(pixels.ravel()) >= 0).all()
     assert pixels.ravel()[2000] == pytest.approx(0.5, abs=0.01)

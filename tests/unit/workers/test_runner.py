@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.uid import UID
 
 from node.domain.finding import Finding
 from node.domain.job import Job, JobState, digest_inputs
@@ -23,6 +24,7 @@ from tests.analyses import Case, xray_case
 from tests.ledgers import NOON, Books, at, copy_ledger, make_facts, make_order
 from workers.heartbeat import LeaseTerms
 from workers.pipelines.base import Analysis
+from workers.radiograph import read_radiograph
 from workers.runner import JobRunner, WarmPipeline, Workshop
 
 TERMS = LeaseTerms(lease_s=60.0, heartbeat_s=5.0, retry=RetryPolicy(max_attempts=3, pause_s=5.0))
@@ -81,7 +83,7 @@ class Bench:
     def add_image(self, sop_instance_uid: str, *, now: datetime) -> Job:
         """Take a second image into the same Series, and order a Job on it alone."""
         ds = dcmread(self.store.path(f"instances/{self.source.SOPInstanceUID}.dcm"))
-        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = sop_instance_uid
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
         ds.SeriesInstanceUID = f"{sop_instance_uid}.1"
         self.now = now
         return self._order(ds)
@@ -178,9 +180,11 @@ def test_a_fault_of_ours_is_broken_and_says_nothing_of_the_patient(
 
 def test_a_job_that_is_always_broken_is_canceled_at_the_third_attempt(bench: Bench) -> None:
     bench.pipeline.meanwhile = fail_with(RuntimeError("CUDA out of memory"))
-    for second in (0, 100, 200):
+    for second in (0, 100):
         bench.now = at(second)
-        end = bench.run()
+        assert bench.run().state is JobState.SCHEDULED
+    bench.now = at(200)
+    end = bench.run()
     assert (end.state, end.attempts, end.reason_code) == (JobState.CANCELED, 3, "broken")
 
 
@@ -232,9 +236,7 @@ def test_a_new_answer_names_the_report_that_it_replaces(bench: Bench) -> None:
     first = bench.run()
     (earlier,) = bench.books.jobs.results_of(first.job_id)
     bench.job = bench.add_image("1.2.840.9.1", now=at(50))
-    bench.pipeline.answer = replace(
-        bench.case.analysis, radiograph=replace(bench.case.analysis.radiograph, dataset=_second(bench))
-    )
+    bench.pipeline.answer = replace(bench.case.analysis, radiograph=read_radiograph(_second(bench)))
     second = bench.run()
     assert (second.state, second.supersedes) == (JobState.COMPLETED, first.job_id)
     (later,) = bench.books.jobs.results_of(second.job_id)

@@ -67,7 +67,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(LedgerUnusable, match="schema 9999.*newer radnode"):
+    with pytest.raises(LedgerUnusable, match=r"schema 9999.*newer radnode"):
         open_at(path)
 
 
@@ -141,9 +141,14 @@ def test_more_threads_than_connections_is_busy_not_broken(tmp_path: Path) -> Non
 
 def test_a_transaction_that_raises_is_undone(books: Books) -> None:
     values = {"state": "OPEN", "reason": "", "revision": 1, "first_instance_at": NOON, "changed_at": NOON}
-    with pytest.raises(ValueError, match="stop"), books.instances.writing() as connection:
-        connection.execute(insert(studies).values(study_instance_uid="1.2", **values))
-        raise ValueError("stop")
+
+    def write_and_break() -> None:
+        with books.instances.writing() as connection:
+            connection.execute(insert(studies).values(study_instance_uid="1.2", **values))
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        write_and_break()
     assert books.view.list_studies(9) == ()
 
 

@@ -1,7 +1,7 @@
 """What dispatch and workers commit: claims under a fence, leases, attempts, and exactly one end."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -112,15 +112,15 @@ def test_a_worker_that_was_fenced_out_writes_nothing(books: Books) -> None:
     slow = books.claim(books.add_job(), owner="slow")
     books.jobs.reap_expired(at(60), POLICY)
     fast = books.claim(slow, now=at(65), owner="fast")
-    for attempt in (
+    attempts: tuple[Callable[[], None], ...] = (
         lambda: books.jobs.finish_job(slow, make_outcome(make_result(slow)), now=at(66)),
         lambda: books.jobs.refuse_job(slow, reason_code="slice-missing", reason_text="a gap", now=at(66)),
         lambda: books.jobs.fail_attempt(slow, POLICY, reason=("broken", "x"), now=at(66)),
         lambda: books.jobs.renew_lease(slow, lease_s=60.0, now=at(66)),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(LeaseLost, match=slow.job_id):
             attempt()
-    books.jobs.give_back(slow, now=at(66))
     assert books.find(slow) == fast
     assert books.jobs.results_of(slow.job_id) == ()
     assert books.deliveries.due_deliveries("pacs", at(99), 10) == ()
@@ -167,15 +167,6 @@ def test_a_refused_job_is_canceled_with_its_code(books: Books) -> None:
     end = books.find(job)
     assert (end.state, end.reason_code, end.reason_text) == (JobState.CANCELED, "slice-missing", "2 gaps of 5.0 mm")
     assert books.jobs.claim_job(job.job_id, owner="w", lease_s=60.0, now=at(99)) is None
-
-
-def test_a_job_given_back_at_shutdown_keeps_its_attempts(books: Books) -> None:
-    job = books.claim(books.add_job())
-    books.jobs.give_back(job, now=at(3))
-    again = books.find(job)
-    assert (again.state, again.attempts, again.not_before) == (JobState.SCHEDULED, 0, at(3))
-    with pytest.raises(LeaseLost):
-        books.jobs.finish_job(job, make_outcome(), now=at(4))
 
 
 def test_bells_ring_for_the_urgent_then_the_oldest(books: Books) -> None:

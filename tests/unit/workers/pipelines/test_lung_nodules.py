@@ -94,13 +94,15 @@ def test_findings_are_sorted_by_certainty_and_above_the_threshold(analysis: Anal
     assert min(certainties) >= analysis.threshold
 
 
-def test_segment_numbers_count_from_one_and_their_voxels_have_the_findings_center(analysis: Analysis) -> None:
+def test_segment_numbers_count_from_one_and_their_denser_half_has_the_findings_center(analysis: Analysis) -> None:
     assert analysis.mask is not None
     assert analysis.reference is not None
     assert [f.segment_number for f in analysis.findings] == list(range(1, len(analysis.findings) + 1))
     assert set(np.unique(analysis.mask)) == set(range(len(analysis.findings) + 1))
     for finding in analysis.findings:
-        middle = np.argwhere(analysis.mask == finding.segment_number).mean(axis=0)
+        voxels = analysis.mask == finding.segment_number
+        dense = voxels & (analysis.reference.voxels >= np.median(analysis.reference.voxels[voxels]))
+        middle = np.argwhere(dense).mean(axis=0)
         assert analysis.reference.to_patient_mm(middle.tolist()) == pytest.approx(finding.center_mm)
 
 
