@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers clean
+.PHONY: help demo test lint bench peers conformance clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -36,6 +36,9 @@ bench: $(VENV)/.worker-installed ## the main job with its seconds by stage, and 
 peers: ## Orthanc, dcmtk, dicom3tools and Redis, where apt-get and root rights are there
 	@.ci/install-peers
 
+conformance: $(VENV)/.worker-installed ## write docs/conformance.md from the accepted Presentation Contexts
+	$(BIN)/python -c 'from node.dimse.conformance import conformance_statement as text; print(text(), end="")' >docs/conformance.md
+
 clean: ## remove what was built and measured; .venv and data stay
 	rm -rf build dist demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
 	find node workers tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -54,9 +57,11 @@ $(VENV)/.made:
 	exit 1
 
 $(VENV)/.worker-installed: $(VENV)/.made pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable '.[worker]'
+	@echo 'installing into $(VENV), some minutes the first time'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[worker]'
 	@touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.made pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable '.[worker,dev]'
+	@echo 'installing into $(VENV), some minutes the first time'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[worker,dev]'
 	@touch $(VENV)/.worker-installed $@
