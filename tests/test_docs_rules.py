@@ -8,24 +8,10 @@ import pytest
 
 from node.rules.conditions import CONDITIONS
 from node.rules.grammar import RULE_KEYS, parse_rules
+from tests.shipped import PIPELINES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "rules.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-
-
-class Needs:
-    """Roles of one Pipeline."""
-
-    def __init__(self, *required_roles: str, optional_roles: tuple[str, ...] = ()) -> None:
-        self.required_roles = required_roles
-        self.optional_roles = optional_roles
-
-
-PIPELINES = {
-    "lung_nodules": Needs("ct"),
-    "brain_tumour": Needs("flair", optional_roles=("t1", "t1c")),
-    "chest_xray": Needs("image"),
-}
 
 
 @pytest.mark.parametrize("key", sorted(CONDITIONS))

@@ -1,6 +1,5 @@
 """Rules on Studies as messy as real ones are."""
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,7 @@ from node.rules.evaluate import evaluate, matching_series
 from node.rules.explain import explain, refusal_of
 from node.rules.grammar import parse_rules
 from node.rules.rule import Rule
-from node.settings import shipped_file
+from tests.shipped import PIPELINES, Needs, shipped_rules
 from tests.studies import (
     CORONAL,
     DOSE_REPORT,
@@ -27,27 +26,6 @@ from tests.studies import (
     make_series,
     make_study,
 )
-
-
-class Needs:
-    """Roles of one Pipeline."""
-
-    def __init__(self, *required_roles: str, optional_roles: tuple[str, ...] = ()) -> None:
-        self.required_roles = required_roles
-        self.optional_roles = optional_roles
-
-
-PIPELINES = {
-    "lung_nodules": Needs("ct"),
-    "brain_tumour": Needs("flair", optional_roles=("t1", "t1c")),
-    "chest_xray": Needs("image"),
-}
-
-
-def shipped_rules() -> dict[str, Rule]:
-    tables = tomllib.loads(shipped_file().read_text(encoding="utf-8"))["rules"]
-    return {rule.needs[0].pipeline: rule for rule in parse_rules(tables, pipelines=PIPELINES, destinations=())}
-
 
 SHIPPED = shipped_rules()
 

@@ -1,15 +1,11 @@
 """The shipped rules on what technologists write, in several languages."""
 
-import tomllib
-
 import pytest
 
 from node.domain.decision import Outcome
 from node.domain.study import SeriesFacts
 from node.rules.evaluate import evaluate
-from node.rules.grammar import parse_rules
-from node.rules.rule import Rule
-from node.settings import shipped_file
+from tests.shipped import shipped_rules
 from tests.studies import (
     CR,
     DX_FOR_PROCESSING,
@@ -18,27 +14,6 @@ from tests.studies import (
     chest_xray_series,
     make_study,
 )
-
-
-class Needs:
-    """Roles of one Pipeline."""
-
-    def __init__(self, *required_roles: str, optional_roles: tuple[str, ...] = ()) -> None:
-        self.required_roles = required_roles
-        self.optional_roles = optional_roles
-
-
-PIPELINES = {
-    "lung_nodules": Needs("ct"),
-    "brain_tumour": Needs("flair", optional_roles=("t1", "t1c")),
-    "chest_xray": Needs("image"),
-}
-
-
-def shipped_rules() -> dict[str, Rule]:
-    tables = tomllib.loads(shipped_file().read_text(encoding="utf-8"))["rules"]
-    return {rule.needs[0].pipeline: rule for rule in parse_rules(tables, pipelines=PIPELINES, destinations=())}
-
 
 SHIPPED = shipped_rules()
 
