@@ -26,6 +26,7 @@ PRIORITY_STEPS = [int(priority) for priority in Priority]
 BROKER_TIMEOUT_S = 2.0
 LISTEN_TIMEOUT_S = 1.0
 # The ledger hands a Job that fell silent to another worker; the broker must not do it a second time.
+CHILD_START_S = 300.0
 VISIBILITY_TIMEOUT_S = 7 * 24 * 3600
 
 
@@ -164,6 +165,8 @@ def celery_app(broker_url: str) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=False,
         worker_prefetch_multiplier=1,
+        # Celery kills a child that is not up in 4 s; importing torch takes longer on a busy machine.
+        worker_proc_alive_timeout=CHILD_START_S,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         task_send_sent_event=False,

@@ -13,6 +13,7 @@ NodeError
 │   ├── NotDicom             no Part 10 file, or cut
 │   ├── BadIdentifier        a UID is missing, malformed or hostile
 │   ├── UidMismatch          command set and data set disagree
+│   ├── IdentifierClash      the UID belongs to an Instance of another Series
 │   ├── NotEligible          a Series that the Pipeline must not read
 │   │   ├── GeometryRefused
 │   │   │   ├── SliceMissing
@@ -46,6 +47,7 @@ from typing import ClassVar
 OUT_OF_RESOURCES = 0xA700
 DATA_SET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
+DUPLICATE_SOP_INSTANCE = 0x0111
 INVALID_SOP_INSTANCE = 0x0117
 PROCESSING_FAILURE = 0x0110
 
@@ -149,6 +151,14 @@ class UidMismatch(Rejected):
 
     code = "uid-mismatch"
     dimse_status = DATA_SET_MISMATCH
+    http_status = 409
+
+
+class IdentifierClash(Rejected):
+    """The SOP Instance UID already names an Instance of another Study or Series."""
+
+    code = "identifier-clash"
+    dimse_status = DUPLICATE_SOP_INSTANCE
     http_status = 409
 
 

@@ -11,7 +11,7 @@ from node.domain.recording import Recording
 from node.domain.result import OWN_MANUFACTURER
 from node.domain.study import InstanceFacts
 from node.domain.uids import StudyUID, check_uid
-from node.errors import NodeError, NotDicom, Rejected, StoreFull, UidMismatch
+from node.errors import IdentifierClash, NodeError, NotDicom, Rejected, StoreFull, UidMismatch
 from node.header.part10 import file_meta, read_part10
 from node.header.scan import Header, scan_data_set, scan_file
 from node.store.paths import INSTANCES, instance_path
@@ -182,19 +182,18 @@ class Intake:
                 continue
             try:
                 facts = self._read_facts(path)
+                # Of two versions that are both unknown (a lost ledger) the younger counts.
+                if facts.sop_instance_uid in mine or self._ledger.known_sha256(facts.sop_instance_uid) is None:
+                    self._ledger.record_instance(facts)
+                    mine.add(facts.sop_instance_uid)
+                    adopted += 1
+                else:
+                    self._store.delete(path)
+                    removed += 1
             except Rejected as exc:
                 self._store.set_aside(path)
-                self._note("file-set-aside", f"{path} has no row and cannot be read ({exc.code}): {exc}")
+                self._note("file-set-aside", f"{path} has no row and cannot be taken ({exc.code}): {exc}")
                 set_aside += 1
-                continue
-            # Of two versions that are both unknown (a lost ledger) the younger counts.
-            if facts.sop_instance_uid in mine or self._ledger.known_sha256(facts.sop_instance_uid) is None:
-                self._ledger.record_instance(facts)
-                mine.add(facts.sop_instance_uid)
-                adopted += 1
-            else:
-                self._store.delete(path)
-                removed += 1
         if adopted:
             self.association_ended(START_UP_SCAN)
         logger.info("store scanned", extra={"adopted": adopted, "removed": removed, "count": set_aside})
@@ -210,7 +209,12 @@ class Intake:
         path = self._write(header, digest, (meta, encoded))
         kept = _Kept(path=path, sha256=digest, size_bytes=len(meta) + len(encoded), moved_bytes=len(meta))
         facts = _facts(header, arrival, kept, self._clock())
-        self._ledger.record_instance(facts)
+        try:
+            self._ledger.record_instance(facts)
+        except IdentifierClash:
+            # No row names this file, and none will.
+            self._store.delete(path)
+            raise
         return facts
 
     def _write(self, header: Header, digest: str, content: tuple[bytes, bytes]) -> str:

@@ -13,10 +13,10 @@ from typing import TextIO
 
 # Whatever is not in this list never reaches a log: no name, no identifier of a patient, no value of a rule.
 ALLOWED_FIELDS = frozenset({
-    "adopted", "association", "attempts", "bytes", "count", "destination", "error_type", "exit_code", "failures",
-    "host", "instance_uid", "job_id", "loss", "not_before", "outcome", "owner", "peer", "pid", "pipeline", "port",
-    "reason_code", "refused", "refused_count", "removed", "retried", "seconds", "sent", "series_uid", "station",
-    "status", "step", "stored_count", "study_uid",
+    "adopted", "association", "attempts", "bytes", "called_aet", "calling_aet", "count", "destination",
+    "error_type", "exit_code", "failures", "host", "instance_uid", "job_id", "loss", "not_before", "outcome",
+    "owner", "peer", "pid", "pipeline", "port", "reason_code", "refused", "refused_count", "removed", "retried",
+    "seconds", "sent", "series_uid", "station", "status", "step", "stored_count", "study_uid",
 })  # fmt: skip
 # What every LogRecord carries by itself.
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -70,6 +70,8 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
     root.setLevel(level)
     for library in CHATTY_LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
+    # What it cannot decode it logs with a traceback, and raises as well; the refusal says it in words.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
     threading.excepthook = _log_dead_thread
 

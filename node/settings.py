@@ -141,9 +141,9 @@ class DestinationSettings(Section):
     """``[destinations.<name>]``: where Results go."""
 
     transport: Literal["cstore", "stow", "folder"]
-    aet: AeTitle = "ANY-SCP"
-    host: str = "127.0.0.1"
-    port: Port = 104
+    aet: AeTitle | Literal[""] = ""
+    host: str = ""
+    port: Port = 0
     url: str = ""
 
 

@@ -10,6 +10,7 @@ from node.app import (
     broker_folder,
     destination_spec,
     find_models,
+    model_folders,
     open_ledger,
     open_store,
     read_rules,
@@ -20,6 +21,7 @@ from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors
 from node.delivery.probe import probe_destination
 from node.errors import NodeError
+from node.models import find_model
 from node.settings import Settings
 
 
@@ -85,6 +87,6 @@ def _probe_broker(settings: Settings) -> str:
 
 
 def _probe_model(settings: Settings, name: str) -> str:
-    card = find_models(settings)[name]
+    card = find_model(settings.pipelines[name].model, model_folders(settings))
     card.verify_weights()
     return f"{card.name} {card.version}, weights are as named; {card.notice}"

@@ -5,6 +5,7 @@ import typer
 from node.cli import deliveries, jobs, models, rules, studies
 from node.cli.demo import demo
 from node.cli.doctor import doctor
+from node.cli.events import events
 from node.cli.process import process
 from node.cli.send import send
 from node.cli.up import serve, up, worker
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="radnode: the AI processing node beside a PACS. Not a medical device.",
 )
-for command in (demo, up, serve, worker, process, send, doctor):
+for command in (demo, up, serve, worker, process, send, doctor, events):
     app.command()(command)
 for name, group in (
     ("studies", studies.app),

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from node.cli.context import SettingsOption, read_settings
 from node.cli.output import EXIT_REFUSED, print_json, reports_errors, short_uid, stdout
-from node.errors import NotFound
+from node.errors import NotDicom, NotFound
 from node.logs import configure_logging
 from node.offline import OfflineNode, RefusedFile, offline_settings
 
@@ -31,11 +31,11 @@ def process(
     loaded = read_settings(settings)
     configure_logging("ERROR")
     files = _find_files(paths)
+    _make_folder(out)
     with tempfile.TemporaryDirectory(prefix="radnode-") as folder:
         node = OfflineNode(offline_settings(loaded, Path(folder), pipeline=pipeline))
         try:
             refused = _run(node, files, named=[path for path in paths if path.is_file()])
-            out.mkdir(parents=True, exist_ok=True)
             report = node.report(out)
         finally:
             node.close()
@@ -55,11 +55,20 @@ def _run(node: OfflineNode, files: Sequence[Path], *, named: Sequence[Path]) -> 
         task = progress.add_task("Reading headers", total=None)
         # A text file in a folder of images is no refusal; a file that a person names is.
         refused = [file for file in node.take_in(files) if file.is_dicom or file.path in named]
+        if not refused and not node.stories():
+            raise NotDicom(f"none of {len(files)} files is DICOM; name Part 10 files, or folders with them")
         progress.update(task, description="Asking the rules")
         node.route()
         progress.update(task, description="Running pipelines")
         node.run_jobs()
     return refused
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise NotFound(f"--out {out} cannot be made ({exc.strerror}); name a folder that can be written") from exc
 
 
 def _find_files(paths: Sequence[Path]) -> list[Path]:

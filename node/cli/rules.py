@@ -11,9 +11,12 @@ from node.app import find_models, open_view, read_rules
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import print_json, reports_errors, stdout
 from node.domain.decision import Decision
-from node.domain.uids import StudyUID
+from node.domain.uids import UID_PATTERN, StudyUID
+from node.errors import NotFound
 from node.offline import decide_on_files
 from node.rules.explain import explain as explain_decisions
+
+SHOWN_CHARACTERS = 40
 
 app = typer.Typer(no_args_is_help=True, help="Which Pipeline runs on what, and why.")
 
@@ -39,7 +42,7 @@ def explain(
     """Say for each rule whether it matched, and which clause decided."""
     loaded = read_settings(settings)
     decided: Sequence[Decision]
-    if Path(what).exists():
+    if _is_path(what):
         with tempfile.TemporaryDirectory(prefix="radnode-") as folder:
             decided = decide_on_files(loaded, Path(what), Path(folder))
     else:
@@ -49,3 +52,10 @@ def explain(
         return
     for line in explain_decisions(decided):
         stdout().print(line, markup=False)
+
+
+def _is_path(what: str) -> bool:
+    try:
+        return Path(what).exists() or UID_PATTERN.match(what) is None
+    except OSError as exc:
+        raise NotFound(f"{what[:SHOWN_CHARACTERS]}… is no path and no UID ({exc.strerror})") from exc

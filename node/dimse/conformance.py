@@ -7,11 +7,19 @@ from pydicom.uid import UID
 from node.dimse.contexts import VERIFICATION, storage_sop_classes, transfer_syntaxes
 from node.dimse.handlers import CALLED_AET_NOT_RECOGNIZED, CALLING_AET_NOT_RECOGNIZED, LOCAL_LIMIT_EXCEEDED
 from node.dimse.scp import ASSOCIATE_TIMEOUT_S
-from node.errors import BadIdentifier, Broken, LedgerBusy, NodeError, NotDicom, StoreFull, UidMismatch
+from node.errors import BadIdentifier, Broken, IdentifierClash, LedgerBusy, NodeError, NotDicom, StoreFull, UidMismatch
 from node.header.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 # What a C-STORE may be answered, besides Success.
-STORE_FAILURES: tuple[type[NodeError], ...] = (StoreFull, LedgerBusy, UidMismatch, NotDicom, BadIdentifier, Broken)
+STORE_FAILURES: tuple[type[NodeError], ...] = (
+    StoreFull,
+    LedgerBusy,
+    IdentifierClash,
+    UidMismatch,
+    NotDicom,
+    BadIdentifier,
+    Broken,
+)
 
 INTRODUCTION = """\
 # DICOM Conformance Statement

@@ -95,7 +95,8 @@ class AssociationHandlers:
             self._intake.store_instance(encoded, arrival)
         except NodeError as exc:
             tally.refused += 1
-            logger.warning("instance refused", extra={"reason_code": exc.code, "status": f"{exc.dimse_status:04X}"})
+            said = {"reason_code": exc.code, "status": f"{exc.dimse_status:04X}", "calling_aet": tally.calling_aet}
+            logger.warning("instance refused", extra=said)
             return refusal(exc)
         except Exception as exc:  # the outer edge: one Instance must not end the Association
             tally.refused += 1

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 from node.domain.recording import Recording
 from node.domain.study import InstanceFacts, SeriesState
 from node.domain.uids import StudyUID
+from node.errors import IdentifierClash
 from node.ledger.engine import Desk
 from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
@@ -21,13 +22,20 @@ class InstanceLedger(Desk):
         """Commit one Instance whose bytes are already durable, and open its Series and Study.
 
         A known SOP Instance UID with the same bytes changes nothing; with other bytes its row is replaced.
+
+        Raises
+        ------
+        IdentifierClash
+            If the UID belongs to an Instance of another Study or Series, which must not be lost to this one.
         """
         with self.writing() as connection:
             known = connection.execute(
-                select(instances.c.sha256).where(instances.c.sop_instance_uid == facts.sop_instance_uid)
-            ).scalar_one_or_none()
-            if known == facts.sha256:
-                return Recording.SAME
+                select(instances).where(instances.c.sop_instance_uid == facts.sop_instance_uid)
+            ).one_or_none()
+            if known is not None:
+                _require_same_series(facts, known.study_instance_uid, known.series_instance_uid)
+                if known.sha256 == facts.sha256:
+                    return Recording.SAME
             _open_series(connection, facts)
             values = {field.name: getattr(facts, field.name) for field in fields(facts)}
             # JSON takes a dict, not any Mapping.
@@ -76,6 +84,14 @@ class InstanceLedger(Desk):
         """Commit one line of the time line, such as a refusal that a person may look for."""
         with self.writing() as connection:
             add_event(connection, at=at, kind=kind, text=text, study_instance_uid=study_instance_uid)
+
+
+def _require_same_series(facts: InstanceFacts, study_instance_uid: str, series_instance_uid: str) -> None:
+    if (facts.study_instance_uid, facts.series_instance_uid) != (study_instance_uid, series_instance_uid):
+        raise IdentifierClash(
+            f"SOP Instance UID {facts.sop_instance_uid} of series {facts.series_instance_uid} already names an "
+            f"Instance of series {series_instance_uid}; give this one a UID of its own at the sender"
+        )
 
 
 def _open_series(connection: Connection, facts: InstanceFacts) -> None:

@@ -178,7 +178,7 @@ class JobLedger(Desk):
                 _add_result(connection, result, now=now)
                 for destination in job.order.deliver_to:
                     add_delivery(connection, _delivery_values(result, destination), now=now)
-            text = f"{len(outcome.findings)} findings, {len(outcome.results)} Results"
+            text = f"findings: {len(outcome.findings)}, Results: {len(outcome.results)}"
             _tell(connection, job, now=now, kind="job-completed", text=text)
 
     def refuse_job(self, job: Job, *, reason_code: str, reason_text: str, now: datetime) -> None:

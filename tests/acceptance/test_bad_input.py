@@ -29,6 +29,7 @@ def write(folder: Path, text: str) -> Path:
         ('[[rules]]\nname = "r"\nwhen = { modality = "CT" }\nrun = ["lung_nodule"]\n', ("lung_nodule",)),
         ('[pipelines.lung_nodules]\nmodel = "absent"\n', ("absent", "models list")),
         ('[destinations.pacs]\ntransport = "carrier-pigeon"\n', ("destinations.pacs.transport",)),
+        ('[destinations.pacs]\ntransport = "cstore"\naet = "A"\n', ("destinations.pacs", "host")),
         ('[node]\nbind = "0.0.0.0"\n', ("calling", "--insecure")),
     ],
 )
@@ -52,7 +53,9 @@ def test_a_port_in_use_is_named_with_its_remedy(tmp_path: Path) -> None:
 def test_an_unreachable_destination_is_what_doctor_finds_wrong(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    settings = write(tmp_path, f'[destinations.pacs]\ntransport = "cstore"\naet = "PACS"\nport = {port}\n')
+    settings = write(
+        tmp_path, f'[destinations.pacs]\ntransport = "cstore"\naet = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
+    )
     ended = run_radnode("doctor", "--settings", settings, cwd=tmp_path)
     assert ended.returncode == 1
     wrong = [line for line in ended.stdout.splitlines() if line.startswith("WRONG")]

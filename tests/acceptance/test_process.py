@@ -118,3 +118,14 @@ def test_a_second_run_gives_the_same_bytes_but_for_the_time_of_acceptance(tmp_pa
         job = only_job(process(tmp_path / name, tmp_path / "in", code=DONE))
         uids.append({result["sop_instance_uid"] for result in job["results"]})
     assert uids[0] == uids[1]
+
+
+def test_a_folder_without_dicom_is_a_failure_and_a_bad_out_is_one_line(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "note.txt").write_text("no image")
+    ended = run_radnode("process", tmp_path / "in", "--out", tmp_path / "out")
+    assert ended.returncode == 1
+    assert "none of 1 files is DICOM" in ended.stderr
+    ended = run_radnode("process", tmp_path / "in", "--out", tmp_path / "in" / "note.txt")
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr

@@ -7,7 +7,13 @@ import pytest
 
 from node.domain.recording import Recording
 from node.domain.study import SeriesState
+from node.errors import IdentifierClash
+from node.intake import Intake
+from node.store.files import FileStore, Reserve
+from tests.instances import arrival, ct_slice, encode
 from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order
+
+STORED = Reserve(reserve_bytes=0, reserve_percent=0.0)
 
 
 @pytest.fixture
@@ -101,3 +107,21 @@ def test_unknown_instance_has_no_digest_and_no_path(books: Books) -> None:
 def test_a_refusal_without_a_study_is_kept(books: Books) -> None:
     books.instances.record_event(at=at(0), kind="instance-refused", text="not-dicom from MODALITY")
     assert [event.kind for event in books.view.list_events(10)] == ["instance-refused"]
+
+
+def test_a_uid_that_another_study_uses_is_refused_and_the_first_instance_stays(books: Books, tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "store", STORED)
+    intake = Intake(
+        store=store, ledger=books.instances, clock=lambda: at(0), wake_assembly=lambda: None, own_results="store"
+    )
+    first = intake.store_instance(encode(ct_slice()), arrival())
+    assert first is not None
+    other = ct_slice()
+    other.StudyInstanceUID, other.SeriesInstanceUID = "1.2.77", "1.2.77.1"
+    with pytest.raises(IdentifierClash, match="of its own"):
+        intake.store_instance(encode(other), arrival())
+    intake.start_up_scan()
+    assert store.exists(first.path)
+    assert tuple(store.list_paths("instances")) == (first.path,)
+    assert books.instances.known_sha256(first.sop_instance_uid) == first.sha256
+    assert "instance-refused" in [event.kind for event in books.view.list_events(5)]
