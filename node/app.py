@@ -80,16 +80,6 @@ class NodeApp:
         self._worker = Child("worker", self._spawn_worker, stop_timeout_s=WORKER_STOP_S)
         self.view = LedgerView(self._engine)
 
-    @property
-    def worker_pid(self) -> int | None:
-        """Process id of the worker that this node keeps running."""
-        return self._worker.pid
-
-    @property
-    def broker_pid(self) -> int | None:
-        """Process id of the embedded broker; None when settings name another."""
-        return None if self._broker is None else self._broker.pid
-
     def start(self) -> tuple[str, int]:
         """Bring everything up, in the order in which it is needed; returns address and port for DICOM.
 

@@ -249,15 +249,8 @@ class Intake:
         digest = sha256(content[header.data_set_offset :]).hexdigest()
         if path not in (instance_path(*uids), instance_path(*uids, version_sha256=digest)):
             raise UidMismatch(f"the file holds Instance {header.sop_instance_uid}, which its name does not say")
-        arrival = Arrival(
-            transfer_syntax_uid=header.transfer_syntax_uid,
-            sop_class_uid=header.sop_class_uid,
-            sop_instance_uid=header.sop_instance_uid,
-            association_id=START_UP_SCAN,
-            calling_aet="",
-        )
         kept = _Kept(path=path, sha256=digest, size_bytes=len(content), moved_bytes=0)
-        return _facts(header, arrival, kept, self._clock())
+        return _facts(header, arrival_of_file(header, START_UP_SCAN), kept, self._clock())
 
     def _is_unwanted(self, header: Header) -> bool:
         return self._own_results == "drop" and header.attributes.get("Manufacturer") == OWN_MANUFACTURER
@@ -278,6 +271,17 @@ class Intake:
         except NodeError as exc:
             # The refusal itself goes to the sender; only its line is missing.
             logger.warning("event lost", extra={"error_type": kind, "reason_code": exc.code})
+
+
+def arrival_of_file(header: Header, association_id: str) -> Arrival:
+    """Return the Arrival of a file that nobody sent: it announces what it holds."""
+    return Arrival(
+        transfer_syntax_uid=header.transfer_syntax_uid,
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        association_id=association_id,
+        calling_aet="",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

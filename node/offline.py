@@ -15,7 +15,7 @@ from node.domain.uids import StudyUID
 from node.errors import Broken, NodeError, NotDicom, PipelineUnknown
 from node.header.part10 import PREAMBLE, has_prefix
 from node.header.scan import scan_file
-from node.intake import Arrival, Intake
+from node.intake import Intake, arrival_of_file
 from node.ledger.instances import InstanceLedger
 from node.ledger.views import LedgerView, StudyStory
 from node.rules.explain import refusal_of
@@ -113,14 +113,7 @@ class OfflineNode:
         except OSError as exc:
             raise NotDicom(f"{path} cannot be read ({exc.strerror}); check its rights") from exc
         header = scan_file(content)
-        arrival = Arrival(
-            transfer_syntax_uid=header.transfer_syntax_uid,
-            sop_class_uid=header.sop_class_uid,
-            sop_instance_uid=header.sop_instance_uid,
-            association_id=ASSOCIATION,
-            calling_aet="",
-        )
-        self._intake.store_instance(content[header.data_set_offset :], arrival)
+        self._intake.store_instance(content[header.data_set_offset :], arrival_of_file(header, ASSOCIATION))
 
     def _report_study(self, story: StudyStory, out: Path) -> dict[str, Any]:
         entry: dict[str, Any] = {

@@ -49,10 +49,6 @@ class Coarse:
         """Return native indices of coarse ones, (..., 3)."""
         return (index + 0.5) * self.step - 0.5
 
-    def from_native(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return coarse indices of native ones, (..., 3)."""
-        return (index + 0.5) / self.step - 0.5
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lungs:

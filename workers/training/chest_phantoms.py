@@ -16,7 +16,6 @@ from workers.volume import Volume
 FloatArray = NDArray[np.float32]
 Vector = NDArray[np.float64]
 FOV_MM = (230.0, 310.0)  # rows, columns
-BORDER_MM = 12.0
 EDGE_MM = 0.8
 
 

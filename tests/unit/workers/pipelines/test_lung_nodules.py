@@ -229,10 +229,13 @@ def test_the_ball_is_the_first_candidate_and_lies_where_it_was_put() -> None:
     assert np.linalg.norm(gap_mm) < 2.0
 
 
-def test_coarse_indices_return_to_native_ones() -> None:
-    coarse = coarsen(air_with_ball(radius_mm=5.0))
-    native = np.array([[0.0, 0.0, 0.0], [12.5, 31.0, 44.0]])
-    assert coarse.to_native(coarse.from_native(native)) == pytest.approx(native)
+def test_coarse_and_native_grid_share_their_outer_corners() -> None:
+    volume = air_with_ball(radius_mm=5.0)
+    coarse = coarsen(volume)
+    corners = np.array([[-0.5] * 3, np.array(coarse.voxels.shape) - 0.5])
+    native = np.array([[-0.5] * 3, np.array(coarse.voxels.shape) * coarse.step - 0.5])
+    assert coarse.to_native(corners) == pytest.approx(native)
+    assert native[1] == pytest.approx(np.array(volume.voxels.shape) - 0.5, abs=float(coarse.step.max()))
 
 
 def test_a_patch_holds_the_ball_in_its_middle_at_1_mm() -> None:
