@@ -165,7 +165,7 @@ class NodeApp:
         return Belt(f"delivery-{name}", {"delivery": courier.tick}, utc_now)
 
     def _spawn_worker(self) -> "subprocess.Popen[bytes]":
-        return spawn_worker(self._settings, ("--device", self._role.device, "--ends-with-parent"))
+        return spawn_worker(self._settings, ("--ends-with-parent", "serve", "--device", self._role.device))
 
 
 def spawn_worker(settings: Settings, arguments: tuple[str, ...]) -> "subprocess.Popen[bytes]":

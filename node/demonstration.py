@@ -15,7 +15,7 @@ from node.app import NodeApp
 from node.delivery.association import Peer
 from node.delivery.sender import find_files
 from node.domain.job import JobState
-from node.domain.result import DeliveryState, ResultKind
+from node.domain.result import DeliveryState, OptionalResult, ResultKind
 from node.domain.uids import StudyUID
 from node.errors import DestinationDown, NotFound
 from node.ledger.views import StudyStory
@@ -161,7 +161,8 @@ def demonstration_settings(settings: Settings, pacs: Peer) -> Settings:
         "assembly": settings.assembly.model_copy(update={"quiet_seconds": QUIET_SECONDS}),
         "destinations": {"pacs": destination},
         "pipelines": {
-            name: entry.model_copy(update={"summary_picture": True}) for name, entry in settings.pipelines.items()
+            name: entry.model_copy(update={"optional_results": (OptionalResult.PICTURE,)})
+            for name, entry in settings.pipelines.items()
         },
     }
     return settings.model_copy(update=changes)

@@ -89,7 +89,7 @@ class OfflineNode:
         Broken
             If the worker ends with an error; what it finished is in the ledger.
         """
-        process = spawn_worker(self._settings, ("--drain",))
+        process = spawn_worker(self._settings, ("drain",))
         if process.wait() != 0:
             raise Broken("the worker ended with an error; its log is on standard error")
 
@@ -147,7 +147,7 @@ class OfflineNode:
                     ),
                 }
                 for result in story.results
-                if result.job_id == job.job_id
+                if result.job_id == job.job_id and not result.is_substitute
             ],
         }
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from node.domain.result import OptionalResult, SegmentationForm
 from node.errors import SettingsInvalid
 
 ENVIRONMENT_PREFIX = "RADNODE__"
@@ -133,7 +134,8 @@ class PipelineSettings(Section):
     """``[pipelines.<name>]``: which model runs, and how its Results look."""
 
     model: str
-    summary_picture: bool = False
+    segmentation: SegmentationForm = SegmentationForm.BINARY
+    optional_results: tuple[OptionalResult, ...] = ()
     time_limit_s: PositiveSeconds = 600.0
 
 

@@ -25,7 +25,7 @@ from pydicom.uid import (
 from node.domain.codes import BRAIN, EDEMA, ENHANCING_LESION, LEFT, LUNG, NODULE, PNEUMONIA, RIGHT, Code
 from node.domain.finding import Finding, Presence
 from node.domain.job import digest_inputs
-from node.domain.result import ResultKind
+from node.domain.result import OptionalResult, ResultKind, ResultWishes, SegmentationForm
 from node.domain.uids import InstanceUID, derive_uid
 from node.models import ModelCard
 from workers.encoding.encoder import EncodedResult, encode
@@ -67,9 +67,12 @@ class Case:
     provenance: Provenance
     balls: tuple[Ball, ...] = field(default=())
 
-    def encode(self, *, summary_picture: bool = False) -> tuple[EncodedResult, ...]:
-        """Return the Results."""
-        return encode(self.analysis, self.provenance, self.inputs, summary_picture=summary_picture)
+    def encode(
+        self, *optional: OptionalResult, segmentation: SegmentationForm = SegmentationForm.BINARY
+    ) -> tuple[EncodedResult, ...]:
+        """Return the Results, with these optional ones."""
+        wishes = ResultWishes(segmentation=segmentation, optional=frozenset(optional))
+        return encode(self.analysis, self.provenance, self.inputs, wishes)
 
 
 @cache
@@ -87,7 +90,7 @@ def known(name: str) -> tuple[Case, tuple[EncodedResult, ...]]:
         "mr": mr_case,
         "xray": xray_case,
     }[name]()
-    return case, case.encode(summary_picture=True)
+    return case, case.encode(OptionalResult.PICTURE)
 
 
 def read_results(results: Sequence[EncodedResult]) -> dict[ResultKind, Dataset]:

@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 
 from node.clock import Clock
 from node.domain.job import Job, JobID
-from node.domain.result import Result, ResultKind
+from node.domain.result import Result, ResultKind, ResultWishes
 from node.errors import Broken, LeaseLost, NodeError, Rejected
 from node.ledger.jobs import JobLedger, JobOutcome
 from node.logs import log_context
@@ -155,7 +155,7 @@ class JobRunner:
             analysis = warm.pipeline.analyze(prepared)
         with watch.stage("encode"):
             provenance = self._provenance(job, warm.card)
-            encoded = encode(analysis, provenance, inputs, summary_picture=warm.settings.summary_picture)
+            encoded = encode(analysis, provenance, inputs, _wishes(warm.settings))
             check_results(encoded, analysis, inputs)
             results = tuple(self._keep(job, one) for one in encoded)
         return JobOutcome(
@@ -198,4 +198,9 @@ class JobRunner:
             path=path,
             size_bytes=len(encoded.content),
             sha256=hashlib.sha256(encoded.content).hexdigest(),
+            is_substitute=encoded.is_substitute,
         )
+
+
+def _wishes(settings: PipelineSettings) -> ResultWishes:
+    return ResultWishes(segmentation=settings.segmentation, optional=frozenset(settings.optional_results))

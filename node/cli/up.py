@@ -46,7 +46,7 @@ def worker(
     loaded = read_settings(settings)
     if not loaded.broker.url.get_secret_value():
         loaded = loaded.with_broker(EmbeddedBroker(broker_folder(loaded)).url)
-    arguments = ["--device", device, "--processes", str(processes)]
+    arguments = ["serve", "--device", device, "--processes", str(processes)]
     environment = {**os.environ, **loaded.as_environment()}
     # This process becomes the worker, so that signals and exit codes are its own.
     os.execve(sys.executable, [sys.executable, "-m", "workers", *arguments], environment)  # noqa: S606 no shell is wanted

@@ -12,16 +12,59 @@ OWN_MANUFACTURER = "radnode"
 
 
 class ResultKind(StrEnum):
-    """Which kind of object a Result is."""
+    """Which kind of object a Result is; the word is its Modality (0008,0060), but for SC, whose Modality is OT."""
 
     SEG = "SEG"
     SR = "SR"
     SC = "SC"
+    KO = "KO"
+    PR = "PR"
+    DOC = "DOC"
+
+
+class SegmentationForm(StrEnum):
+    """How the pixels of a SEG are kept; PS3.3 C.8.20.2.3."""
+
+    BINARY = "binary"
+    LABELMAP = "labelmap"
+
+
+class OptionalResult(StrEnum):
+    """What a Job writes beside SEG and SR where the settings ask for it."""
+
+    PICTURE = "picture"
+    KEY_OBJECTS = "key-objects"
+    PRESENTATION_STATE = "presentation-state"
+    PDF = "pdf"
+    HEAT_MAP = "heat-map"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultWishes:
+    """Which Results a Job is to write beside its SR.
+
+    Attributes
+    ----------
+    optional
+        Delivered like SEG and SR. The picture is written without being wished for: it then only stands in where a
+        Destination takes no SEG or SR.
+    """
+
+    segmentation: SegmentationForm = SegmentationForm.BINARY
+    optional: frozenset[OptionalResult] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One DICOM object that a Job produced; its bytes lie in the store."""
+    """One DICOM object that a Job produced; its bytes lie in the store.
+
+    Attributes
+    ----------
+    is_substitute
+        True for the picture that nobody wished for: it is delivered only where a Destination takes no SEG or SR.
+    retracted_at
+        When a person took it back (UTC).
+    """
 
     job_id: JobID
     kind: ResultKind
@@ -33,6 +76,8 @@ class Result:
     path: str
     size_bytes: int
     sha256: str
+    is_substitute: bool = False
+    retracted_at: datetime | None = None
 
 
 class DeliveryState(StrEnum):

@@ -176,7 +176,7 @@ class JobLedger(Desk):
             _require_held(changed.rowcount, job)
             for result in outcome.results:
                 _add_result(connection, result, now=now)
-                for destination in job.order.deliver_to:
+                for destination in () if result.is_substitute else job.order.deliver_to:
                     add_delivery(connection, _delivery_values(result, destination), now=now)
             text = f"findings: {len(outcome.findings)}, Results: {len(outcome.results)}"
             _tell(connection, job, now=now, kind="job-completed", text=text)

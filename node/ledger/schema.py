@@ -178,8 +178,37 @@ results = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("is_substitute", Boolean, nullable=False, default=False),
+    Column("retracted_at", UtcTime),
     ForeignKeyConstraint(["job_id"], ["jobs.job_id"]),
     Index(None, "job_id"),
+)
+
+# What a person took back, and what became of it.
+retractions = Table(
+    "retractions",
+    metadata,
+    Column("retraction_id", String(36), primary_key=True),
+    Column("job_id", String(36), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("struck", JSON, nullable=False),
+    Column("ordered_by", String(128), nullable=False),
+    Column("ordered_at", UtcTime, nullable=False),
+    Column("done_at", UtcTime),
+    ForeignKeyConstraint(["job_id"], ["jobs.job_id"]),
+    Index(None, "job_id"),
+)
+
+# What each Destination was last seen to accept.
+capabilities = Table(
+    "capabilities",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("accepted", JSON, nullable=False),
+    Column("refused", JSON, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
 )
 
 deliveries = Table(

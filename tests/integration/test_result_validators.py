@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread
 
 from node.domain.codes import BRAIN, EDEMA, ENHANCING_LESION, LEFT, LUNG, NODULE, PNEUMONIA, RIGHT, Code
 from node.domain.finding import Finding, Presence
-from node.domain.result import ResultKind
+from node.domain.result import OptionalResult, ResultKind
 from tests.analyses import (
     TILTED,
     Ball,
@@ -95,7 +95,7 @@ def dump_report(path: Path) -> str:
 
 def validate(case: Case, folder: Path) -> dict[ResultKind, Path]:
     """Encode, prove and validate all Results of a Case; return their files."""
-    results = case.encode(summary_picture=True)
+    results = case.encode(OptionalResult.PICTURE)
     check_results(results, case.analysis, case.inputs)
     files = {}
     for result in results:

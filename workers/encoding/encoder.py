@@ -6,7 +6,7 @@ from io import BytesIO
 
 from pydicom import Dataset, dcmwrite
 
-from node.domain.result import ResultKind
+from node.domain.result import OptionalResult, ResultKind, ResultWishes
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import ResultCheckFailed
 from workers.encoding.picture import encode_picture
@@ -25,6 +25,8 @@ class EncodedResult:
     ----------
     content
         Part 10 file; serialised once, used for store, C-STORE and STOW-RS.
+    is_substitute
+        See `node.domain.result.Result`.
     """
 
     kind: ResultKind
@@ -34,15 +36,16 @@ class EncodedResult:
     sop_class_uid: str
     transfer_syntax_uid: str
     content: bytes
+    is_substitute: bool = False
 
 
 def encode(
     analysis: Analysis,
     provenance: Provenance,
     inputs: Mapping[str, Sequence[Dataset]],
-    summary_picture: bool,
+    wishes: ResultWishes,
 ) -> tuple[EncodedResult, ...]:
-    """Return the Results of one Job: SEG (when something was segmented), SR, SC (when `summary_picture`).
+    """Return the Results of one Job: SEG (when something was segmented), SR, picture, and what else is wished for.
 
     The same arguments give the same bytes. Sources are not changed. Prove the Results with
     `workers.encoding.check.check_results` before they leave.
@@ -51,8 +54,6 @@ def encode(
     ----------
     inputs
         Role to the source Instances of its Series.
-    summary_picture
-        Also draw the one-page picture.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def encode(
         If the Analysis contradicts itself or does not tell which image was read.
     """
     with quiet_libraries():
-        return _encode(analysis, provenance, inputs, summary_picture=summary_picture)
+        return _encode(analysis, provenance, inputs, wishes)
 
 
 def find_source(analysis: Analysis) -> Dataset:
@@ -82,8 +83,7 @@ def _encode(
     analysis: Analysis,
     provenance: Provenance,
     inputs: Mapping[str, Sequence[Dataset]],
-    *,
-    summary_picture: bool,
+    wishes: ResultWishes,
 ) -> tuple[EncodedResult, ...]:
     source = find_source(analysis)
     results = []
@@ -93,13 +93,13 @@ def _encode(
         results.append(_serialize(segmentation, ResultKind.SEG))
     report = encode_report(analysis, provenance, inputs, source=source, segmentation=segmentation)
     results.append(_serialize(report, ResultKind.SR))
-    if summary_picture:
-        picture = encode_picture(analysis, provenance, source=source)
-        results.append(_serialize(picture, ResultKind.SC))
+    picture = encode_picture(analysis, provenance, source=source)
+    is_wished = OptionalResult.PICTURE in wishes.optional
+    results.append(_serialize(picture, ResultKind.SC, is_substitute=not is_wished))
     return tuple(results)
 
 
-def _serialize(ds: Dataset, kind: ResultKind) -> EncodedResult:
+def _serialize(ds: Dataset, kind: ResultKind, *, is_substitute: bool = False) -> EncodedResult:
     buffer = BytesIO()
     dcmwrite(buffer, ds, enforce_file_format=True)
     return EncodedResult(
@@ -110,4 +110,5 @@ def _serialize(ds: Dataset, kind: ResultKind) -> EncodedResult:
         sop_class_uid=str(ds.SOPClassUID),
         transfer_syntax_uid=str(ds.file_meta.TransferSyntaxUID),
         content=buffer.getvalue(),
+        is_substitute=is_substitute,
     )

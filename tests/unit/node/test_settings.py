@@ -66,7 +66,7 @@ def test_rules_of_the_file_replace_the_shipped_ones(tmp_path: Path) -> None:
         ("[pipelines.chest_xray]\nmodle = 'x'\n", "unknown setting pipelines.chest_xray.modle; did you mean model?"),
         ("[destinations.pacs]\ntransport = 'cstore'\nhots = 'x'\n", "did you mean host?"),
         ("[destinations.pacs]\naet = 'X'\n", "setting destinations.pacs.transport is missing"),
-        ("[pipelines.new]\nsummary_picture = true\n", "setting pipelines.new.model is missing"),
+        ("[pipelines.new]\nsegmentation = 'labelmap'\n", "setting pipelines.new.model is missing"),
         ("[node]\nzzz = 1\n", "known are aet, bind"),
         ("[node]\nport = 70000\n", "setting node.port"),
         ("[node]\naet = 'MORE THAN 16 CHARS'\n", "setting node.aet"),

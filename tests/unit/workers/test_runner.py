@@ -130,7 +130,7 @@ def test_a_job_ends_completed_with_results_that_lie_in_the_store(bench: Bench) -
     assert (end.state, end.reason_code) == (JobState.COMPLETED, None)
     assert [finding["label"] for finding in end.findings] == ["Pneumonia"]
     assert set(end.seconds) == {"prepare", "infer", "encode"}
-    (result,) = bench.books.jobs.results_of(end.job_id)
+    result, _picture = bench.books.jobs.results_of(end.job_id)
     content = bench.store.read(result.path)
     assert (result.kind, result.size_bytes) == (ResultKind.SR, len(content))
     assert result.sha256 == hashlib.sha256(content).hexdigest()
@@ -227,19 +227,19 @@ def test_a_worker_that_lost_its_lease_changes_nothing_that_another_finished(benc
     bench.pipeline.meanwhile = lose_the_lease
     end = bench.run()
     assert (end.state, end.lease_owner, end.attempts) == (JobState.COMPLETED, "fast", 2)
-    (result,) = bench.books.jobs.results_of(end.job_id)
+    result, _picture = bench.books.jobs.results_of(end.job_id)
     assert hashlib.sha256(bench.store.read(result.path)).hexdigest() == result.sha256
     assert len(bench.books.deliveries.due_deliveries("pacs", at(999), 9)) == 1
 
 
 def test_a_new_answer_names_the_report_that_it_replaces(bench: Bench) -> None:
     first = bench.run()
-    (earlier,) = bench.books.jobs.results_of(first.job_id)
+    earlier, _picture = bench.books.jobs.results_of(first.job_id)
     bench.job = bench.add_image("1.2.840.9.1", now=at(50))
     bench.pipeline.answer = replace(bench.case.analysis, radiograph=read_radiograph(_second(bench)))
     second = bench.run()
     assert (second.state, second.supersedes) == (JobState.COMPLETED, first.job_id)
-    (later,) = bench.books.jobs.results_of(second.job_id)
+    later, _picture = bench.books.jobs.results_of(second.job_id)
     report = dcmread(bench.store.path(later.path))
     named = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert named.ReferencedSOPInstanceUID == earlier.sop_instance_uid

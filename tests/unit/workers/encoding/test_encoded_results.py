@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from node.domain.codes import Code
 from node.domain.finding import Presence
-from node.domain.result import OWN_MANUFACTURER, ResultKind
+from node.domain.result import OWN_MANUFACTURER, OptionalResult, ResultKind
 from node.domain.uids import derive_uid
 from node.errors import ResultCheckFailed
 from tests.analyses import (
@@ -210,7 +210,7 @@ def test_nothing_found_is_an_sr_that_says_so_and_no_seg() -> None:
     case = ct_case(with_nodules=False)
     results = case.encode()
     check_results(results, case.analysis, case.inputs)
-    assert [result.kind for result in results] == [SR]
+    assert [(result.kind, result.is_substitute) for result in results] == [(SR, False), (SC, True)]
     sr = read_results(results)[SR]
     assert [item.ConceptCodeSequence[0].CodeValue for item in named(sr, "111017")] == ["111241"]
     assert [item.ConceptCodeSequence[0].CodeValue for item in named(sr, "121052")] == ["121054"]
@@ -291,7 +291,7 @@ def test_analysis_that_does_not_say_which_image_was_read_is_refused() -> None:
 def test_same_question_gives_the_same_bytes(name: str) -> None:
     case, results = known(name)
     shuffled = {role: list(reversed(datasets)) for role, datasets in case.inputs.items()}
-    again = replace(case, inputs=shuffled).encode(summary_picture=True)
+    again = replace(case, inputs=shuffled).encode(OptionalResult.PICTURE)
     assert [result.content for result in results] == [result.content for result in again]
 
 
@@ -328,7 +328,7 @@ def test_acceptance_in_another_zone_is_the_same_moment() -> None:
 def test_sources_are_not_changed() -> None:
     case = ct_case(PatientSex="X", SliceThickness="", PatientBirthDate="31.03.1962")
     before = {role: copy.deepcopy(list(datasets)) for role, datasets in case.inputs.items()}
-    case.encode(summary_picture=True)
+    case.encode(OptionalResult.PICTURE)
     assert before == {role: list(datasets) for role, datasets in case.inputs.items()}
 
 
@@ -352,7 +352,7 @@ def test_missing_type_2_elements_are_filled() -> None:
     for ds in case.inputs["ct"]:
         for keyword in MISSING:
             delattr(ds, keyword)
-    results = case.encode(summary_picture=True)
+    results = case.encode(OptionalResult.PICTURE)
     check_results(results, case.analysis, case.inputs)
     seg = read_results(results)[SEG]
     assert seg.PatientBirthDate == ""
@@ -392,7 +392,7 @@ def test_names_survive_the_way_to_utf_8(character_sets: str | list[str], name: s
     received = {"ct": [resend(ds) for ds in case.inputs["ct"]]}
     volume = replace(case.analysis.reference, datasets=_in_order(case, received["ct"]))  # type: ignore[type-var]
     case = replace(case, inputs=received, analysis=replace(case.analysis, reference=volume))
-    results = case.encode(summary_picture=True)
+    results = case.encode(OptionalResult.PICTURE)
     check_results(results, case.analysis, case.inputs)
     for ds in read_results(results).values():
         assert ds.SpecificCharacterSet == "ISO_IR 192"
@@ -448,7 +448,7 @@ def test_series_say_ai_and_unverified_and_have_their_numbers() -> None:
 
 def test_encoding_is_silent(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        ct_case(PatientName="Nocaret", PatientBirthDate="31.03.1962").encode(summary_picture=True)
+        ct_case(PatientName="Nocaret", PatientBirthDate="31.03.1962").encode(OptionalResult.PICTURE)
     assert not [record for record in caplog.records if record.name.startswith(("pydicom", "highdicom"))]
 
 
@@ -456,7 +456,7 @@ def test_private_elements_stay_behind() -> None:
     case = ct_case()
     for ds in case.inputs["ct"]:
         ds.private_block(0x0011, "CANARY", create=True).add_new(1, "LO", "canary value")
-    for result in case.encode(summary_picture=True):
+    for result in case.encode(OptionalResult.PICTURE):
         assert b"canary value" not in result.content
 
 

@@ -14,7 +14,7 @@ from pydicom import Dataset, dcmread
 
 from node.domain.codes import BRAIN, LEFT, LUNG, NEOPLASM, NODULE, PNEUMONIA, RIGHT, Code
 from node.domain.finding import Finding, Presence
-from node.domain.result import ResultKind
+from node.domain.result import OptionalResult, ResultKind
 from tests.analyses import TILTED, Case, ct_case, known, make_slices, xray_case
 from workers.encoding.canvas import INK, MARKS, WARN, Canvas, Mark, fold, measure_text, shorten, split_dashes, wrap
 from workers.encoding.encoder import EncodedResult
@@ -35,7 +35,7 @@ def page_of(results: Sequence[EncodedResult]) -> Page:
 
 
 def draw(case: Case) -> Page:
-    return page_of(case.encode(summary_picture=True))
+    return page_of(case.encode(OptionalResult.PICTURE))
 
 
 def colored(page: Page, mark: Mark, *, tolerance: int = 40) -> NDArray[np.bool_]:
