@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers conformance clean
+.PHONY: help demo test validate-slow lint bench peers conformance clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ TEST_JOBS ?= 2
 ARGS ?=
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
 demo: $(VENV)/.worker-installed ## the main job from end to end, on phantoms; needs nothing but Python
 	@$(BIN)/radnode demo $(ARGS)
@@ -24,16 +24,21 @@ demo: $(VENV)/.worker-installed ## the main job from end to end, on phantoms; ne
 test: $(VENV)/.dev-installed peers ## every test; installs Debian packages of real peers where that is allowed
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
 
+validate-slow: $(VENV)/.dev-installed ## PixelMed's validators on one document of each kind; installs them and Java where that is allowed
+	@.ci/install-peers slow
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
 lint: $(VENV)/.dev-installed ## style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict node workers tests
 	$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/.worker-installed ## the main job with its seconds by stage, and the whole in wall-clock seconds
-	@time $(BIN)/radnode demo --out build/bench $(ARGS)
+bench: $(VENV)/.worker-installed ## what the stages cost (ARGS=--write keeps it in docs/benchmarks.md), and the main job with its seconds by stage
+	@$(BIN)/radnode bench encode $(ARGS)
+	@time $(BIN)/radnode demo --out build/bench
 
-peers: ## Orthanc, dcmtk, dicom3tools and Redis, where apt-get and root rights are there
+peers: ## Orthanc, dcmtk, dicom3tools, Redis, Chromium and OHIF, where apt-get, root rights and npm are there
 	@.ci/install-peers
 
 conformance: $(VENV)/.worker-installed ## write docs/conformance.md from the accepted Presentation Contexts

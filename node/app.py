@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from node.assembly import Assembly, QuietTime
@@ -14,15 +15,20 @@ from node.bell import CeleryRinger, DoneListener
 from node.broker import EmbeddedBroker
 from node.children import Child
 from node.clock import utc_now
-from node.delivery.courier import Courier, Patience, Surroundings
+from node.delivery.courier import Courier, Surroundings
+from node.delivery.lookout import Lookout
+from node.delivery.patience import Patience
+from node.delivery.probe import probe_forms
 from node.delivery.transport import DestinationSpec, open_transport
 from node.dimse.scp import DicomListener, ListenerSettings
 from node.dispatch import Dispatch
 from node.intake import Intake
+from node.ledger.capabilities import CapabilityLedger
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import Engine, migrate, open_engine
 from node.ledger.instances import InstanceLedger
 from node.ledger.jobs import JobLedger, RetryPolicy
+from node.ledger.retractions import RetractionLedger
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView
 from node.lock import FolderLock
@@ -151,15 +157,25 @@ class NodeApp:
 
     def _build_courier(self, name: str) -> Belt:
         settings = self._settings
+        spec = destination_spec(settings, name)
+        patience = Patience(
+            first_retry_s=settings.delivery.first_retry_seconds,
+            max_retry_s=settings.delivery.max_retry_seconds,
+            give_up_days=settings.delivery.give_up_days,
+        )
         courier = Courier(
             destination=name,
             ledger=DeliveryLedger(self._engine),
-            transport=open_transport(destination_spec(settings, name)),
-            patience=Patience(
-                first_retry_s=settings.delivery.first_retry_seconds,
-                max_retry_s=settings.delivery.max_retry_seconds,
-                give_up_days=settings.delivery.give_up_days,
+            transport=open_transport(spec),
+            lookout=Lookout(
+                destination=name,
+                address=settings.destinations[name].address,
+                probe=partial(probe_forms, spec),
+                ledger=CapabilityLedger(self._engine),
+                patience=patience,
+                chance=random.random,
             ),
+            patience=patience,
             surroundings=Surroundings(locate=self._store.path, clock=utc_now, chance=random.random),
         )
         return Belt(f"delivery-{name}", {"delivery": courier.tick}, utc_now)
@@ -203,6 +219,16 @@ def open_jobs(settings: Settings) -> JobLedger:
 def open_deliveries(settings: Settings) -> DeliveryLedger:
     """Return the Deliveries of the ledger, for a person's orders."""
     return DeliveryLedger(open_ledger(settings))
+
+
+def open_capabilities(settings: Settings) -> CapabilityLedger:
+    """Return what the ledger knows of each Destination."""
+    return CapabilityLedger(open_ledger(settings))
+
+
+def open_retractions(settings: Settings) -> RetractionLedger:
+    """Return the retractions of the ledger, for a person's orders."""
+    return RetractionLedger(open_ledger(settings))
 
 
 def open_store(settings: Settings) -> FileStore:

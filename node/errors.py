@@ -29,6 +29,7 @@ NodeError
 │   ├── ModelOutputInvalid   NaN, or a mask that covers everything
 │   ├── ResultCheckFailed    the gate found a Result that is not true
 │   └── DestinationRefused   the Destination will never take this Result
+│       └── SopClassNotSupported
 ├── Misconfigured            a person must act
 │   ├── SettingsInvalid
 │   ├── RuleInvalid
@@ -50,6 +51,7 @@ CANNOT_UNDERSTAND = 0xC000
 DUPLICATE_SOP_INSTANCE = 0x0111
 INVALID_SOP_INSTANCE = 0x0117
 PROCESSING_FAILURE = 0x0110
+SOP_CLASS_NOT_SUPPORTED = 0x0122
 
 
 class NodeError(Exception):
@@ -255,6 +257,13 @@ class DestinationRefused(Rejected):
 
     code = "destination-refused"
     http_status = 502
+
+
+class SopClassNotSupported(DestinationRefused):
+    """A Destination does not take this kind of object, or not in its Transfer Syntax."""
+
+    code = "sop-class-not-supported"
+    dimse_status = SOP_CLASS_NOT_SUPPORTED
 
 
 class Misconfigured(NodeError):

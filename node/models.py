@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node.domain.codes import Code
 from node.errors import ModelInvalid
 
 MODEL_FILE = "model.toml"
@@ -19,6 +20,12 @@ REQUIRED_KEYS = (
     "notice",
     "series_offset",
 )
+# They become text of one line in every Result: LO, PS3.5 6.2.
+LINE_KEYS = ("name", "version", "pipeline", "title")
+MAX_LINE = 64
+# Series Numbers of two kinds of Results are a hundred apart.
+MAX_SERIES_OFFSET = 99
+CODE_PARTS = ("value", "scheme", "meaning")
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "workers" / "models"
 
 
@@ -30,8 +37,13 @@ class ModelCard:
     ----------
     required_roles, optional_roles
         Names of the Series that the model reads.
+    title
+        Words for people in Series Descriptions and on the summary picture, such as ``Lung Nodules``; empty where
+        `model.toml` gives none.
+    looked_for
+        The codes of ``[[labels]]``: what the model can find, and what is absent when it finds nothing.
     series_offset
-        k in the Series Numbers 9100+k (SEG), 9200+k (SR), 9300+k (SC).
+        k in the Series Numbers 9100+k (SEG), 9200+k (SR), 9300+k (SC); 0 to 99.
     numbers
         The tables ``[preprocessing]``, ``[thresholds]`` and ``[architecture]`` as they stand in the file.
     """
@@ -48,6 +60,8 @@ class ModelCard:
     required_roles: tuple[str, ...]
     optional_roles: tuple[str, ...]
     numbers: Mapping[str, Any]
+    title: str = ""
+    looked_for: tuple[Code, ...] = ()
 
     def verify_weights(self) -> None:
         """Compare the weights with the digest that `model.toml` names.
@@ -73,7 +87,7 @@ def read_model(folder: Path) -> ModelCard:
     Raises
     ------
     ModelInvalid
-        If `model.toml` is absent, no TOML, or lacks a key.
+        If `model.toml` is absent, no TOML, or lacks a key, or if a value cannot stand in a Result.
     """
     path = folder / MODEL_FILE
     try:
@@ -89,6 +103,7 @@ def read_model(folder: Path) -> ModelCard:
     missing += [f"inputs.{role} (a table)" for role, entry in inputs.items() if not isinstance(entry, Mapping)]
     if missing:
         raise ModelInvalid(f"{path}: {', '.join(missing)} missing")
+    _check_values(table, path)
     roles = {role: bool(entry.get("required", True)) for role, entry in inputs.items()}
     return ModelCard(
         **{key: table[key] for key in REQUIRED_KEYS},
@@ -97,7 +112,31 @@ def read_model(folder: Path) -> ModelCard:
         required_roles=tuple(role for role, required in roles.items() if required),
         optional_roles=tuple(role for role, required in roles.items() if not required),
         numbers={key: table[key] for key in ("preprocessing", "thresholds", "architecture") if key in table},
+        title=table.get("title", ""),
+        looked_for=_read_labels(table, path),
     )
+
+
+def _check_values(table: Mapping[str, Any], path: Path) -> None:
+    for key in LINE_KEYS:
+        text = table.get(key, "")
+        if not isinstance(text, str) or len(text) > MAX_LINE or not text.isprintable() or "\\" in text:
+            raise ModelInvalid(f"{path}: {key} is {text!r}; give at most {MAX_LINE} characters without a backslash")
+    offset = table["series_offset"]
+    if type(offset) is not int or not 0 <= offset <= MAX_SERIES_OFFSET:
+        raise ModelInvalid(f"{path}: series_offset is {offset!r}; give a whole number from 0 to {MAX_SERIES_OFFSET}")
+
+
+def _read_labels(table: Mapping[str, Any], path: Path) -> tuple[Code, ...]:
+    labels = table.get("labels", [])
+    codes = []
+    for label in labels if isinstance(labels, list) else [labels]:
+        code = label.get("code") if isinstance(label, Mapping) else None
+        parts = [part for part in code if isinstance(part, str) and part] if isinstance(code, list) else []
+        if len(parts) != len(CODE_PARTS):
+            raise ModelInvalid(f"{path}: each of [[labels]] needs code = [{', '.join(CODE_PARTS)}], found {code!r}")
+        codes.append(Code(*parts))
+    return tuple(codes)
 
 
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """A node without network: files in, the same stations, Results as files out."""
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ from typing import Any
 from node.app import build_assembly, build_routing, open_ledger, open_store, spawn_worker
 from node.clock import utc_now
 from node.domain.decision import Decision
-from node.domain.job import Job
+from node.domain.job import Job, JobState
+from node.domain.result import Result
 from node.domain.uids import StudyUID
 from node.errors import Broken, NodeError, NotDicom, PipelineUnknown
+from node.fhir.diagnostic_report import build_bundle
 from node.header.part10 import PREAMBLE, has_prefix
 from node.header.scan import scan_file
 from node.intake import Intake, arrival_of_file
 from node.ledger.instances import InstanceLedger
+from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView, StudyStory
 from node.rules.explain import refusal_of
 from node.settings import Settings
@@ -65,6 +69,7 @@ class OfflineNode:
         )
         self._routing = build_routing(settings, self._engine)
         self._view = LedgerView(self._engine)
+        self._studies = StudyLedger(self._engine)
 
     def take_in(self, paths: Sequence[Path]) -> Iterator[RefusedFile]:
         """Take in each file; yields those that are refused."""
@@ -136,6 +141,8 @@ class OfflineNode:
             "inputs": dict(order.inputs),
             "seconds": dict(job.seconds),
             "findings": list(job.findings),
+            "notes": list(job.notes),
+            "fhir": self._write_fhir(job, story, out),
             "results": [
                 {
                     "kind": result.kind.value,
@@ -146,10 +153,20 @@ class OfflineNode:
                         result.path, out, story.study_instance_uid, f"{order.pipeline}-{result.kind.value}"
                     ),
                 }
-                for result in story.results
-                if result.job_id == job.job_id and not result.is_substitute
+                for result in _results_of(job, story)
             ],
         }
+
+    def _write_fhir(self, job: Job, story: StudyStory, out: Path) -> str | None:
+        """Write the answer as FHIR Bundle and return its path; None where there is no answer."""
+        if job.state is not JobState.COMPLETED:
+            return None
+        study = self._studies.study_facts(story.study_instance_uid)
+        bundle = build_bundle(study, job, _results_of(job, story))
+        target = out / story.study_instance_uid / f"{job.order.pipeline}-fhir.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(bundle, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return str(target.relative_to(out))
 
     def _copy(self, path: str, out: Path, study: StudyUID, name: str) -> str:
         folder = out / study
@@ -157,6 +174,10 @@ class OfflineNode:
         target = folder / f"{name}.dcm"
         shutil.copyfile(self._store.path(path), target)
         return str(target.relative_to(out))
+
+
+def _results_of(job: Job, story: StudyStory) -> list[Result]:
+    return [result for result in story.results if result.job_id == job.job_id and not result.is_substitute]
 
 
 def decide_on_files(settings: Settings, what: Path, folder: Path) -> tuple[Decision, ...]:

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -104,6 +105,12 @@ class DeliverySettings(Section):
     timeout_s: PositiveSeconds
 
 
+class ResultsSettings(Section):
+    """``[results]``: what becomes of answers that others replace."""
+
+    reject_superseded: bool
+
+
 class ModelsSettings(Section):
     """``[models]``: where model folders lie."""
 
@@ -148,6 +155,14 @@ class DestinationSettings(Section):
     port: Port = 0
     url: str = ""
 
+    @property
+    def address(self) -> str:
+        """What tells this peer from another one under the same name; without a password that the URL may hold."""
+        if self.transport == "cstore":
+            return f"cstore {self.aet}@{self.host}:{self.port}"
+        parts = urlsplit(self.url)
+        return f"{self.transport} {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
+
 
 class Settings(Section):
     """All settings of one process.
@@ -165,6 +180,7 @@ class Settings(Section):
     assembly: AssemblySettings
     dispatch: DispatchSettings
     delivery: DeliverySettings
+    results: ResultsSettings
     models: ModelsSettings
     web: WebSettings
     security: SecuritySettings

@@ -22,14 +22,28 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from node.domain.codes import BRAIN, EDEMA, ENHANCING_LESION, LEFT, LUNG, NODULE, PNEUMONIA, RIGHT, Code
+from node.domain.codes import (
+    ANATOMICAL_STRUCTURE,
+    BRAIN,
+    EDEMA,
+    ENHANCING_LESION,
+    LEFT,
+    LUNG,
+    NEOPLASM,
+    NODULE,
+    PNEUMONIA,
+    RIGHT,
+    Code,
+)
 from node.domain.finding import Finding, Presence
-from node.domain.job import digest_inputs
+from node.domain.job import JobID, digest_inputs
 from node.domain.result import OptionalResult, ResultKind, ResultWishes, SegmentationForm
+from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
 from node.domain.uids import InstanceUID, derive_uid
 from node.models import ModelCard
 from workers.encoding.encoder import EncodedResult, encode
 from workers.encoding.provenance import Provenance
+from workers.encoding.rejection import encode_rejection
 from workers.pipelines.base import Analysis
 from workers.radiograph import read_radiograph
 from workers.volume import Volume, read_volume
@@ -48,6 +62,10 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 TILTED = (1.0, 0.0, 0.0, 0.0, float(np.cos(np.radians(10.8))), -float(np.sin(np.radians(10.8))))
 MODALITIES: Mapping[str, str] = {CTImageStorage: "CT", MRImageStorage: "MR", ComputedRadiographyImageStorage: "CR"}
 SLICES, ROWS, COLUMNS = 12, 64, 56
+SPLEEN, LIVER = Code("78961009", "SCT", "Spleen"), Code("10200004", "SCT", "Liver")
+# What a made-up model of each Pipeline calls itself, and what it looks for.
+TITLES = {"chest_xray": "Chest X-ray"}
+LOOKED_FOR = {"lung_nodules": (NODULE,), "brain_tumour": (NEOPLASM,), "chest_xray": (PNEUMONIA,)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +206,8 @@ def make_provenance(pipeline: str, inputs: Inputs, *, series_offset: int, **chan
         required_roles=tuple(inputs),
         optional_roles=(),
         numbers={"thresholds": {"finding": 0.5}},
+        title=TITLES.get(pipeline, ""),
+        looked_for=LOOKED_FOR.get(pipeline, ()),
     )
     uids = {role: [InstanceUID(str(ds.SOPInstanceUID)) for ds in datasets] for role, datasets in inputs.items()}
     provenance = Provenance(
@@ -199,6 +219,13 @@ def make_provenance(pipeline: str, inputs: Inputs, *, series_offset: int, **chan
         software_version="0.1.0",
     )
     return replace(provenance, **changes)
+
+
+def rejection_note(case: Case, reason: RejectionReason) -> EncodedResult:
+    """Return the note that takes back all Results of a Case."""
+    order = RetractionOrder(reason=reason, comment="A rib end.", struck=(), ordered_by="reader")
+    retraction = Retraction(retraction_id="r", job_id=JobID("job"), order=order, ordered_at=ACCEPTED, done_at=None)
+    return encode_rejection(list(read_results(case.encode()).values()), retraction, case.provenance)
 
 
 def ct_case(*, with_nodules: bool = True, orientation: Sequence[float] = AXIAL, **elements: Any) -> Case:
@@ -243,6 +270,21 @@ def mr_case(*, orientation: Sequence[float] = TILTED) -> Case:
         provenance=make_provenance("brain_tumour", inputs, series_offset=2),
         balls=balls,
     )
+
+
+def organ_case(*, is_found: bool = True) -> Case:
+    """Return an abdominal CT with a spleen, by a Pipeline and a model that radnode does not ship."""
+    inputs = {"abdomen": make_slices(BodyPartExamined="ABDOMEN")}
+    volume = read_volume(inputs["abdomen"])
+    provenance = make_provenance("spleen_segmentation", inputs, series_offset=42)
+    card = replace(provenance.model, title="Spleen", looked_for=(SPLEEN, LIVER))
+    provenance = replace(provenance, model=card)
+    if not is_found:
+        return Case(analysis=Analysis(findings=(), reference=volume), inputs=inputs, provenance=provenance)
+    balls = (Ball(center_mm=volume.to_patient_mm((5, 30, 28)), radius_mm=7.1),)
+    findings = (Finding(label="Spleen", code=SPLEEN, category=ANATOMICAL_STRUCTURE, segment_number=1),)
+    analysis = replace(_segmented(volume, balls, findings, ()), threshold=None)
+    return Case(analysis=analysis, inputs=inputs, provenance=provenance, balls=balls)
 
 
 def xray_case(presence: Presence = Presence.PRESENT, *, more: Sequence[Code] = (), **elements: Any) -> Case:

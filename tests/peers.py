@@ -1,10 +1,11 @@
-"""Real peers that the tests talk to: Orthanc, dcmtk's storescp; on ports of the system's choice, ended by pid."""
+"""Real peers of the tests: programs by name; Orthanc and storescp on ports of the system's choice, ended by pid."""
 
 import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -29,12 +30,20 @@ DICOMWEB_PLUGINS = (
     "/usr/share/orthanc/plugins/libOrthancDicomWeb.so",
     "/usr/local/share/orthanc/plugins/libOrthancDicomWeb.so",
 )
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Where .ci/install-peers unpacks the npm package @ohif/app.
+VIEWER = Path(__file__).resolve().parent.parent / "build" / "ohif" / "package" / "dist"
+# Debian's libpixelmed-java; its manifest names the libraries that it needs.
+PIXELMED = Path("/usr/share/java/pixelmed.jar")
 NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def require_program(name: str) -> str:
-    """Return the path of a program; without it the test is skipped by name, or failed where CI=true."""
-    path = shutil.which(name)
+    """Return the path of a program; without it the test is skipped by name, or failed where CI=true.
+
+    Programs that pip installed lie beside the interpreter, which need not be on the path.
+    """
+    path = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
     if path is None:
         absent(f"{name} is not installed")
     return path
@@ -46,6 +55,28 @@ def require_dicomweb_plugin() -> str:
     if not found:
         absent("the DICOMweb plugin of Orthanc is not installed")
     return found[0]
+
+
+def require_browser() -> str:
+    """Return the path of a Chromium, as `require_program` does."""
+    found = [path for path in map(shutil.which, BROWSERS) if path]
+    if not found:
+        absent("Chromium is not installed")
+    return found[0]
+
+
+def require_viewer() -> Path:
+    """Return the folder of the prebuilt OHIF Viewer, as `require_program` does."""
+    if not (VIEWER / "index.html").is_file():
+        absent("the OHIF Viewer was not fetched (`make peers` does)")
+    return VIEWER
+
+
+def require_pixelmed() -> str:
+    """Return the path of PixelMed's classes, as `require_program` does."""
+    if not PIXELMED.is_file():
+        absent("PixelMed's toolkit is not installed (`make validate-slow` does)")
+    return str(PIXELMED)
 
 
 def absent(reason: str) -> NoReturn:

@@ -71,6 +71,7 @@ PLANTS = (
     Plant("door-torch", "workers/volume.py", "import monai"),
     Plant("door-torch", "workers/fetch.py", "import safetensors"),
     Plant("door-highdicom", "workers/pipelines/base.py", "import highdicom"),
+    Plant("door-jpegls", "workers/encoding/frames.py", "import jpeg_ls"),
     Plant("door-sqlalchemy", "node/assembly.py", "import sqlalchemy"),
     Plant("door-sqlalchemy", "workers/app.py", "import alembic"),
     Plant("door-dicomweb", "node/delivery/courier.py", "import dicomweb_client"),

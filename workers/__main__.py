@@ -1,6 +1,7 @@
 """Command line of a worker: `python -m workers`; people use `radnode worker`."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,9 +42,21 @@ def _build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     serve.add_argument("--processes", type=int, default=1, help="Jobs at a time")
     serve.set_defaults(verb=_serve)
-    drain = verbs.add_parser("drain", help="run what waits in the ledger, without a broker, then end")
+    drain = verbs.add_parser("drain", help="run what waits in a ledger that does not last, without a broker, then end")
     drain.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     drain.set_defaults(verb=_drain)
+    retract = verbs.add_parser("retract", help="write what pending retractions ask for, then end")
+    retract.set_defaults(verb=_retract)
+    check = verbs.add_parser("check", help="prove objects of anybody against their originals, then end")
+    check.add_argument("folder", type=Path, help="where the objects lie, or one file")
+    check.add_argument("--originals", type=Path, required=True, help="where the images lie that they speak of")
+    check.add_argument("--json", action="store_true", dest="as_json", help="print JSON instead of lines")
+    check.set_defaults(verb=_check)
+    bench = verbs.add_parser("bench", help="measure what a part of the worker costs, then end")
+    bench.add_argument("part", choices=("encode",))
+    bench.add_argument("--rounds", type=int, required=True, help="how often each Subject is measured")
+    bench.add_argument("--out", type=Path, required=True, help="where the measurements go, as JSON")
+    bench.set_defaults(verb=_bench)
     return parser
 
 
@@ -59,8 +72,32 @@ def _serve(arguments: Arguments, settings: Settings) -> int:
 def _drain(arguments: Arguments, settings: Settings) -> int:
     from workers.app import build_runner
 
-    build_runner(settings, arguments.device).run_all()
+    build_runner(settings, arguments.device, dates_by_inputs=True).run_all()
     return 0
+
+
+def _retract(_arguments: Arguments, settings: Settings) -> int:
+    from workers.app import build_registry
+    from workers.retraction import carry_out_retractions
+
+    failures = carry_out_retractions(build_registry(settings))
+    for failure in failures:
+        sys.stderr.write(f"radnode: {failure.code}: {failure}\n")
+    return EXIT_FAILURE if failures else 0
+
+
+def _bench(arguments: Arguments, _settings: Settings) -> int:
+    from workers.benchmark.encoding import measure_encoding
+
+    measured = measure_encoding(rounds=arguments.rounds)
+    arguments.out.write_text(json.dumps(measured), encoding="utf-8")
+    return 0
+
+
+def _check(arguments: Arguments, _settings: Settings) -> int:
+    from workers.inspection import run_inspection
+
+    return run_inspection(arguments.folder, arguments.originals, as_json=arguments.as_json)
 
 
 if __name__ == "__main__":

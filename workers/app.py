@@ -10,8 +10,10 @@ import torch
 
 from node.clock import utc_now
 from node.errors import PipelineUnknown
+from node.ledger.capabilities import CapabilityLedger
 from node.ledger.engine import open_engine
 from node.ledger.jobs import JobLedger, RetryPolicy
+from node.ledger.retractions import RetractionLedger
 from node.models import SHIPPED_MODELS, ModelCard, find_model
 from node.settings import Settings
 from node.store.files import FileStore, Reserve
@@ -21,7 +23,9 @@ from workers.pipelines.base import Pipeline
 from workers.pipelines.brain_tumour import BrainTumour
 from workers.pipelines.chest_xray import ChestXray
 from workers.pipelines.lung_nodules import LungNodules
+from workers.retraction import Registry
 from workers.runner import JobRunner, WarmPipeline, Workshop
+from workers.wishes import SiteWishes
 
 PipelineMaker = Callable[[ModelCard, torch.device], Pipeline[Any]]
 
@@ -62,13 +66,15 @@ class WarmShelf:
         return WarmPipeline(pipeline=maker(card, self._device), card=card, settings=settings)
 
 
-def build_runner(settings: Settings, device: str, *, processes: int = 1) -> JobRunner:
+def build_runner(settings: Settings, device: str, *, processes: int = 1, dates_by_inputs: bool = False) -> JobRunner:
     """Return what runs Jobs in this process; opens the ledger, loads no model yet.
 
     Parameters
     ----------
     processes
         How many such processes share this machine's cores.
+    dates_by_inputs
+        See `workers.runner.Workshop`.
     """
     torch_device = torch.device(device)
     if torch_device.type == "cpu":
@@ -79,6 +85,7 @@ def build_runner(settings: Settings, device: str, *, processes: int = 1) -> JobR
         ledger=JobLedger(engine),
         store=open_store(settings),
         warm=WarmShelf(settings, torch_device),
+        wishes=SiteWishes(settings, CapabilityLedger(engine)),
         terms=LeaseTerms(
             lease_s=dispatch.lease_seconds,
             heartbeat_s=dispatch.heartbeat_seconds,
@@ -87,9 +94,27 @@ def build_runner(settings: Settings, device: str, *, processes: int = 1) -> JobR
         owner=f"{platform.node()}:{os.getpid()}",
         node_aet=settings.node.aet,
         software_version=product_version(),
+        rejects_superseded=settings.results.reject_superseded,
+        dates_by_inputs=dates_by_inputs,
         clock=utc_now,
     )
     return JobRunner(workshop)
+
+
+def build_registry(settings: Settings) -> Registry:
+    """Return what retractions work with; loads no weights."""
+    engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
+    folders = (*settings.models.dirs, SHIPPED_MODELS)
+    return Registry(
+        retractions=RetractionLedger(engine),
+        jobs=JobLedger(engine),
+        store=open_store(settings),
+        card=lambda pipeline: find_model(settings.pipelines[pipeline].model, folders),
+        wishes=SiteWishes(settings, CapabilityLedger(engine)),
+        node_aet=settings.node.aet,
+        software_version=product_version(),
+        clock=utc_now,
+    )
 
 
 def open_store(settings: Settings) -> FileStore:

@@ -1,31 +1,32 @@
 """One Job from claim to finish: fetch, read, analyze, encode, check, store, commit."""
 
-import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pydicom import Dataset, dcmread
 
 from node.clock import Clock
-from node.domain.job import Job, JobID
+from node.domain.job import Job, JobID, JobOrder
 from node.domain.result import Result, ResultKind, ResultWishes
 from node.errors import Broken, LeaseLost, NodeError, Rejected
 from node.ledger.jobs import JobLedger, JobOutcome
 from node.logs import log_context
 from node.models import ModelCard
 from node.settings import PipelineSettings
-from node.store.paths import result_path
 from node.store.port import Store
 from workers.encoding.check import check_results
-from workers.encoding.encoder import EncodedResult, encode
+from workers.encoding.encoder import encode
+from workers.encoding.moment import newest_moment
 from workers.encoding.provenance import Provenance
 from workers.fetch import fetch_inputs
 from workers.heartbeat import Heartbeat, LeaseTerms
 from workers.pipelines.base import Pipeline
+from workers.shelving import shelve_result
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +48,27 @@ class Workshop:
     ----------
     warm
         Name of a Pipeline to the loaded Pipeline; PipelineUnknown or ModelInvalid if it cannot be loaded.
+    wishes
+        The Results that a Job is to write.
     owner
         Name of this worker in leases.
+    rejects_superseded
+        Whether the Results that newer ones replace are taken back where they were delivered.
+    dates_by_inputs
+        Whether time stamps follow from the inputs: where no ledger remembers when a question was asked, the same
+        question must still have the same answer, byte for byte.
     """
 
     ledger: JobLedger
     store: Store
     warm: Callable[[str], WarmPipeline]
+    wishes: Callable[[JobOrder], ResultWishes]
     terms: LeaseTerms
     owner: str
     node_aet: str
     software_version: str
+    rejects_superseded: bool
+    dates_by_inputs: bool
     clock: Clock
 
 
@@ -154,23 +165,27 @@ class JobRunner:
         with watch.stage("infer"):
             analysis = warm.pipeline.analyze(prepared)
         with watch.stage("encode"):
-            provenance = self._provenance(job, warm.card)
-            encoded = encode(analysis, provenance, inputs, _wishes(warm.settings))
+            provenance = self._provenance(job, warm.card, inputs)
+            encoded = encode(analysis, provenance, inputs, shop.wishes(job.order))
             check_results(encoded, analysis, inputs)
-            results = tuple(self._keep(job, one) for one in encoded)
+            results = tuple(shelve_result(shop.store, job, one) for one in encoded)
         return JobOutcome(
             findings=[finding.as_json() for finding in analysis.findings],
             seconds=watch.seconds,
             model_sha256=warm.card.weights_sha256,
             results=results,
+            notes=analysis.notes,
+            threshold=analysis.threshold,
+            rejects_predecessor=shop.rejects_superseded,
         )
 
-    def _provenance(self, job: Job, card: ModelCard) -> Provenance:
+    def _provenance(self, job: Job, card: ModelCard, inputs: Mapping[str, Sequence[Dataset]]) -> Provenance:
+        moment = newest_moment(chain(*inputs.values())) if self._shop.dates_by_inputs else job.accepted_at
         return Provenance(
             node_aet=self._shop.node_aet,
             pipeline=job.order.pipeline,
             model=card,
-            accepted_at=job.accepted_at,
+            accepted_at=moment,
             content=job.order.content,
             software_version=self._shop.software_version,
             predecessor=self._predecessor(job),
@@ -181,26 +196,5 @@ class JobRunner:
             return None
         earlier: Sequence[Result] = self._shop.ledger.results_of(job.supersedes)
         reports = [result for result in earlier if result.kind is ResultKind.SR]
-        return dcmread(self._shop.store.path(reports[0].path)) if reports else None
-
-    def _keep(self, job: Job, encoded: EncodedResult) -> Result:
-        uids = (encoded.study_instance_uid, encoded.series_instance_uid, encoded.sop_instance_uid)
-        path = result_path(*uids, fence=job.fence)
-        self._shop.store.put(path, encoded.content)
-        return Result(
-            job_id=job.job_id,
-            kind=encoded.kind,
-            study_instance_uid=encoded.study_instance_uid,
-            series_instance_uid=encoded.series_instance_uid,
-            sop_instance_uid=encoded.sop_instance_uid,
-            sop_class_uid=encoded.sop_class_uid,
-            transfer_syntax_uid=encoded.transfer_syntax_uid,
-            path=path,
-            size_bytes=len(encoded.content),
-            sha256=hashlib.sha256(encoded.content).hexdigest(),
-            is_substitute=encoded.is_substitute,
-        )
-
-
-def _wishes(settings: PipelineSettings) -> ResultWishes:
-    return ResultWishes(segmentation=settings.segmentation, optional=frozenset(settings.optional_results))
+        # A corrected report comes after the one that was taken back.
+        return dcmread(self._shop.store.path(reports[-1].path)) if reports else None

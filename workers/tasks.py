@@ -11,6 +11,7 @@ from node.logs import configure_logging
 from node.settings import Settings
 
 if TYPE_CHECKING:
+    from workers.retraction import Registry
     from workers.runner import JobRunner
 
 
@@ -38,17 +39,23 @@ def serve_jobs(settings: Settings, *, device: str, processes: int) -> int:
 
 def _register_task(app: Celery, settings: Settings, device: str, processes: int) -> None:
     runners: dict[str, JobRunner] = {}
+    registries: dict[str, Registry] = {}
     announcer = DoneAnnouncer(settings.broker.url.get_secret_value())
 
     def prepare_process(**_: object) -> None:
         # Keeps torch out of the parent process.
-        from workers.app import build_runner
+        from workers.app import build_registry, build_runner
 
         configure_logging(settings.log.level)
         runners["this process"] = build_runner(settings, device, processes=processes)
+        registries["this process"] = build_registry(settings)
 
     def run_job(job_id: str) -> None:
+        from workers.retraction import carry_out_retractions
+
         runners["this process"].run_job(JobID(job_id))
+        # A finished Job may have superseded another; what failed is logged and stays pending.
+        carry_out_retractions(registries["this process"])
         announcer.announce(JobID(job_id))
 
     worker_process_init.connect(prepare_process, weak=False)

@@ -42,7 +42,7 @@ class Volume:
     affine
         4 × 4 float64; (slice, row, column, 1) to patient coordinates LPS, mm.
     spacing_mm
-        Distance between slices (from Image Position, never Slice Thickness), rows, columns; mm.
+        Distance between slices (along their normal, from Image Position, never Slice Thickness), rows, columns; mm.
     frame_of_reference_uid
         Frame of Reference UID (0020,0052).
     datasets
@@ -54,6 +54,11 @@ class Volume:
     spacing_mm: tuple[float, float, float]
     frame_of_reference_uid: str
     datasets: tuple[Dataset, ...]
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Return the volume of one voxel, mm³."""
+        return abs(float(np.linalg.det(self.affine[:3, :3])))
 
     def to_patient_mm(self, index: Sequence[float]) -> tuple[float, float, float]:
         """Return where (slice, row, column) lies, in LPS mm."""
@@ -78,6 +83,8 @@ def read_volume(datasets: Sequence[Dataset], *, min_slices: int = MIN_SLICES) ->
 
     Raises
     ------
+    NotEligible
+        If an Instance holds more than one Frame (Enhanced CT, Enhanced MR).
     TooFewSlices, SliceMissing, SliceDoubled, MixedGeometry, NoFrameOfReference
         If the slices do not form an evenly spaced stack that can be measured.
     PixelsUndecodable
@@ -89,6 +96,7 @@ def read_volume(datasets: Sequence[Dataset], *, min_slices: int = MIN_SLICES) ->
     """
     if not datasets:
         raise InputMissing("the Series holds no Instances; send it again")
+    _check_single_frames(datasets)
     if len(datasets) < FEWEST_FOR_GEOMETRY:
         raise TooFewSlices(_too_few(datasets, FEWEST_FOR_GEOMETRY))
     # A Series that cannot be decoded at all is told so, whatever else is wrong with it.
@@ -113,30 +121,46 @@ def read_volume(datasets: Sequence[Dataset], *, min_slices: int = MIN_SLICES) ->
     return Volume(
         voxels=voxels,
         affine=affine,
-        spacing_mm=(float(np.linalg.norm(step)), row_mm, column_mm),
+        spacing_mm=(abs(float(np.linalg.det(affine[:3, :3]))) / (row_mm * column_mm), row_mm, column_mm),
         frame_of_reference_uid=str(first.FrameOfReferenceUID),
         datasets=tuple(ordered),
     )
 
 
 def _too_few(datasets: Sequence[Dataset], needed: int) -> str:
-    return f"{_name(datasets[0])}: {len(datasets)} slices where at least {needed} are needed"
+    found = f"{_name(datasets[0])}: {len(datasets)} slices where at least {needed} are needed"
+    return f"{found}; send the whole Series"
 
 
 def _name(ds: Dataset) -> str:
     return f"series {ds.get('SeriesInstanceUID', 'without UID')}"
 
 
+def _check_single_frames(datasets: Sequence[Dataset]) -> None:
+    for ds in datasets:
+        # An Enhanced Instance of one Frame keeps its geometry in functional groups too (PS3.3 C.7.6.16).
+        if "PerFrameFunctionalGroupsSequence" in ds or str(ds.get("NumberOfFrames") or 1) != "1":
+            raise NotEligible(
+                f"{_name(ds)}: {ds.SOPInstanceUID} is a multi-frame Instance (Enhanced CT or MR), which this version "
+                "does not read; let the sender convert the Series to single-frame Instances"
+            )
+
+
 def _check_same_grid(datasets: Sequence[Dataset]) -> None:
     first = datasets[0]
-    if not first.get("FrameOfReferenceUID"):
-        raise NoFrameOfReference(f"{_name(first)}: Frame of Reference UID is absent; a SEG could not be placed")
+    uid = first.get("FrameOfReferenceUID")
+    if not uid or not isinstance(uid, str):
+        raise NoFrameOfReference(
+            f"{_name(first)}: Frame of Reference UID is absent or not one UID, a SEG could not be placed; correct what "
+            "removed it (often a de-identifier) and send the Series again"
+        )
     for ds in datasets:
-        if int(ds.get("NumberOfFrames") or 1) != 1:
-            raise NotEligible(f"{_name(ds)}: multi-frame Instances are not read by this version")
         for keyword in (*GEOMETRY, "Rows", "Columns"):
             if not ds.get(keyword):
-                raise MixedGeometry(f"{_name(ds)}: {keyword} is absent in {ds.SOPInstanceUID}; the volume is unknown")
+                raise MixedGeometry(
+                    f"{_name(ds)}: {keyword} is absent in {ds.SOPInstanceUID} and the volume unknown; "
+                    "correct it at the sender"
+                )
         _check_like_first(ds, first)
     if (_numbers(first, "PixelSpacing") <= 0).any():
         raise MixedGeometry(f"{_name(first)}: Pixel Spacing is not above 0 mm; correct it at the sender")
@@ -170,19 +194,21 @@ def _numbers(ds: Dataset, keyword: str) -> NDArray[np.float64]:
 def _sort_slices(datasets: Sequence[Dataset]) -> tuple[list[Dataset], NDArray[np.float64]]:
     directions = _numbers(datasets[0], "ImageOrientationPatient").reshape(2, 3)
     if not np.allclose(directions @ directions.T, np.eye(2), atol=ORIENTATION_TOLERANCE):
-        raise MixedGeometry(f"{_name(datasets[0])}: Image Orientation is not two perpendicular unit vectors")
+        raise MixedGeometry(
+            f"{_name(datasets[0])}: Image Orientation is not two perpendicular unit vectors; correct it at the sender"
+        )
     normal = np.cross(*directions)
     positions = np.stack([_numbers(ds, "ImagePositionPatient") for ds in datasets])
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
-    steps = np.diff(positions @ normal)
-    _check_steps(steps, datasets[0])
+    ordered = [datasets[i] for i in order]
+    _check_steps(np.diff(positions @ normal), ordered)
     step = (positions[-1] - positions[0]) / (len(datasets) - 1)
-    shear = step - normal * float(step @ normal)
-    if float(np.linalg.norm(shear)) > STEP_TOLERANCE * float(step @ normal):
+    shear = float(np.linalg.norm(step - normal * float(step @ normal))) / float(step @ normal)
+    if shear > STEP_TOLERANCE:
         raise MixedGeometry(
-            f"{_name(datasets[0])}: the stack is sheared (gantry tilt), which this version does not correct; "
-            "send an untilted reconstruction"
+            f"{_name(datasets[0])}: the stack is sheared by {np.degrees(np.arctan(shear)):.1f} degrees (gantry tilt), "
+            "which this version does not correct; send an untilted reconstruction"
         )
     even = positions[0] + np.arange(len(positions))[:, None] * step
     off_mm = float(np.linalg.norm(positions - even, axis=1).max())
@@ -191,14 +217,20 @@ def _sort_slices(datasets: Sequence[Dataset]) -> tuple[list[Dataset], NDArray[np
             f"{_name(datasets[0])}: the slice distance changes within the Series, slices lie up to {off_mm:.1f} mm "
             "from an even grid; send one reconstruction a Series"
         )
-    return [datasets[i] for i in order], step
+    return ordered, step
 
 
-def _check_steps(steps: NDArray[np.float64], ds: Dataset) -> None:
+def _check_steps(steps: NDArray[np.float64], ordered: Sequence[Dataset]) -> None:
+    ds = ordered[0]
     median = float(np.median(steps))
-    doubled = int((steps < POSITION_TOLERANCE_MM / 2).sum())
-    if doubled:
-        raise SliceDoubled(f"{_name(ds)}: {doubled} slice positions are taken twice; send each slice once")
+    doubled = np.flatnonzero(steps < POSITION_TOLERANCE_MM / 2)
+    # Also where both have the same pixels: viewers stack both, and a SEG would lie on one of them only.
+    if doubled.size:
+        first, second = (ordered[int(doubled[0]) + n].SOPInstanceUID for n in (0, 1))
+        raise SliceDoubled(
+            f"{_name(ds)}: {doubled.size} slice positions are taken twice, one by {first} and {second}; "
+            "send each slice once, and one phase a Series"
+        )
     gaps = steps[steps > median * (1 + STEP_TOLERANCE) + POSITION_TOLERANCE_MM / 2]
     if gaps.size:
         found = f"{gaps.size} gaps of up to {gaps.max():.1f} mm among {median:.1f} mm slices"

@@ -8,6 +8,7 @@ from node.app import open_deliveries
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings
 from node.cli.output import print_json, print_table, reports_errors, short_uid, stdout
 from node.clock import utc_now
+from node.domain.capability import name_kind
 from node.domain.result import DeliveryState
 
 app = typer.Typer(no_args_is_help=True, help="Deliveries in the ledger.")
@@ -32,6 +33,7 @@ def list_deliveries(
         (
             d.delivery_id,
             d.destination,
+            name_kind(d.sop_class_uid),
             short_uid(d.sop_instance_uid),
             d.state.value,
             d.attempts,
@@ -40,7 +42,7 @@ def list_deliveries(
         )
         for d in found
     ]
-    columns = ("Delivery", "Destination", "Object", "State", "Attempts", "Not before", "Reason")
+    columns = ("Delivery", "Destination", "Kind", "Object", "State", "Attempts", "Not before", "Reason")
     print_table(columns, rows, empty="No Delivery yet.")
 
 

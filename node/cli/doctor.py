@@ -11,6 +11,7 @@ from node.app import (
     destination_spec,
     find_models,
     model_folders,
+    open_capabilities,
     open_ledger,
     open_store,
     read_rules,
@@ -19,7 +20,9 @@ from node.bell import probe_broker
 from node.broker import find_server
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors
-from node.delivery.probe import probe_destination
+from node.clock import utc_now
+from node.delivery.lookout import see
+from node.delivery.probe import probe_destination, probe_forms
 from node.errors import NodeError
 from node.models import find_model
 from node.settings import Settings
@@ -57,7 +60,7 @@ def _probes(settings: Settings) -> dict[str, Callable[[], str]]:
     for name in settings.pipelines:
         probes[f"model of {name}"] = lambda name=name: _probe_model(settings, name)  # type: ignore[misc]  # binds name
     for name in settings.destinations:
-        probes[f"destination {name}"] = lambda name=name: probe_destination(destination_spec(settings, name))  # type: ignore[misc]  # binds name
+        probes[f"destination {name}"] = lambda name=name: _probe_destination(settings, name)  # type: ignore[misc]  # binds name
     return probes
 
 
@@ -84,6 +87,19 @@ def _probe_broker(settings: Settings) -> str:
         return f"embedded: {find_server()}, files in {broker_folder(settings)}"
     probe_broker(url)
     return "answers"
+
+
+def _probe_destination(settings: Settings, name: str) -> str:
+    """Return in words that a Destination answers and what it accepts, after the ledger knows it too."""
+    spec, address = destination_spec(settings, name), settings.destinations[name].address
+    said = probe_destination(spec)
+    accepted = probe_forms(spec)
+    ledger = open_capabilities(settings)
+    if accepted is not None:
+        # Who asks by hand has perhaps changed something there: what was learned before does not count any more.
+        ledger.record_probe(see(name, address, accepted, now=utc_now()), forgets_answers=True)
+    known = ledger.find_capability(name, address)
+    return f"{said}; {known.describe() if known is not None else 'what it takes shows when something is sent'}"
 
 
 def _probe_model(settings: Settings, name: str) -> str:

@@ -20,5 +20,8 @@ def events(
     if as_json:
         print_json(found)
         return
-    rows = [(event.at.isoformat(timespec="seconds"), event.kind, event.text) for event in found]
-    print_table(("At", "Event", "What"), rows, empty="Nothing happened yet.")
+    rows = [
+        (event.at.isoformat(timespec="seconds"), "ALARM" if event.is_alarm else "", event.kind, event.text)
+        for event in found
+    ]
+    print_table(("At", "", "Event", "What"), rows, empty="Nothing happened yet.")

@@ -2,7 +2,7 @@
 
 import typer
 
-from node.cli import deliveries, jobs, models, rules, studies
+from node.cli import bench, deliveries, jobs, models, results, rules, studies
 from node.cli.demo import demo
 from node.cli.doctor import doctor
 from node.cli.events import events
@@ -22,9 +22,11 @@ for command in (demo, up, serve, worker, process, send, doctor, events):
 for name, group in (
     ("studies", studies.app),
     ("jobs", jobs.app),
+    ("results", results.app),
     ("deliveries", deliveries.app),
     ("rules", rules.app),
     ("models", models.app),
+    ("bench", bench.app),
 ):
     app.add_typer(group, name=name)
 

@@ -6,6 +6,7 @@ import typer
 
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger
 from node.cli.output import age, print_json, print_table, reports_errors, short_uid, stdout
+from node.domain.capability import name_kind
 from node.domain.uids import StudyUID
 from node.ledger.views import StudyStory
 
@@ -64,10 +65,17 @@ def show_study(
     print_table(("Job", "Pipeline", "State", "Attempts", "Reason"), jobs, empty="None.")
     out.print("\n[bold]Deliveries[/bold]")
     deliveries = [
-        (d.destination, short_uid(d.sop_instance_uid), d.state.value, d.attempts, d.reason_text or "")
+        (
+            d.destination,
+            name_kind(d.sop_class_uid),
+            short_uid(d.sop_instance_uid),
+            d.state.value,
+            d.attempts,
+            d.reason_text or "",
+        )
         for d in story.deliveries
     ]
-    print_table(("Destination", "Object", "State", "Attempts", "Reason"), deliveries, empty="None.")
+    print_table(("Destination", "Kind", "Object", "State", "Attempts", "Reason"), deliveries, empty="None.")
     out.print("\n[bold]Time line[/bold]")
     events = [(e.at.isoformat(timespec="milliseconds"), e.kind, e.text) for e in story.events]
     print_table(("At", "Event", "What"), events, empty="Empty.")

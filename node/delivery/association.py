@@ -7,6 +7,7 @@ from pathlib import Path
 from ssl import SSLContext
 from types import TracebackType
 
+from pydicom.uid import UID
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -18,7 +19,8 @@ from node.delivery.parcel import Outcome
 from node.delivery.part10 import FileHead
 from node.delivery.pdata import encode_command, encode_data_set, encode_store_command, fragment_bytes
 from node.delivery.status import DOUBTFUL_TRIES, judge_status
-from node.errors import DestinationDown, DestinationRefused, Misconfigured
+from node.domain.capability import Form, name_kind
+from node.errors import DestinationDown, Misconfigured, SopClassNotSupported
 
 MAX_MESSAGE_ID = 0xFFFF
 MAX_AET_LENGTH = 16
@@ -29,8 +31,6 @@ REJECTED_PERMANENT = 1
 SOURCE_SERVICE_USER = 1
 CALLING_AET_NOT_RECOGNIZED = 3
 CALLED_AET_NOT_RECOGNIZED = 7
-
-ContextKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class StoreAssociation:
         On entering, if the peer does not know one of the AE titles.
     """
 
-    def __init__(self, peer: Peer, keys: Iterable[ContextKey]) -> None:
+    def __init__(self, peer: Peer, keys: Iterable[Form]) -> None:
         self._peer = peer
         self._keys = tuple(dict.fromkeys(keys))
         self._message_id = 0
@@ -145,6 +145,11 @@ class StoreAssociation:
         if exc_type is None and self._is_sound and self._assoc.is_established:
             self._assoc.release()
         _end(self._assoc)
+
+    @property
+    def accepted(self) -> frozenset[Form]:
+        """The pairs whose Presentation Context the peer accepted."""
+        return frozenset(self._accepted)
 
     def store(self, path: Path, head: FileHead) -> Outcome:
         """Send one file and return what the peer made of it.
@@ -169,11 +174,11 @@ class StoreAssociation:
         self._is_sound = True
         return judge_status(status)
 
-    def _read_results(self, assoc: Association) -> tuple[dict[ContextKey, int], dict[ContextKey, int]]:
+    def _read_results(self, assoc: Association) -> tuple[dict[Form, int], dict[Form, int]]:
         """Return the Presentation Context ID of each accepted pair and the Result of each refused one."""
         keys = {2 * index + 1: key for index, key in enumerate(self._keys)}
-        accepted: dict[ContextKey, int] = {}
-        results: dict[ContextKey, int] = {}
+        accepted: dict[Form, int] = {}
+        results: dict[Form, int] = {}
         for context in assoc.accepted_contexts:
             key = keys[context.context_id or 0]
             # A peer may only choose what was offered (PS3.8 9.3.3.2); one that does not would misread the bytes.
@@ -185,20 +190,18 @@ class StoreAssociation:
             results[keys[context.context_id or 0]] = context.result or 0
         return accepted, results
 
-    def _judge_context(self, key: ContextKey) -> Outcome:
+    def _judge_context(self, key: Form) -> Outcome:
         """Return what follows from a Presentation Context that was not accepted."""
         sop_class_uid, transfer_syntax_uid = key
+        sop_class = f"{name_kind(sop_class_uid)} ({sop_class_uid})"
         result = self._results.get(key)
         if result == ABSTRACT_SYNTAX_NOT_SUPPORTED:
-            return Outcome.refused(DestinationRefused(f"{self._peer} does not take SOP Class {sop_class_uid}"))
+            return Outcome.refused(SopClassNotSupported(f"{self._peer} does not take {sop_class}"))
         if result == TRANSFER_SYNTAXES_NOT_SUPPORTED:
-            return Outcome.refused(
-                DestinationRefused(
-                    f"{self._peer} does not take SOP Class {sop_class_uid} in Transfer Syntax {transfer_syntax_uid}"
-                )
-            )
-        reason = f"{self._peer} did not accept SOP Class {sop_class_uid}: result {result}"
-        return Outcome.retry(DestinationRefused(reason), tries=DOUBTFUL_TRIES)
+            syntax = f"{UID(transfer_syntax_uid).name} ({transfer_syntax_uid})"
+            return Outcome.refused(SopClassNotSupported(f"{self._peer} does not take {sop_class} in {syntax}"))
+        reason = f"{self._peer} did not accept {sop_class}: result {result}"
+        return Outcome.retry(SopClassNotSupported(reason), tries=DOUBTFUL_TRIES)
 
     def _blocks(self, path: Path, head: FileHead, command: bytes, context_id: int) -> Iterator[bytes]:
         """Yield the whole message as bytes of PDUs."""

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from node.delivery.lookout import Lookout
 from node.delivery.parcel import Fate, Outcome, Parcel
+from node.delivery.patience import Patience
 from node.delivery.transport import Transport
 from node.domain.result import Delivery
 from node.errors import Broken, DestinationBusy, DestinationDown, Misconfigured, NodeError
@@ -23,10 +25,6 @@ GAVE_UP = "gave-up"
 
 # How many Deliveries are taken from the ledger at once.
 DUE_LIMIT = 500
-# A pause grows by up to this part of itself, so that nodes that lost a PACS together do not return together.
-JITTER = 0.25
-# 2 ** 40 first pauses are beyond every longest pause; without it the power overflows after a month of failures.
-MAX_DOUBLINGS = 40
 
 
 class DeliveryLedger(Protocol):
@@ -45,8 +43,8 @@ class DeliveryLedger(Protocol):
     def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
         """Turn a Delivery SENT; the reason is the warning with which it was taken."""
 
-    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> None:
-        """Turn a Delivery REFUSED."""
+    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> bool:
+        """Turn a Delivery REFUSED, order what can stand in for it, and return whether a person must act."""
 
     def record_retry(
         self, delivery_id: int, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
@@ -60,38 +58,6 @@ class DeliveryLedger(Protocol):
 
     def delivery_age_start(self, delivery_id: int) -> datetime | None:
         """Return when the Delivery was ordered; None if it is not there any more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long and how often deliveries are tried; ``[delivery]`` of the settings.
-
-    Attributes
-    ----------
-    first_retry_s
-        Pause after the first failure, doubled for each further one; seconds, > 0.
-    max_retry_s
-        Longest pause before jitter; seconds.
-    give_up_days
-        Age at which a Delivery that never succeeded is REFUSED; days, > 0.
-    """
-
-    first_retry_s: float = 2.0
-    max_retry_s: float = 300.0
-    give_up_days: float = 30.0
-
-    def pause(self, failures: int, chance: float) -> timedelta:
-        """Return how long to wait after so many failures in a row.
-
-        Parameters
-        ----------
-        failures
-            At least 1.
-        chance
-            Uniform in [0, 1).
-        """
-        doubled = self.first_retry_s * 2.0 ** min(failures - 1, MAX_DOUBLINGS)
-        return timedelta(seconds=min(doubled, self.max_retry_s) * (1.0 + JITTER * chance))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,19 +94,21 @@ class Courier:
         destination: str,
         ledger: DeliveryLedger,
         transport: Transport,
+        lookout: Lookout,
         patience: Patience,
         surroundings: Surroundings,
     ) -> None:
         self._destination = destination
         self._ledger = ledger
         self._transport = transport
+        self._lookout = lookout
         self._patience = patience
         self._surroundings = surroundings
         self._failures = 0
         self._closed_until: datetime | None = None
 
     def tick(self, now: datetime) -> datetime | None:
-        """Send what is due and return when to be called next; None when nothing is pending.
+        """Send what is due, then see what the Destination accepts if that is not known; return when to be called next.
 
         Each answer is committed to the ledger before the next object is sent, so a crash repeats one object at most.
         A Destination that is down costs one connection per back-off step, however many Deliveries wait or arrive.
@@ -159,14 +127,16 @@ class Courier:
             if not self._deliver(study, waiting):
                 self._give_up(waiting.values())
                 break
-        return self._next_call()
+        return self._next_call(now)
 
-    def _next_call(self) -> datetime | None:
+    def _next_call(self, now: datetime) -> datetime | None:
         """Return the earliest time at which something can be done."""
         next_delivery_at = self._ledger.next_delivery_at(self._destination)
-        if next_delivery_at is None or self._closed_until is None:
-            return next_delivery_at
-        return max(next_delivery_at, self._closed_until)
+        if self._closed_until is not None:
+            return None if next_delivery_at is None else max(next_delivery_at, self._closed_until)
+        # Only now that all is sent: a probe holds up no Delivery, and a Destination that is down is not asked.
+        refresh_at = self._lookout.refresh(now)
+        return min((at for at in (next_delivery_at, refresh_at) if at is not None), default=None)
 
     def _deliver(self, study: Mapping[int, Delivery], waiting: dict[int, Delivery]) -> bool:
         """Send the objects of one Study; return whether the Destination is there at all.
@@ -218,10 +188,7 @@ class Courier:
             case Fate.SENT:
                 self._ledger.record_sent(delivery.delivery_id, now=now, reason_code=code, reason_text=text)
             case Fate.REFUSED:
-                self._ledger.record_refused(
-                    delivery.delivery_id, now=now, reason_code=code or GAVE_UP, reason_text=text or ""
-                )
-                self._log(logging.ERROR, DELIVERY_REFUSED, delivery, code)
+                self._refuse(delivery, code or GAVE_UP, text or "", now=now)
             case Fate.RETRY:
                 not_before = now + self._patience.pause(attempts, self._surroundings.chance())
                 self._ledger.record_retry(
@@ -231,6 +198,8 @@ class Courier:
                     reason_code=code or NodeError.code,
                     reason_text=text or "",
                 )
+        if fate is not Fate.RETRY:
+            self._lookout.learn((delivery.sop_class_uid, delivery.transfer_syntax_uid), outcome)
         return fate
 
     def _record_forgotten(self, forgotten: Iterable[Delivery], tally: Counter[Fate]) -> None:
@@ -268,9 +237,12 @@ class Courier:
         now = self._surroundings.clock()
         for delivery in waiting:
             if self._is_overdue(delivery, now):
-                text = self._explain_overdue(delivery.reason_text)
-                self._ledger.record_refused(delivery.delivery_id, now=now, reason_code=GAVE_UP, reason_text=text)
-                self._log(logging.ERROR, DELIVERY_REFUSED, delivery, GAVE_UP)
+                self._refuse(delivery, GAVE_UP, self._explain_overdue(delivery.reason_text), now=now)
+
+    def _refuse(self, delivery: Delivery, code: str, text: str, *, now: datetime) -> None:
+        """Commit a refusal, and tell it as loudly as it needs."""
+        needs_person = self._ledger.record_refused(delivery.delivery_id, now=now, reason_code=code, reason_text=text)
+        self._log(logging.ERROR if needs_person else logging.WARNING, DELIVERY_REFUSED, delivery, code)
 
     def _is_overdue(self, delivery: Delivery, now: datetime) -> bool:
         """Return whether a Delivery that has just failed is too old to be tried again."""

@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from node.delivery.association import ContextKey, Peer, StoreAssociation, is_ae_title
+from node.delivery.association import Peer, StoreAssociation, is_ae_title
 from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
 from node.delivery.part10 import FileHead, read_file_head
+from node.domain.capability import Form
 from node.errors import DestinationDown, NotDicom, NotFound, SettingsInvalid, Transient, UidMismatch
 
 # Presentation Context IDs are the odd numbers 1-255 (PS3.8 9.3.2.2).
@@ -84,10 +85,10 @@ def _carry_on(
     return losses
 
 
-def batches(keys: Sequence[ContextKey]) -> Iterator[list[int]]:
+def batches(keys: Sequence[Form]) -> Iterator[list[int]]:
     """Yield the places in `keys` that go on one Association, in order: at most 128 different pairs each."""
     batch: list[int] = []
-    seen: set[ContextKey] = set()
+    seen: set[Form] = set()
     for index, key in enumerate(keys):
         if key not in seen and len(seen) == MAX_CONTEXTS:
             yield batch

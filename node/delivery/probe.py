@@ -1,12 +1,13 @@
-"""Whether a Destination can be reached, before anything is sent to it."""
+"""Whether a Destination can be reached, and what it accepts, before anything is sent to it."""
 
 import os
 from pathlib import Path
 
-from node.delivery.association import echo
+from node.delivery.association import StoreAssociation, echo
 from node.delivery.cstore import peer_of
 from node.delivery.parcel import DestinationSpec
 from node.delivery.stow import StowTransport
+from node.domain.capability import WRITTEN_FORMS, Form
 from node.errors import DestinationDown
 
 
@@ -29,6 +30,28 @@ def probe_destination(spec: DestinationSpec) -> str:
             return _probe_folder(Path(spec.url))
         case _:
             return StowTransport(spec).probe()
+
+
+def probe_forms(spec: DestinationSpec) -> frozenset[Form] | None:
+    """Return which of `WRITTEN_FORMS` a Destination accepts, without sending any; None where only sending tells.
+
+    A C-STORE peer is asked in one Association that proposes them all. A STOW-RS service has no such question.
+
+    Raises
+    ------
+    DestinationDown
+        If there is no Association.
+    Misconfigured
+        If the peer does not know one of the AE titles.
+    """
+    match spec.transport:
+        case "cstore":
+            with StoreAssociation(peer_of(spec), WRITTEN_FORMS.values()) as assoc:
+                return assoc.accepted
+        case "folder":
+            return frozenset(WRITTEN_FORMS.values())
+        case _:
+            return None
 
 
 def _probe_folder(folder: Path) -> str:

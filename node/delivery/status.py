@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from node.delivery.parcel import Outcome
-from node.errors import DestinationBusy, DestinationRefused
+from node.errors import DestinationBusy, DestinationRefused, SopClassNotSupported
 
 SUCCESS = 0x0000
 # PS3.4 B.2.3 knows no answer of these as final; peers give them for faults of a moment as well, so they are tried
@@ -21,12 +21,15 @@ WARNINGS: Mapping[int, str] = {
     0xB006: "elements discarded",
     0xB007: "data set does not match SOP Class",
 }
+# PS3.7 C.5: the Destination does not take this kind of object.
+UNSUPPORTED: Mapping[int, str] = {
+    0x0118: "no such SOP Class",
+    0x0122: "SOP Class not supported",
+}
 # PS3.7 C.5: the Destination will not change its mind.
 REFUSALS: Mapping[int, str] = {
     0x0117: "invalid object instance",
-    0x0118: "no such SOP Class",
     0x0119: "class-instance conflict",
-    0x0122: "SOP Class not supported",
     0x0211: "unrecognized operation",
     0x0212: "mistyped argument",
 }
@@ -50,6 +53,8 @@ def judge_status(status: int) -> Outcome:
         return Outcome.sent()
     if status in WARNINGS or status >> 12 == 0xB:
         return Outcome.sent(f"status {status:04X}H: {WARNINGS.get(status, 'warning')}")
+    if status in UNSUPPORTED:
+        return Outcome.refused(SopClassNotSupported(f"status {status:04X}H: {UNSUPPORTED[status]}"))
     if status in REFUSALS:
         return _refuse(status, REFUSALS[status])
     if status in DELAYS:

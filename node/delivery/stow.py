@@ -12,7 +12,7 @@ from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import Dataset
 
 from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
-from node.delivery.status import DOUBTFUL_TRIES, judge_status
+from node.delivery.status import DOUBTFUL_TRIES, SUCCESS, judge_status
 from node.errors import (
     DestinationBusy,
     DestinationDown,
@@ -20,6 +20,7 @@ from node.errors import (
     Misconfigured,
     NotFound,
     SettingsInvalid,
+    SopClassNotSupported,
     Transient,
 )
 
@@ -47,10 +48,12 @@ DOWN: Mapping[int, str] = {
     HTTPStatus.INSUFFICIENT_STORAGE: "has no space left",
 }
 # The object itself is at fault.
-REFUSED: Mapping[int, str] = {
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "takes no object of this size",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "does not take this Transfer Syntax",
+REFUSED: Mapping[int, tuple[type[DestinationRefused], str]] = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (DestinationRefused, "takes no object of this size"),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (SopClassNotSupported, "does not take this SOP Class or Transfer Syntax"),
 }
+# Failure Reason (0008,1197) of STOW-RS alone, PS3.18 table I.2-2; for C-STORE it is one of "cannot understand".
+TRANSFER_SYNTAX_NOT_SUPPORTED = 0xC122
 
 
 class StowTransport:
@@ -140,7 +143,8 @@ class StowTransport:
         """Return what follows for an object that was sent alone, or raise what concerns the whole Destination."""
         self._check_whole(status)
         if status in REFUSED:
-            return Outcome.refused(DestinationRefused(f"destination {self._name} {REFUSED[status]} (HTTP {status})"))
+            kind, words = REFUSED[status]
+            return Outcome.refused(kind(f"destination {self._name} {words} (HTTP {status})"))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return Outcome.retry(DestinationBusy(f"destination {self._name} failed (HTTP {status})"))
         error = DestinationRefused(f"destination {self._name} did not take the object (HTTP {status})")
@@ -212,10 +216,7 @@ def judge_instance(sop_instance_uid: str, answer: Dataset, http_status: int) -> 
     """
     for failed in answer.get("FailedSOPSequence") or ():
         if failed.get("ReferencedSOPInstanceUID") == sop_instance_uid:
-            outcome = judge_status(int(failed.get("FailureReason") or 0))
-            if outcome == Outcome.sent():
-                return Outcome.retry(DestinationBusy("listed as failed, without a reason"), tries=DOUBTFUL_TRIES)
-            return outcome
+            return _judge_failure(int(failed.get("FailureReason") or 0))
     for stored in answer.get("ReferencedSOPSequence") or ():
         if stored.get("ReferencedSOPInstanceUID") == sop_instance_uid:
             warning = stored.get("WarningReason")
@@ -224,6 +225,15 @@ def judge_instance(sop_instance_uid: str, answer: Dataset, http_status: int) -> 
         return Outcome.sent()
     # No word is no acknowledgment, as with a missing Status.
     return Outcome.retry(DestinationBusy(f"not mentioned in the answer (HTTP {http_status})"))
+
+
+def _judge_failure(reason: int) -> Outcome:
+    """Return what follows from a Failure Reason (0008,1197)."""
+    if reason == SUCCESS:
+        return Outcome.retry(DestinationBusy("listed as failed, without a reason"), tries=DOUBTFUL_TRIES)
+    if reason == TRANSFER_SYNTAX_NOT_SUPPORTED:
+        return Outcome.refused(SopClassNotSupported(f"failure reason {reason:04X}H: Transfer Syntax not supported"))
+    return judge_status(reason)
 
 
 def _batches(parcels: Sequence[Parcel], report: Report) -> Iterator[list[tuple[Parcel, bytes]]]:

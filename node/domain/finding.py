@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from node.domain.codes import Code
+from node.domain.codes import MORPHOLOGICALLY_ABNORMAL, Code
 
 
 class Presence(StrEnum):
@@ -27,6 +27,8 @@ class Finding:
         Words for people, e.g. ``Nodule 1``.
     code
         The finding as a coded concept.
+    category
+        What kind of thing `code` is: a morphologically abnormal structure, an anatomical one (PS3.16 CID 7150).
     presence
         ABSENT and UNDETERMINED are reported for classifiers, never for segmentations.
     confidence
@@ -45,6 +47,7 @@ class Finding:
 
     label: str
     code: Code
+    category: Code = MORPHOLOGICALLY_ABNORMAL
     presence: Presence = Presence.PRESENT
     confidence: float | None = None
     center_mm: tuple[float, float, float] | None = None
@@ -59,6 +62,7 @@ class Finding:
         return {
             "label": self.label,
             "code": self.code.as_json(),
+            "category": self.category.as_json(),
             "presence": self.presence.value,
             "confidence": None if self.confidence is None else round(self.confidence, 4),
             "center_mm": None if self.center_mm is None else [round(c, 2) for c in self.center_mm],
@@ -67,3 +71,20 @@ class Finding:
             "laterality": None if self.laterality is None else self.laterality.as_json(),
             "segment_number": self.segment_number,
         }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Finding":
+        """Return the Finding that `as_json` wrote; sizes are rounded as they were written."""
+        center = entry["center_mm"]
+        return cls(
+            label=entry["label"],
+            code=Code(*entry["code"]),
+            category=Code(*entry.get("category", MORPHOLOGICALLY_ABNORMAL.as_json())),
+            presence=Presence(entry["presence"]),
+            confidence=entry["confidence"],
+            center_mm=None if center is None else (center[0], center[1], center[2]),
+            measurements=MappingProxyType(dict(entry["measurements"])),
+            site=None if entry["site"] is None else Code(*entry["site"]),
+            laterality=None if entry["laterality"] is None else Code(*entry["laterality"]),
+            segment_number=entry["segment_number"],
+        )

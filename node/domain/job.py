@@ -78,6 +78,8 @@ class Job:
         Grows with each claim; a worker that holds an older one may not write.
     reason_code, reason_text
         Why it was CANCELED, or why the last attempt failed.
+    notes, threshold
+        See `node.ledger.jobs.JobOutcome`.
     supersedes
         The Job on an earlier content of the same Study whose Results this one replaces.
     """
@@ -94,6 +96,8 @@ class Job:
     reason_code: str | None
     reason_text: str | None
     findings: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...]
+    threshold: float | None
     seconds: Mapping[str, float]
     model_sha256: str | None
     supersedes: JobID | None

@@ -12,7 +12,7 @@ OWN_MANUFACTURER = "radnode"
 
 
 class ResultKind(StrEnum):
-    """Which kind of object a Result is; the word is its Modality (0008,0060), but for SC, whose Modality is OT."""
+    """Which kind of object a Result is; its Modality (0008,0060), but for SC (OT) and rejection notes (KO)."""
 
     SEG = "SEG"
     SR = "SR"
@@ -20,6 +20,7 @@ class ResultKind(StrEnum):
     KO = "KO"
     PR = "PR"
     DOC = "DOC"
+    REJECTION_NOTE = "REJECT"
 
 
 class SegmentationForm(StrEnum):

@@ -1,18 +1,25 @@
 """What delivery asks of the ledger: what is due, and what became of it."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, select, update
 
+from node.domain.capability import name_kind
 from node.domain.job import JobID
 from node.domain.result import Delivery, DeliveryState
 from node.domain.uids import StudyUID
 from node.ledger.engine import Desk
-from node.ledger.rows import add_event, to_delivery
-from node.ledger.schema import deliveries
+from node.ledger.rows import add_alarm, add_event, to_delivery
+from node.ledger.schema import deliveries, results
+from node.ledger.stand_in import follow_refusal
 
+# Reason of a Delivery whose Result was taken back before it left.
+RETRACTED = "retracted"
 PENDING = deliveries.c.state == DeliveryState.PENDING.value
+IS_RETRACTED = exists().where(
+    results.c.sop_instance_uid == deliveries.c.sop_instance_uid, results.c.retracted_at.is_not(None)
+)
 
 
 class DeliveryLedger(Desk):
@@ -48,11 +55,28 @@ class DeliveryLedger(Desk):
 
     def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
         """Commit that the Destination took the object; reason is its warning, if any."""
-        self._settle(delivery_id, DeliveryState.SENT, now=now, reason=(reason_code, reason_text))
+        with self.writing() as connection:
+            sent = _settle(connection, delivery_id, DeliveryState.SENT, now=now, reason=(reason_code, reason_text))
+            if sent is not None:
+                _tell(connection, sent, now=now)
 
-    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> None:
-        """Commit that the Destination will never take the object."""
-        self._settle(delivery_id, DeliveryState.REFUSED, now=now, reason=(reason_code, reason_text))
+    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> bool:
+        """Commit that the Destination will never take the object; returns whether a person must act.
+
+        Where the Destination did not want a SEG or SR, the picture of its Job is ordered instead in the same
+        transaction, once; where nothing brings the answer there, the Event is an alarm.
+        """
+        reason = (reason_code, reason_text)
+        with self.writing() as connection:
+            refused = _settle(connection, delivery_id, DeliveryState.REFUSED, now=now, reason=reason)
+            if refused is None:
+                return False
+            consequence = follow_refusal(connection, refused, reason_code, now=now)
+            if consequence.value:
+                refused = replace(refused, reason_text=f"{reason_text}; {consequence.value}")
+                _set_reason(connection, refused)
+            _tell(connection, refused, now=now, is_alarm=consequence.needs_person)
+            return consequence.needs_person
 
     def record_retry(
         self, delivery_id: int, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
@@ -84,51 +108,61 @@ class DeliveryLedger(Desk):
             )
 
     def retry_deliveries(self, *, destination: str | None, now: datetime) -> int:
-        """Make every PENDING or REFUSED Delivery due again by hand; returns how many."""
+        """Make every PENDING or REFUSED Delivery due again by hand, but for retracted Results; returns how many."""
         waiting = deliveries.c.state.in_([DeliveryState.PENDING.value, DeliveryState.REFUSED.value])
         with self.writing() as connection:
             changed = connection.execute(
                 update(deliveries)
-                .where(waiting, *([deliveries.c.destination == destination] if destination else []))
+                .where(
+                    waiting,
+                    ~IS_RETRACTED,
+                    *([deliveries.c.destination == destination] if destination else []),
+                )
                 .values(state=DeliveryState.PENDING.value, not_before=now, changed_at=now, created_at=now)
             )
             return int(changed.rowcount)
 
-    def _settle(
-        self, delivery_id: int, state: DeliveryState, *, now: datetime, reason: tuple[str | None, str | None]
-    ) -> None:
-        with self.writing() as connection:
-            row = connection.execute(
-                update(deliveries)
-                .where(deliveries.c.delivery_id == delivery_id)
-                .values(
-                    state=state.value,
-                    attempts=deliveries.c.attempts + 1,
-                    reason_code=reason[0],
-                    reason_text=reason[1],
-                    changed_at=now,
-                )
-                .returning(deliveries)
-            ).mappings()
-            for delivery in map(to_delivery, row):
-                why = f": {delivery.reason_text}" if delivery.reason_text else ""
-                add_event(
-                    connection,
-                    at=now,
-                    kind=f"delivery-{state.value.lower()}",
-                    text=f"{delivery.sop_instance_uid} to {delivery.destination}{why}",
-                    study_instance_uid=StudyUID(delivery.study_instance_uid),
-                    job_id=None if delivery.job_id is None else JobID(delivery.job_id),
-                )
+
+def _settle(
+    connection: Connection,
+    delivery_id: int,
+    state: DeliveryState,
+    *,
+    now: datetime,
+    reason: tuple[str | None, str | None],
+) -> Delivery | None:
+    """Move one Delivery to `state`; None when there is no such Delivery."""
+    row = connection.execute(
+        update(deliveries)
+        .where(deliveries.c.delivery_id == delivery_id)
+        .values(
+            state=state.value,
+            attempts=deliveries.c.attempts + 1,
+            reason_code=reason[0],
+            reason_text=reason[1],
+            changed_at=now,
+        )
+        .returning(deliveries)
+    ).mappings()
+    return next(map(to_delivery, row), None)
 
 
-def add_delivery(connection: Connection, values: Mapping[str, object], *, now: datetime) -> None:
-    """Order one Delivery in the caller's transaction; the same order twice is one."""
-    known = exists().where(
-        deliveries.c.destination == values["destination"],
-        deliveries.c.sop_instance_uid == values["sop_instance_uid"],
-        deliveries.c.path == values["path"],
+def _set_reason(connection: Connection, delivery: Delivery) -> None:
+    connection.execute(
+        update(deliveries)
+        .where(deliveries.c.delivery_id == delivery.delivery_id)
+        .values(reason_text=delivery.reason_text)
     )
-    if connection.execute(select(known)).scalar_one():
-        return
-    connection.execute(insert(deliveries).values(**values, not_before=now, created_at=now, changed_at=now))
+
+
+def _tell(connection: Connection, delivery: Delivery, *, now: datetime, is_alarm: bool = False) -> None:
+    why = f": {delivery.reason_text}" if delivery.reason_text else ""
+    tell = add_alarm if is_alarm else add_event
+    tell(
+        connection,
+        at=now,
+        kind=f"delivery-{delivery.state.value.lower()}",
+        text=f"{name_kind(delivery.sop_class_uid)} {delivery.sop_instance_uid} to {delivery.destination}{why}",
+        study_instance_uid=StudyUID(delivery.study_instance_uid),
+        job_id=None if delivery.job_id is None else JobID(delivery.job_id),
+    )

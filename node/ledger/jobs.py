@@ -1,19 +1,21 @@
 """What dispatch and workers ask of the ledger: ring, claim under a fence, beat, finish, fail."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from node.domain.job import Job, JobID, JobState, Priority
-from node.domain.result import DeliveryState, Result
+from node.domain.result import Result
+from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import LeaseLost, NotFound
-from node.ledger.deliveries import add_delivery
 from node.ledger.engine import Desk
+from node.ledger.results import keep_result
+from node.ledger.retractions import retract_results
 from node.ledger.rows import add_event, to_instance, to_job, to_result
 from node.ledger.schema import instances, jobs, results
 
@@ -51,12 +53,25 @@ class Bell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOutcome:
-    """What a worker hands in when a Job is done."""
+    """What a worker hands in when a Job is done.
+
+    Attributes
+    ----------
+    notes
+        Sentences of the report: what was not read, what limits the answer.
+    threshold
+        The certainty (0..1) from which a finding counts as present; None where none does.
+    rejects_predecessor
+        True when the Results that these supersede are to be taken back where they were delivered.
+    """
 
     findings: Sequence[Mapping[str, Any]]
     seconds: Mapping[str, float]
     model_sha256: str
     results: Sequence[Result]
+    notes: Sequence[str] = ()
+    threshold: float | None = None
+    rejects_predecessor: bool = False
 
 
 class JobLedger(Desk):
@@ -165,6 +180,8 @@ class JobLedger(Desk):
                 .values(
                     state=JobState.COMPLETED.value,
                     findings=list(outcome.findings),
+                    notes=list(outcome.notes),
+                    threshold=outcome.threshold,
                     seconds=dict(outcome.seconds),
                     model_sha256=outcome.model_sha256,
                     reason_code=None,
@@ -175,9 +192,9 @@ class JobLedger(Desk):
             )
             _require_held(changed.rowcount, job)
             for result in outcome.results:
-                _add_result(connection, result, now=now)
-                for destination in () if result.is_substitute else job.order.deliver_to:
-                    add_delivery(connection, _delivery_values(result, destination), now=now)
+                keep_result(connection, result, job.order.deliver_to, now=now)
+            if outcome.rejects_predecessor and job.supersedes is not None:
+                _retract_superseded(connection, job.supersedes, now=now)
             text = f"findings: {len(outcome.findings)}, Results: {len(outcome.results)}"
             _tell(connection, job, now=now, kind="job-completed", text=text)
 
@@ -269,10 +286,20 @@ class JobLedger(Desk):
         return found
 
     def results_of(self, job_id: JobID) -> tuple[Result, ...]:
-        """Return the Results of a COMPLETED Job."""
+        """Return the Results of a COMPLETED Job, oldest first."""
         with self.reading() as connection:
-            rows = connection.execute(select(results).where(results.c.job_id == job_id)).mappings()
+            rows = connection.execute(
+                select(results).where(results.c.job_id == job_id).order_by(results.c.created_at)
+            ).mappings()
             return tuple(to_result(row) for row in rows)
+
+
+def _retract_superseded(connection: Connection, job_id: JobID, *, now: datetime) -> None:
+    order = RetractionOrder(
+        reason=RejectionReason.QUALITY, comment="A newer answer replaces this one.", struck=(), ordered_by="radnode"
+    )
+    predecessor = to_job(connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().one())
+    retract_results(connection, predecessor, order, now=now)
 
 
 def _of_series(study: StudyUID, series: SeriesUID) -> tuple[Any, ...]:
@@ -325,21 +352,3 @@ def _end_attempt(
 def _tell(connection: Connection, job: Job, *, now: datetime, kind: str, text: str) -> None:
     uid = job.order.study_instance_uid
     add_event(connection, at=now, kind=kind, text=text, study_instance_uid=uid, job_id=job.job_id)
-
-
-def _add_result(connection: Connection, result: Result, *, now: datetime) -> None:
-    values = {field.name: getattr(result, field.name) for field in fields(result)}
-    connection.execute(insert(results).values(**{**values, "kind": result.kind.value}, created_at=now))
-
-
-def _delivery_values(result: Result, destination: str) -> dict[str, Any]:
-    return {
-        "destination": destination,
-        "study_instance_uid": result.study_instance_uid,
-        "sop_instance_uid": result.sop_instance_uid,
-        "sop_class_uid": result.sop_class_uid,
-        "transfer_syntax_uid": result.transfer_syntax_uid,
-        "path": result.path,
-        "job_id": result.job_id,
-        "state": DeliveryState.PENDING.value,
-    }

@@ -33,13 +33,14 @@ def to_job(row: RowMapping) -> Job:
     )
     kept = (
         "accepted_at", "attempts", "fence", "lease_owner", "lease_expires_at", "not_before", "reason_code",
-        "reason_text", "seconds", "model_sha256", "finished_at",
+        "reason_text", "seconds", "threshold", "model_sha256", "finished_at",
     )  # fmt: skip
     return Job(
         job_id=JobID(row["job_id"]),
         order=order,
         state=JobState(row["state"]),
         findings=tuple(row["findings"]),
+        notes=tuple(row["notes"]),
         supersedes=None if row["supersedes"] is None else JobID(row["supersedes"]),
         **{name: row[name] for name in kept},
     )
@@ -112,3 +113,17 @@ def add_event(
     """
     values = {"at": at, "kind": kind, "text": text, "study_instance_uid": study_instance_uid, "job_id": job_id}
     connection.execute(insert(events).values(**values))
+
+
+def add_alarm(
+    connection: Connection,
+    *,
+    at: datetime,
+    kind: str,
+    text: str,
+    study_instance_uid: StudyUID | None = None,
+    job_id: JobID | None = None,
+) -> None:
+    """Write one line that a person must act on; see `add_event`."""
+    values = {"at": at, "kind": kind, "text": text, "study_instance_uid": study_instance_uid, "job_id": job_id}
+    connection.execute(insert(events).values(**values, is_alarm=True))

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Dialect,
+    Float,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -155,6 +156,8 @@ jobs = Table(
     Column("reason_text", Text),
     Column("findings", JSON, nullable=False, default=list),
     Column("seconds", JSON, nullable=False, default=dict),
+    Column("notes", JSON, nullable=False, default=list),
+    Column("threshold", Float),
     Column("model_sha256", String(64)),
     Column("supersedes", String(36)),
     Column("finished_at", UtcTime),
@@ -208,7 +211,7 @@ capabilities = Table(
     Column("address", Text, nullable=False),
     Column("accepted", JSON, nullable=False),
     Column("refused", JSON, nullable=False),
-    Column("seen_at", UtcTime, nullable=False),
+    Column("asked_at", UtcTime),
 )
 
 deliveries = Table(

@@ -15,8 +15,8 @@ from node.domain.series_summary import summarize_study
 from node.domain.study import SeriesState, StudyFacts
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import NotFound
-from node.ledger.deliveries import add_delivery
 from node.ledger.engine import Desk
+from node.ledger.orders import add_delivery
 from node.ledger.rows import add_event, from_clause, to_instance
 from node.ledger.schema import decisions, instances, jobs, receptions, series, studies
 

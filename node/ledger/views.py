@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import RowMapping, Select, func, select
 
 from node.domain.decision import Decision
 from node.domain.job import Job, JobID, JobState
 from node.domain.result import Delivery, DeliveryState, Result
-from node.domain.uids import StudyUID
+from node.domain.uids import InstanceUID, StudyUID
 from node.errors import NotFound
 from node.ledger.engine import Desk
 from node.ledger.rows import to_decision, to_delivery, to_job, to_result
@@ -25,6 +25,7 @@ class Event:
     kind: str
     text: str
     job_id: str | None
+    is_alarm: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,16 @@ class StudyStory:
         waiting = any(job.state in {JobState.SCHEDULED, JobState.IN_PROGRESS} for job in self.jobs)
         pending = any(delivery.state is DeliveryState.PENDING for delivery in self.deliveries)
         return self.state == "ROUTED" and not waiting and not pending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultLine:
+    """One Result, who wrote it, and its way to each Destination."""
+
+    result: Result
+    pipeline: str
+    created_at: datetime
+    deliveries: tuple[Delivery, ...]
 
 
 class LedgerView(Desk):
@@ -102,10 +113,7 @@ class LedgerView(Desk):
                 jobs=tuple(map(to_job, rows(_of_study(jobs, uid).order_by(jobs.c.accepted_at, jobs.c.pipeline)))),
                 results=tuple(map(to_result, rows(_of_study(results, uid).order_by(results.c.kind)))),
                 deliveries=tuple(map(to_delivery, rows(_of_study(deliveries, uid).order_by(deliveries.c.delivery_id)))),
-                events=tuple(
-                    Event(at=row["at"], kind=row["kind"], text=row["text"], job_id=row["job_id"])
-                    for row in rows(_of_study(events, uid).order_by(events.c.event_id))
-                ),
+                events=tuple(map(_to_event, rows(_of_study(events, uid).order_by(events.c.event_id)))),
             )
 
     def list_jobs(self, *, state: JobState | None, limit: int) -> tuple[Job, ...]:
@@ -142,12 +150,53 @@ class LedgerView(Desk):
         with self.reading() as connection:
             return tuple(to_delivery(row) for row in connection.execute(statement).mappings())
 
+    def list_results(self, *, study: StudyUID | None, limit: int) -> tuple[ResultLine, ...]:
+        """Return Results, newest first; of one Study where it is named."""
+        statement = select(results).order_by(results.c.created_at.desc(), results.c.kind).limit(limit)
+        if study is not None:
+            statement = statement.where(results.c.study_instance_uid == study)
+        return self._read_results(statement)
+
+    def find_result(self, sop_instance_uid: InstanceUID) -> ResultLine:
+        """Return one Result.
+
+        Raises
+        ------
+        NotFound
+            If the Result is unknown.
+        """
+        found = self._read_results(select(results).where(results.c.sop_instance_uid == sop_instance_uid))
+        if not found:
+            raise NotFound(f"result {sop_instance_uid} is not in the ledger; see `radnode results list`")
+        return found[0]
+
+    def _read_results(self, statement: Select[Any]) -> tuple[ResultLine, ...]:
+        with self.reading() as connection:
+            rows = connection.execute(statement).mappings().all()
+            wrote = select(jobs.c.job_id, jobs.c.pipeline).where(jobs.c.job_id.in_({row["job_id"] for row in rows}))
+            pipelines = {row.job_id: row.pipeline for row in connection.execute(wrote)}
+            sent = select(deliveries).where(deliveries.c.path.in_([row["path"] for row in rows]))
+            ordered = connection.execute(sent.order_by(deliveries.c.delivery_id)).mappings()
+            found = [to_delivery(row) for row in ordered]
+        return tuple(
+            ResultLine(
+                result=to_result(row),
+                pipeline=pipelines[row["job_id"]],
+                created_at=row["created_at"],
+                deliveries=tuple(one for one in found if one.path == row["path"]),
+            )
+            for row in rows
+        )
+
     def list_events(self, limit: int) -> tuple[Event, ...]:
         """Return the last events of the node, newest first."""
         statement = select(events).order_by(events.c.event_id.desc()).limit(limit)
         with self.reading() as connection:
-            rows = connection.execute(statement).mappings()
-            return tuple(Event(at=r["at"], kind=r["kind"], text=r["text"], job_id=r["job_id"]) for r in rows)
+            return tuple(map(_to_event, connection.execute(statement).mappings()))
+
+
+def _to_event(row: RowMapping) -> Event:
+    return Event(**{name: row[name] for name in ("at", "kind", "text", "job_id", "is_alarm")})
 
 
 def _of_study(table: Any, uid: StudyUID) -> Select[Any]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fhir.resources.R4B.bundle import Bundle
+from jsonschema import Draft202012Validator
 from pydicom import dcmread
 
 from node.rehearsal.chest_xray import wrap_film_file
@@ -17,12 +19,16 @@ from tests.phantoms import small_brain_mr
 pytestmark = pytest.mark.needs("data")
 
 DONE, REFUSED = 0, 3
+REPORT_SCHEMA = Path(__file__).parents[2] / "docs" / "report.schema.json"
 
 
 def process(out: Path, *paths: Path, code: int) -> dict[str, Any]:
     ended = run_radnode("process", *paths, "--out", out, limit_s=900.0)
     assert ended.returncode == code, ended.stdout + ended.stderr
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    Draft202012Validator(json.loads(REPORT_SCHEMA.read_text())).validate(report)
+    for job in [job for study in report["studies"] for job in study["jobs"] if job["fhir"]]:
+        Bundle.model_validate_json((out / job["fhir"]).read_text())
     return report
 
 
@@ -111,13 +117,14 @@ def test_a_cut_file_and_a_text_file_are_named_with_their_reason(data_dir: Path, 
     }
 
 
-def test_a_second_run_gives_the_same_bytes_but_for_the_time_of_acceptance(tmp_path: Path) -> None:
+def test_a_second_run_gives_the_same_bytes(tmp_path: Path) -> None:
     write_datasets(small_brain_mr().flair, tmp_path / "in")
-    uids = []
+    contents = []
     for name in ("first", "second"):
         job = only_job(process(tmp_path / name, tmp_path / "in", code=DONE))
-        uids.append({result["sop_instance_uid"] for result in job["results"]})
-    assert uids[0] == uids[1]
+        contents.append({result["kind"]: (tmp_path / name / result["path"]).read_bytes() for result in job["results"]})
+    assert contents[0] == contents[1]
+    assert {"SEG", "SR"} <= contents[0].keys()
 
 
 def test_a_folder_without_dicom_is_a_failure_and_a_bad_out_is_one_line(data_dir: Path, tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_refused_sop_class_does_not_keep_the_others(parcels: list[Parcel]) -> No
     with Scp(refused=(SEG,)).running() as scp:
         outcomes = send(scp.spec(), *parcels)
     assert [outcome.fate for outcome in outcomes] == [Fate.REFUSED, Fate.SENT, Fate.SENT]
-    assert outcomes[0].code == "destination-refused"
+    assert outcomes[0].code == "sop-class-not-supported"
     assert SEG in (outcomes[0].text or "")
 
 

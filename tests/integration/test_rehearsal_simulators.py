@@ -128,9 +128,9 @@ def test_refused_sop_class_is_reported_for_its_instances_only(pacs: SimulatedPac
     film = small_chest_xray(with_opacity=False).dataset
     pacs.change(Misbehavior(refused_sop_classes=frozenset({str(film.SOPClassUID)})))
     report = send([film, *files[:2]], pacs.peer)
-    assert [file.outcome.code for file in report.files] == ["destination-refused", None, None]
+    assert [file.outcome.code for file in report.files] == ["sop-class-not-supported", None, None]
     (alone,) = send([film], pacs.peer).files
-    assert alone.outcome.code == "destination-refused"
+    assert alone.outcome.code == "sop-class-not-supported"
     assert len(pacs.record.received) == 2
 
 

@@ -1,15 +1,15 @@
-"""A black page and what is drawn on it: text, rules, boxes, dashed lines, pictures. Pillow only, no font file."""
+"""A black page and what is drawn on it: text, rules, boxes, dashed lines, pictures."""
 
 import math
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from workers.encoding.lettering import load_font, measure_text, set_line
 
 Color = tuple[int, int, int]
 Point = tuple[float, float]
@@ -25,17 +25,8 @@ WARN: Color = (227, 181, 101)
 
 # Lines are drawn this much larger and reduced: Pillow draws no smooth lines by itself.
 SUPERSAMPLING = 3
-# The built-in font has ASCII and little more; these become what it has.
-FOLDED = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "đ": "d", "Đ": "D"}
-FOLDED |= {"\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{MULTIPLICATION SIGN}": "x"}
-FOLDED |= {"\N{LEFT SINGLE QUOTATION MARK}": "'", "\N{RIGHT SINGLE QUOTATION MARK}": "'"}
-FOLDED |= {"\N{LEFT DOUBLE QUOTATION MARK}": '"', "\N{RIGHT DOUBLE QUOTATION MARK}": '"'}
 MINUS = "\N{MINUS SIGN}"
-SUPERSCRIPTS = {"²": "2", "³": "3"}
-KEPT = (MINUS, *SUPERSCRIPTS)
-HAD = "…·°"
-SUPERSCRIPT_SCALE = 0.62
-MINUS_EM = 0.6
+RAISED_EM = 0.2  # how far a tone moves up that stands on a vowel (Thai)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +48,8 @@ MARKS = (
     Mark(color=(127, 208, 230), dashes=(11.0, 5.5)),
     Mark(color=(214, 165, 240), dashes=(3.5, 4.0)),
     Mark(color=(168, 214, 140), dashes=(14.0, 4.0, 3.5, 4.0)),
+    Mark(color=(240, 222, 120), dashes=(18.0, 5.0)),
+    Mark(color=(244, 150, 160), dashes=(9.0, 3.0, 2.5, 3.0, 2.5, 3.0)),
 )
 
 
@@ -65,23 +58,29 @@ def mark_of(number: int) -> Mark:
     return MARKS[(number - 1) % len(MARKS)]
 
 
-@lru_cache(maxsize=32)
-def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's built-in font."""
-    return ImageFont.load_default(size)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """One line of text as it stands on the page; `at` is the left end of its base line, pixels."""
+
+    text: str
+    at: Point
+    size: int
 
 
-def fold(text: str) -> str:
-    """Return `text` in letters that the built-in font has; a letter without a likeness becomes a question mark."""
-    letters = []
-    for letter in text:
-        plain = FOLDED.get(letter, letter)
-        if (plain.isascii() and plain.isprintable()) or plain in KEPT or plain in HAD:
-            letters.append(plain)
-        else:
-            base = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
-            letters.append(base or "?")
-    return "".join(letters)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """A finished page.
+
+    Attributes
+    ----------
+    pixels
+        (rows, columns, 3) uint8 RGB.
+    words
+        What was written, in the order of writing.
+    """
+
+    pixels: NDArray[np.uint8]
+    words: tuple[Written, ...]
 
 
 class Canvas:
@@ -96,10 +95,11 @@ class Canvas:
     def __init__(self, width: int, height: int) -> None:
         self._image = Image.new("RGB", (width, height), PAPER)
         self._draw = ImageDraw.Draw(self._image)
+        self._words: list[Written] = []
 
-    def pixels(self) -> NDArray[np.uint8]:
-        """Return the page, (rows, columns, 3) uint8."""
-        return np.array(self._image)
+    def finish(self) -> Drawing:
+        """Return what was drawn so far."""
+        return Drawing(pixels=np.array(self._image), words=tuple(self._words))
 
     def text(
         self,
@@ -120,13 +120,14 @@ class Canvas:
         align
             ``left``, ``right`` or ``center``.
         """
-        width = measure_text(text, size)
+        width = measure_text(text, size, bold=bold)
         x = at[0] - {"left": 0.0, "right": width, "center": width / 2}[align]
-        for kind, run in _split_runs(fold(text)):
-            # The built-in font has no bold cut: what is drawn twice looks like one.
-            for shift in (0, 1) if bold else (0,):
-                self._draw_run((x + shift, at[1]), kind, run, size=size, color=color)
-            x += _measure_run(kind, run, size)
+        self._words.append(Written(text=text, at=(x, at[1]), size=size))
+        for piece in set_line(text, bold=bold):
+            font = load_font(piece.font, size)
+            y = at[1] - RAISED_EM * size * piece.is_raised
+            self._draw.text((x, y), piece.letters, fill=color, font=font, anchor="ls")
+            x += font.getlength(piece.letters)
         return width
 
     def rule(self, start: Point, end: Point, *, color: Color = LINE, width: int = 1) -> None:
@@ -147,20 +148,20 @@ class Canvas:
         """Draw a smooth line, dashed as its Mark says; nothing of it outside of `clip`."""
         place = np.asarray(points)
         margin = math.ceil(width) + 1
-        left, top = (math.floor(v) - margin for v in place.min(axis=0))
-        right, bottom = (math.ceil(v) + margin for v in place.max(axis=0))
+        (left, top), (right, bottom) = np.floor(place.min(axis=0)) - margin, np.ceil(place.max(axis=0)) + margin
+        bounds = clip or (0, 0, *self._image.size)
+        # Only the part that shows: an outline may be many times as large as its panel.
+        left, top = max(int(left), bounds[0]), max(int(top), bounds[1])
+        right, bottom = min(int(right), bounds[2]), min(int(bottom), bounds[3])
+        if left >= right or top >= bottom:
+            return
         large = Image.new("L", ((right - left) * SUPERSAMPLING, (bottom - top) * SUPERSAMPLING))
         pen = ImageDraw.Draw(large)
         for part in split_dashes(points, mark.dashes):
             scaled = [((x - left) * SUPERSAMPLING, (y - top) * SUPERSAMPLING) for x, y in part]
             pen.line(scaled, fill=255, width=round(width * SUPERSAMPLING), joint="curve")
         mask = large.resize((right - left, bottom - top), Image.Resampling.BOX)
-        shown = (left, top, right, bottom)
-        if clip is not None:
-            shown = (max(left, clip[0]), max(top, clip[1]), min(right, clip[2]), min(bottom, clip[3]))
-        if shown[0] < shown[2] and shown[1] < shown[3]:
-            part_of_mask = mask.crop((shown[0] - left, shown[1] - top, shown[2] - left, shown[3] - top))
-            self._image.paste(mark.color, shown, part_of_mask)
+        self._image.paste(mark.color, (left, top, right, bottom), mask)
 
     def picture(self, image: Image.Image, at: tuple[int, int], *, frame: bool = True) -> None:
         """Paste a picture with a hairline around it."""
@@ -174,34 +175,28 @@ class Canvas:
         area = (*corner, int(at[0] + size[0]), int(at[1] + size[1]))
         self._image.paste(self._image.crop(area).point(lambda value: value * 0.42), corner)
 
-    def _draw_run(self, at: Point, kind: str, run: str, *, size: int, color: Color) -> None:
-        x, y = at
-        if kind == "minus":
-            y -= size * 0.28
-            self._draw.line([(x + 1, y), (x + size * MINUS_EM - 2, y)], fill=color, width=max(1, round(size / 14)))
-        elif kind == "super":
-            font = load_font(_superscript(size))
-            self._draw.text((x, y - size * 0.33), run, fill=color, font=font, anchor="ls")
-        else:
-            self._draw.text((x, y), run, fill=color, font=load_font(size), anchor="ls")
 
-
-def _superscript(size: int) -> int:
-    return round(size * SUPERSCRIPT_SCALE)
-
-
-def measure_text(text: str, size: int) -> float:
-    """Return the width of one line, pixels."""
-    return sum(_measure_run(kind, run, size) for kind, run in _split_runs(fold(text)))
-
-
-def shorten(text: str, *, size: int, width: float) -> str:
+def shorten(text: str, *, size: int, width: float, bold: bool = False) -> str:
     """Return `text`, cut with an ellipsis where it is wider than `width` pixels."""
-    if measure_text(text, size) <= width:
+    if measure_text(text, size, bold=bold) <= width:
         return text
-    while text and measure_text(text + "…", size) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
+    # Halving: a header may hold thousands of letters.
+    fits, too_long = 0, len(text)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if measure_text(text[:middle].rstrip() + "…", size, bold=bold) <= width:
+            fits = middle
+        else:
+            too_long = middle
+    return text[:fits].rstrip() + "…"
+
+
+def fit(text: str, *, sizes: Sequence[int], width: float, bold: bool = False) -> tuple[str, int]:
+    """Return `text` and the first of some type sizes in which it has room; shortened in the last one."""
+    for size in sizes:
+        if measure_text(text, size, bold=bold) <= width:
+            return text, size
+    return shorten(text, size=sizes[-1], width=width, bold=bold), sizes[-1]
 
 
 def wrap(sentences: Iterable[str], *, size: int, width: float) -> list[str]:
@@ -213,7 +208,7 @@ def wrap(sentences: Iterable[str], *, size: int, width: float) -> list[str]:
             lines.append(word)
         else:
             lines[-1] = longer
-    return [line for line in lines if line]
+    return [shorten(line, size=size, width=width) for line in lines if line]
 
 
 def split_dashes(points: Sequence[Point], dashes: tuple[float, ...]) -> Iterator[list[Point]]:
@@ -242,24 +237,3 @@ def split_dashes(points: Sequence[Point], dashes: tuple[float, ...]) -> Iterator
         part.append((x1, y1))
     if turn % 2 == 0 and len(part) > 1:
         yield part
-
-
-def _split_runs(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (kind, letters): what the font has, superscripts, and the minus it lacks."""
-    run = ""
-    for letter in text:
-        if letter not in KEPT:
-            run += letter
-            continue
-        if run:
-            yield "plain", run
-        run = ""
-        yield ("minus", "") if letter == MINUS else ("super", SUPERSCRIPTS[letter])
-    if run:
-        yield "plain", run
-
-
-def _measure_run(kind: str, run: str, size: int) -> float:
-    if kind == "minus":
-        return size * MINUS_EM
-    return load_font(_superscript(size) if kind == "super" else size).getlength(run)

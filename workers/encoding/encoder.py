@@ -1,20 +1,38 @@
 """An Analysis becomes the bytes of DICOM Results: SEG, SR and, where wished, a picture."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
+from types import MappingProxyType
 
 from pydicom import Dataset, dcmwrite
 
 from node.domain.result import OptionalResult, ResultKind, ResultWishes
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import ResultCheckFailed
+from workers.encoding.document import encode_document
+from workers.encoding.draft import Draft
+from workers.encoding.heat_map import encode_heat_map
+from workers.encoding.key_objects import encode_key_objects
+from workers.encoding.page import draw_page
 from workers.encoding.picture import encode_picture
+from workers.encoding.presentation_state import encode_presentation_state
 from workers.encoding.provenance import Provenance
 from workers.encoding.quiet import quiet_libraries
 from workers.encoding.report import encode_report
 from workers.encoding.segmentation import encode_segmentation
 from workers.pipelines.base import Analysis
+
+# What is written only where it is wished for: its kind, and who makes it, None where there is nothing to write. The
+# picture is not here: it is always made.
+OPTIONAL: Mapping[OptionalResult, tuple[ResultKind, Callable[[Draft], Dataset | None]]] = MappingProxyType(
+    {
+        OptionalResult.KEY_OBJECTS: (ResultKind.KO, encode_key_objects),
+        OptionalResult.PRESENTATION_STATE: (ResultKind.PR, encode_presentation_state),
+        OptionalResult.PDF: (ResultKind.DOC, encode_document),
+        OptionalResult.HEAT_MAP: (ResultKind.SEG, encode_heat_map),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,17 +107,33 @@ def _encode(
     results = []
     segmentation = None
     if analysis.reference is not None and analysis.findings:
+        provenance = replace(provenance, segmentation=wishes.segmentation)
         segmentation = encode_segmentation(analysis, provenance)
-        results.append(_serialize(segmentation, ResultKind.SEG))
+        results.append(serialize(segmentation, ResultKind.SEG))
     report = encode_report(analysis, provenance, inputs, source=source, segmentation=segmentation)
-    results.append(_serialize(report, ResultKind.SR))
-    picture = encode_picture(analysis, provenance, source=source)
+    results.append(serialize(report, ResultKind.SR))
+    page = draw_page(analysis, provenance, source=source)
+    picture = encode_picture(page, analysis, provenance, source=source)
     is_wished = OptionalResult.PICTURE in wishes.optional
-    results.append(_serialize(picture, ResultKind.SC, is_substitute=not is_wished))
+    results.append(serialize(picture, ResultKind.SC, is_substitute=not is_wished))
+    draft = Draft(
+        analysis=analysis,
+        provenance=provenance,
+        source=source,
+        segmentation=segmentation,
+        report=report,
+        page=page,
+        picture=picture,
+    )
+    for wish, (kind, encode_optional) in OPTIONAL.items():
+        made = encode_optional(draft) if wish in wishes.optional else None
+        if made is not None:
+            results.append(serialize(made, kind))
     return tuple(results)
 
 
-def _serialize(ds: Dataset, kind: ResultKind, *, is_substitute: bool = False) -> EncodedResult:
+def serialize(ds: Dataset, kind: ResultKind, *, is_substitute: bool = False) -> EncodedResult:
+    """Return the Part 10 file of one object."""
     buffer = BytesIO()
     dcmwrite(buffer, ds, enforce_file_format=True)
     return EncodedResult(

@@ -22,11 +22,16 @@ def trace_outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     ----------
     DICOM PS3.3 C.18.6.1.2 (the origin of image-relative coordinates is the corner of the first pixel)
     """
-    following = _list_edges(mask)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return []
+    # A nodule is some hundred pixels of a quarter of a million.
+    top, left = int(rows[0]), int(columns[0])
+    following = _list_edges(mask[top : rows[-1] + 1, left : columns[-1] + 1])
     outlines = []
     while following:
         start = min(following)
-        outlines.append(_simplify(_follow(following, start)))
+        outlines.append(np.add(_simplify(_follow(following, start)), (left, top)))
     outlines.sort(key=lambda outline: -abs(area_of(outline)))
     return outlines
 

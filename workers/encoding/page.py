@@ -1,10 +1,9 @@
 """The summary page: one picture a radiologist reads at a glance."""
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 
-from workers.encoding.canvas import Canvas
+from workers.encoding.canvas import Canvas, Drawing
+from workers.encoding.headers import copy_header
 from workers.encoding.page_findings import draw_findings
 from workers.encoding.page_frame import HEIGHT, WIDTH, PageContext
 from workers.encoding.page_nothing import draw_nothing
@@ -13,26 +12,25 @@ from workers.encoding.provenance import Provenance
 from workers.pipelines.base import Analysis
 
 
-def draw_page(analysis: Analysis, provenance: Provenance, *, header: Dataset, source: Dataset) -> NDArray[np.uint8]:
-    """Return the page, (1200, 1600, 3) uint8 RGB.
+def draw_page(analysis: Analysis, provenance: Provenance, *, source: Dataset) -> Drawing:
+    """Return the page, 1600 × 1200.
 
     Parameters
     ----------
-    header
-        Complete header of `source`.
     source
-        The first reference slice, or the radiograph with Pixel Data.
+        The first reference slice, or the radiograph.
 
     Raises
     ------
-    PixelsUndecodable
-        If the radiograph cannot be decoded again.
+    ResultCheckFailed
+        If something was found in a Volume and there is no mask.
     """
+    header = copy_header(source)
     context = PageContext(canvas=Canvas(WIDTH, HEIGHT), analysis=analysis, provenance=provenance, header=header)
-    if analysis.reference is None:
-        draw_radiograph(context, source)
-    elif analysis.findings:
-        draw_findings(context)
-    else:
+    if analysis.radiograph is not None:
+        draw_radiograph(context, analysis.radiograph)
+    elif analysis.reference is not None and not analysis.findings:
         draw_nothing(context, analysis.reference)
-    return context.canvas.pixels()
+    else:
+        draw_findings(context)
+    return context.canvas.finish()

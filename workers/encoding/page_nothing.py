@@ -2,13 +2,26 @@
 
 import numpy as np
 
-from workers.encoding.page_findings import PANELS_TOP, caption_whole, say_slices
-from workers.encoding.page_frame import LEFT, Column, PageContext, Row, draw_frame, draw_list, draw_table
+from workers.encoding.canvas import shorten
+from workers.encoding.page_findings import PANELS_TOP
+from workers.encoding.page_frame import (
+    BODY,
+    LEFT,
+    Column,
+    PageContext,
+    Row,
+    TableShape,
+    draw_frame,
+    draw_list,
+    draw_table,
+)
+from workers.encoding.page_shown import caption_whole, say_slices
 from workers.encoding.slice_panel import Panel, choose_window, draw_slice, view_whole
-from workers.encoding.wording import ASKED, NOT_ASKED, headline
+from workers.encoding.wording import NOT_ASKED, headline_nothing, say_asked
 from workers.volume import Volume
 
 PANEL_PX, PANEL_STEP = 496, 512
+ASKED_PX = 460
 # Where along the stack the three shown slices lie.
 SHOWN_AT = (0.3, 0.5, 0.7)
 WHY = (
@@ -27,7 +40,7 @@ def draw_nothing(page: PageContext, volume: Volume) -> None:
     """
     draw_frame(
         page,
-        headline=headline((), page.provenance.pipeline),
+        headline=headline_nothing(page.provenance.pipeline, page.provenance.model.looked_for),
         slices=say_slices(volume),
         details=("This does not exclude a finding.", *page.analysis.notes),
         results="No SEG was written",
@@ -44,17 +57,18 @@ def draw_nothing(page: PageContext, volume: Volume) -> None:
 
 def _draw_answers(page: PageContext, volume: Volume) -> None:
     canvas, pipeline = page.canvas, page.provenance.pipeline
+    asked = say_asked(pipeline, page.provenance.model.looked_for)
     total, threshold = len(volume.datasets), page.analysis.threshold
     answer = "none" if threshold is None else f"none from {100 * threshold:.0f} %"
     distance = f"{volume.spacing_mm[0]:.1f} mm, no gap"
     rows = [
-        Row(cells=(ASKED.get(pipeline, "Findings of the model"), answer)),
+        Row(cells=(shorten(asked, size=BODY, width=ASKED_PX), answer)),
         Row(cells=("Slices read", f"{total} of {total}")),
         Row(cells=("Slice distance", distance)),
         Row(cells=("Range read", f"{_range_mm(volume):.0f} mm")),
     ]
     columns = (Column(title="What was asked", offset=0, align="left"), Column(title="Answer", offset=640))
-    draw_table(canvas, at=(LEFT, 790), columns=columns, rows=rows, row_px=46, width=640)
+    draw_table(canvas, at=(LEFT, 790), columns=columns, rows=rows, shape=TableShape(width=640, row_px=46))
     width, y = 800, 790
     if pipeline in NOT_ASKED:
         title = "What this model does not look for"

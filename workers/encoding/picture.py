@@ -7,55 +7,41 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from node.domain.result import OWN_MANUFACTURER
+from workers.encoding.canvas import Drawing
 from workers.encoding.concepts import SOURCE_IMAGE
 from workers.encoding.headers import copy_header
-from workers.encoding.page import draw_page
 from workers.encoding.provenance import SC_SERIES_NUMBER, Provenance
 from workers.encoding.segmentation import find_key_slice, require_mask
-from workers.encoding.stamping import stamp_object
+from workers.encoding.stamping import name_body_part, stamp_object
 from workers.pipelines.base import Analysis
 
 # highdicom wants an orientation of a page of many images; it is emptied afterwards (type 2C, PS3.3 C.7.6.1.1.1).
 ANY_ORIENTATION = ("L", "P")
-# Any other value may call for a Laterality that the source need not have; then it is empty (2C, PS3.3 C.7.3.1).
-UNPAIRED_BODY_PARTS = ("CHEST", "BRAIN", "HEAD", "SKULL", "NECK", "ABDOMEN", "PELVIS")
 
 
-def encode_picture(
-    analysis: Analysis,
-    provenance: Provenance,
-    *,
-    source: Dataset,
-) -> Dataset:
+def encode_picture(drawing: Drawing, analysis: Analysis, provenance: Provenance, *, source: Dataset) -> Dataset:
     """Return the summary page of an Analysis as Secondary Capture, RGB.
 
     Parameters
     ----------
+    drawing
+        The page (`workers.encoding.page.draw_page`).
     source
         The Instance from which patient and Study are taken: the first reference slice, or the radiograph.
-
-    Raises
-    ------
-    PixelsUndecodable
-        If the radiograph cannot be decoded again.
 
     References
     ----------
     DICOM PS3.3 A.8.1, C.8.6
     """
     header = copy_header(source)
-    pixels = draw_page(analysis, provenance, header=header, source=source)
-    sc = _capture(pixels, provenance, header)
+    sc = _capture(drawing.pixels, provenance, header)
     sc.PatientOrientation = None
     sc.ImageType = ["DERIVED", "SECONDARY"]
     sc.ConversionType = "WSD"
     sc.BurnedInAnnotation = "YES"
     sc.DerivationDescription = f"AI summary, {provenance.model.name} {provenance.model.version}, unverified"
     sc.SourceImageSequence = DicomSequence([_refer(ds) for ds in _list_shown(analysis, source)])
-    if header.get("BodyPartExamined") in UNPAIRED_BODY_PARTS:
-        sc.BodyPartExamined = header.BodyPartExamined
-    else:
-        sc.Laterality = None
+    name_body_part(sc, header)
     stamp_object(sc, header, provenance, kind="SC")
     sc.DateOfSecondaryCapture, sc.TimeOfSecondaryCapture = sc.ContentDate, sc.ContentTime
     return sc

@@ -3,18 +3,19 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
 from pydicom import Dataset
 
+from node.domain.result import SegmentationForm
 from node.domain.uids import derive_uid
 from node.models import ModelCard
+from workers.encoding.moment import read_zone
 
 SEG_SERIES_NUMBER, SR_SERIES_NUMBER, SC_SERIES_NUMBER = 9100, 9200, 9300
+KO_SERIES_NUMBER, PR_SERIES_NUMBER, DOC_SERIES_NUMBER = 9400, 9500, 9600
 MAX_DESCRIPTION = 64  # Series Description is LO, PS3.5 6.2
 UNVERIFIED = "(unverified)"
-# What a person reads where the Pipeline's name alone would not do.
-PIPELINE_TITLES = {"chest_xray": "Chest X-ray"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +31,18 @@ class Provenance:
     model
         The model that answered.
     accepted_at
-        When the Job entered the ledger (UTC); the only source of time stamps.
+        When the Job entered the ledger (UTC), or what stands for it where no ledger lasts; the only source of time
+        stamps.
     content
         Digest of role and SOP Instance UIDs of every input (`node.domain.job.digest_inputs`).
     predecessor
         The SR that this one replaces; None for the first answer.
     software_version
         Version of radnode.
+    correction
+        Labels of the Findings that a person struck from the report of `predecessor`; empty for what a model answered.
+    segmentation
+        How the SEG is kept: in another form it is another object, and so is the SR that refers to it.
     """
 
     node_aet: str
@@ -46,11 +52,13 @@ class Provenance:
     content: str
     software_version: str
     predecessor: Dataset | None = None
+    correction: tuple[str, ...] = ()
+    segmentation: SegmentationForm = SegmentationForm.BINARY
 
     @property
     def title(self) -> str:
         """Words for the Pipeline, such as ``Lung Nodules``."""
-        return PIPELINE_TITLES.get(self.pipeline) or self.pipeline.replace("_", " ").title()
+        return self.model.title or self.pipeline.replace("_", " ").title()
 
     def uid(self, *tag: str) -> str:
         """Return the UID that always follows from the same question and `tag`.
@@ -79,11 +87,7 @@ class Provenance:
             Timezone Offset From UTC (0008,0201) of the source, such as ``+0100``; empty for UTC. It rules every
             time of an object that carries it (PS3.3 C.12.1.1.8).
         """
-        zone = timezone(timedelta(0))
-        if len(timezone_offset) == len("+0100") and timezone_offset[1:].isdigit():
-            sign = -1 if timezone_offset[0] == "-" else 1
-            zone = timezone(sign * timedelta(hours=int(timezone_offset[1:3]), minutes=int(timezone_offset[3:])))
-        moment = self.accepted_at.astimezone(zone)
+        moment = self.accepted_at.astimezone(read_zone(timezone_offset))
         return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
 
     def _digest_config(self) -> str:
@@ -91,7 +95,12 @@ class Provenance:
         facts = {
             "numbers": self.model.numbers,
             "weights": self.model.weights_sha256,
+            "words": (self.title, self.model.notice),
+            "looked for": [code.as_json() for code in self.model.looked_for],
+            "series offset": self.model.series_offset,
             "software": self.software_version,
             "node": self.node_aet,
+            "correction": sorted(self.correction),
+            "segmentation": self.segmentation,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

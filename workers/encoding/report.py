@@ -6,37 +6,35 @@ import highdicom as hd
 import numpy as np
 from pydicom import Dataset
 
+from node.domain import codes
+from node.domain.codes import Code
 from node.domain.finding import Presence
 from node.domain.result import OWN_MANUFACTURER
-from workers.encoding.concepts import (
-    COMMENT,
-    DEVICE,
-    IMAGING_PROCEDURE,
-    LOOKED_FOR,
-    PRESENCE,
-    PRESENCE_VALUES,
-    PROCEDURES,
-    QUALITATIVE_EVALUATIONS,
-    SUMMARY,
-    WITH_FINDINGS,
-    WITHOUT_FINDINGS,
-    to_concept,
+from node.errors import ResultCheckFailed
+from workers.encoding.concepts import to_concept
+from workers.encoding.content import (
+    HAS_CONCEPT_MOD,
+    HAS_OBS_CONTEXT,
+    MAX_LO,
+    is_writable,
+    write_code,
+    write_container,
+    write_statement,
+    write_uid,
 )
-from workers.encoding.groups import (
-    MeasurementGroup,
-    describe_label,
-    describe_region,
-    describe_segment,
-    identify_algorithm,
-)
-from workers.encoding.headers import copy_header, copy_slices, refer_to
+from workers.encoding.evidence import list_evidence
+from workers.encoding.groups import PRESENCE_CODES, describe_answer, describe_label, describe_region, describe_segment
+from workers.encoding.headers import copy_header
+from workers.encoding.image_library import describe_radiograph, describe_slices
 from workers.encoding.provenance import SR_SERIES_NUMBER, Provenance
+from workers.encoding.raw_elements import keep_raw, put_items
 from workers.encoding.segmentation import find_key_slice, require_mask
 from workers.encoding.stamping import describe_request, name_coding_schemes, stamp_object
 from workers.pipelines.base import Analysis
 
+# Procedure reported where the source names none, by Modality (PS3.16 CID 100).
+PROCEDURES = {"CT": codes.CT_PROCEDURE, "MR": codes.MR_PROCEDURE}
 DISCLAIMER = "AI result, not verified by a physician. Not for diagnosis."
-ENGLISH = hd.sr.CodedConcept("en-US", "RFC5646", "English (United States)")
 
 
 def encode_report(
@@ -58,23 +56,32 @@ def encode_report(
     segmentation
         The SEG of the same Analysis; None when nothing was found or for a radiograph.
 
+    Raises
+    ------
+    ResultCheckFailed
+        If the Analysis holds what no report can state, or Findings and mask disagree.
+
     References
     ----------
     DICOM PS3.3 A.35.13, PS3.16 TID 1500
     """
     header = copy_header(source)
-    groups = _list_groups(analysis, provenance, header, segmentation)
-    if segmentation is None:
-        groups.insert(0, _summarize_in_group(analysis, provenance))
-    sr = hd.sr.Comprehensive3DSR(
-        evidence=_list_evidence(header, inputs, segmentation),
-        content=hd.sr.MeasurementReport(
-            observation_context=_observe(provenance),
-            procedure_reported=_name_procedure(header),
-            imaging_measurements=groups,
-            referenced_images=_list_library(analysis, header),
-            language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(ENGLISH),
-        ),
+    sr = _open_document(provenance, header)
+    put_items(sr, "ContentSequence", _write_content(analysis, provenance, header, segmentation))
+    put_items(sr, "CurrentRequestedProcedureEvidenceSequence", list_evidence(inputs, segmentation))
+    stamp_object(sr, header, provenance, kind="SR")
+    name_coding_schemes(sr, _list_schemes(analysis, provenance))
+    keep_raw(sr)
+    return sr
+
+
+def _open_document(provenance: Provenance, header: Dataset) -> Dataset:
+    """Return the SR with everything but its content; highdicom would copy that three times to check what it made."""
+    root = hd.sr.ContainerContentItem(name=to_concept(codes.IMAGING_MEASUREMENT_REPORT), template_id="1500")
+    root.ContentSequence = hd.sr.ContentSequence()
+    return hd.sr.Comprehensive3DSR(
+        evidence=[header],
+        content=root,
         series_instance_uid=provenance.uid("SR", "series"),
         series_number=SR_SERIES_NUMBER + provenance.model.series_offset,
         sop_instance_uid=provenance.uid("SR"),
@@ -88,22 +95,35 @@ def encode_report(
         is_verified=False,
         requested_procedures=describe_request(header) or None,
         previous_versions=[provenance.predecessor] if provenance.predecessor is not None else None,
-        record_evidence=True,
     )
-    if segmentation is not None:
-        sr.ContentSequence.append(_summarize_in_root(analysis, provenance))
-    stamp_object(sr, header, provenance, kind="SR")
-    name_coding_schemes(sr, {finding.code.scheme for finding in analysis.findings})
-    return sr
 
 
-def _list_groups(
+def _write_content(
     analysis: Analysis, provenance: Provenance, header: Dataset, segmentation: Dataset | None
-) -> list[MeasurementGroup]:
+) -> list[bytes]:
+    """Return what stands below the root, in the order of TID 1500."""
+    answer = [*_summarize(analysis), *_comment(analysis, provenance)]
     if segmentation is None:
-        return [describe_label(finding, provenance, image=header) for finding in analysis.findings]
+        groups = _list_answers(analysis, provenance, header, answer)
+    else:
+        groups = _list_groups(analysis, provenance, segmentation)
+    content = [
+        write_code(codes.LANGUAGE, codes.ENGLISH, relationship=HAS_CONCEPT_MOD),
+        *_observe(provenance),
+        *_name_procedures(header),
+        _write_library(analysis, header),
+        write_container(codes.IMAGING_MEASUREMENTS, groups),
+        # A TID 1501 group beside volumetric ones does not validate.
+        write_container(codes.QUALITATIVE_EVALUATIONS, answer, is_continuous=False)
+        if segmentation is not None
+        else b"",
+    ]
+    return [one for one in content if one]
+
+
+def _list_groups(analysis: Analysis, provenance: Provenance, segmentation: Dataset) -> list[bytes]:
     volume, mask = require_mask(analysis)
-    groups: list[MeasurementGroup] = []
+    groups = []
     for finding in analysis.findings:
         key = find_key_slice(finding, mask)
         region = mask[key] == finding.segment_number
@@ -112,18 +132,27 @@ def _list_groups(
     return groups
 
 
-def _summarize(analysis: Analysis) -> list[hd.sr.ContentItem]:
+def _list_answers(analysis: Analysis, provenance: Provenance, header: Dataset, answer: Sequence[bytes]) -> list[bytes]:
+    """Return a group with the answer, one for each label of a classifier, and for what was looked for in vain."""
+    unfound = () if analysis.findings else provenance.model.looked_for
+    about = unfound[0] if len(unfound) == 1 else None
+    groups = [describe_answer("summary", about, provenance, answer)]
+    groups += [describe_label(finding, provenance, image=header) for finding in analysis.findings]
+    if about is None:
+        absent = write_code(codes.PRESENCE, codes.ABSENT)
+        groups += [describe_answer(code.meaning, code, provenance, [absent]) for code in unfound]
+    return groups
+
+
+def _summarize(analysis: Analysis) -> list[bytes]:
     """Return the coded answer: was anything found, is it there."""
     found = {finding.presence for finding in analysis.findings}
     presence = next((p for p in (Presence.PRESENT, Presence.UNDETERMINED) if p in found), Presence.ABSENT)
-    summary = WITH_FINDINGS if presence is Presence.PRESENT else WITHOUT_FINDINGS
-    return [
-        hd.sr.CodeContentItem(name=name, value=value, relationship_type="CONTAINS")
-        for name, value in ((SUMMARY, summary), (PRESENCE, PRESENCE_VALUES[presence]))
-    ]
+    summary = codes.WITH_FINDINGS if presence is Presence.PRESENT else codes.WITHOUT_FINDINGS
+    return [write_code(codes.SUMMARY, summary), write_code(codes.PRESENCE, PRESENCE_CODES[presence])]
 
 
-def _comment(analysis: Analysis, provenance: Provenance) -> list[hd.sr.ContentItem]:
+def _comment(analysis: Analysis, provenance: Provenance) -> list[bytes]:
     model = provenance.model
     sentences = [
         DISCLAIMER,
@@ -131,80 +160,58 @@ def _comment(analysis: Analysis, provenance: Provenance) -> list[hd.sr.ContentIt
         f"Model {model.name} {model.version}, weights sha256 {model.weights_sha256}.",
     ]
     if analysis.threshold is not None:
+        if not 0.0 <= analysis.threshold <= 1.0:
+            raise ResultCheckFailed(f"the threshold is {analysis.threshold}, not 0 to 1; the Pipeline is at fault")
         sentences.append(f"A finding counts as present from a certainty of {100 * analysis.threshold:.0f} %.")
+    sentences += [
+        f"Corrected: a person struck {label} from the earlier report." for label in sorted(provenance.correction)
+    ]
+    return [write_statement(codes.COMMENT, sentence) for sentence in (*sentences, *analysis.notes) if sentence]
+
+
+def _observe(provenance: Provenance) -> list[bytes]:
+    """Return who observed: the node (PS3.16 TID 1002, TID 1004)."""
+    statements = (
+        (codes.DEVICE_NAME, provenance.node_aet),
+        (codes.DEVICE_MANUFACTURER, OWN_MANUFACTURER),
+        (codes.DEVICE_MODEL_NAME, provenance.pipeline),
+        (codes.DEVICE_SERIAL_NUMBER, provenance.node_aet),
+    )
     return [
-        hd.sr.TextContentItem(name=COMMENT, value=sentence, relationship_type="CONTAINS")
-        for sentence in (*sentences, *analysis.notes)
-        if sentence
+        write_code(codes.OBSERVER_TYPE, codes.DEVICE, relationship=HAS_OBS_CONTEXT),
+        write_uid(codes.DEVICE_UID, provenance.device_uid(), relationship=HAS_OBS_CONTEXT),
+        *(write_statement(name, text, relationship=HAS_OBS_CONTEXT) for name, text in statements),
     ]
 
 
-def _summarize_in_group(analysis: Analysis, provenance: Provenance) -> hd.sr.MeasurementsAndQualitativeEvaluations:
-    """Return a TID 1501 group with the answer; for a report without volumetric groups."""
-    asked = LOOKED_FOR.get(provenance.pipeline)
-    group = hd.sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(uid=provenance.uid("track", "summary"), identifier="AI summary"),
-        finding_type=to_concept(asked) if asked else None,
-        algorithm_id=identify_algorithm(provenance),
-    )
-    group[0].ContentSequence.extend([*_summarize(analysis), *_comment(analysis, provenance)])
-    return group
+def _name_procedures(header: Dataset) -> list[bytes]:
+    """Return the procedures that the source names, else one for its Modality."""
+    named = [one for item in header.get("ProcedureCodeSequence") or () for one in _copy_procedure(item)]
+    return named or [_write_procedure(PROCEDURES.get(str(header.get("Modality")), codes.IMAGING_PROCEDURE))]
 
 
-def _summarize_in_root(analysis: Analysis, provenance: Provenance) -> hd.sr.ContainerContentItem:
-    """Return the root container with the answer; a TID 1501 group beside volumetric ones does not validate."""
-    container = hd.sr.ContainerContentItem(
-        name=QUALITATIVE_EVALUATIONS, is_content_continuous=False, relationship_type="CONTAINS"
-    )
-    container.ContentSequence = hd.sr.ContentSequence([*_summarize(analysis), *_comment(analysis, provenance)])
-    return container
+def _copy_procedure(item: Dataset) -> list[bytes]:
+    """Return a procedure of the source; nothing where its code is none that an SR can hold."""
+    value = item.get("CodeValue") or item.get("LongCodeValue") or ""
+    code = Code(str(value), str(item.get("CodingSchemeDesignator") or ""), str(item.get("CodeMeaning") or "")[:MAX_LO])
+    return [_write_procedure(code, version=str(item.get("CodingSchemeVersion") or ""))] if is_writable(code) else []
 
 
-def _observe(provenance: Provenance) -> hd.sr.ObservationContext:
-    device = hd.sr.DeviceObserverIdentifyingAttributes(
-        uid=provenance.device_uid(),
-        name=provenance.node_aet,
-        manufacturer_name=OWN_MANUFACTURER,
-        model_name=provenance.pipeline,
-        serial_number=provenance.node_aet,
-    )
-    observer = hd.sr.ObserverContext(
-        observer_type=hd.sr.CodedConcept.from_code(DEVICE), observer_identifying_attributes=device
-    )
-    return hd.sr.ObservationContext(observer_device_context=observer)
+def _write_procedure(code: Code, *, version: str = "") -> bytes:
+    return write_code(codes.PROCEDURE_REPORTED, code, version=version, relationship=HAS_CONCEPT_MOD)
 
 
-def _name_procedure(header: Dataset) -> hd.sr.CodedConcept:
-    """Return the code of the procedure that the source names, else one for its Modality."""
-    for item in header.get("ProcedureCodeSequence") or ():
-        value, scheme, meaning = (
-            str(item.get(k) or "") for k in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-        )
-        if value and scheme and meaning:
-            return hd.sr.CodedConcept(value, scheme, meaning, item.get("CodingSchemeVersion") or None)
-    return hd.sr.CodedConcept.from_code(PROCEDURES.get(str(header.get("Modality")), IMAGING_PROCEDURE))
-
-
-def _list_evidence(
-    header: Dataset, inputs: Mapping[str, Sequence[Dataset]], segmentation: Dataset | None
-) -> list[Dataset]:
-    """Return all that the answer rests on, each Instance once; the complete header comes first."""
-    evidence = {str(header.SOPInstanceUID): header}
-    for role in sorted(inputs):
-        for ds in sorted(inputs[role], key=lambda ds: str(ds.SOPInstanceUID)):
-            evidence.setdefault(str(ds.SOPInstanceUID), refer_to(ds))
-    if segmentation is not None:
-        evidence[str(segmentation.SOPInstanceUID)] = segmentation
-    return list(evidence.values())
-
-
-def _list_library(analysis: Analysis, header: Dataset) -> list[Dataset] | None:
-    """Return the images that the report describes: only those that carry a Finding (4 KB each)."""
+def _write_library(analysis: Analysis, header: Dataset) -> bytes:
+    """Return what is known of the images that the report describes: only those that carry a Finding."""
     if analysis.reference is None:
-        # TID 1603 wants orientation and spacing; where the source has none, nothing is invented.
-        is_described = all(header.get(keyword) for keyword in ("PatientOrientation", "ImagerPixelSpacing"))
-        return [header] if is_described else None
+        return describe_radiograph(header)
     if analysis.mask is None:
-        return None
-    touched = np.flatnonzero(analysis.mask.any(axis=(1, 2))).tolist()
-    return copy_slices(analysis.reference, touched)
+        return b""
+    return describe_slices(analysis.reference, np.flatnonzero(analysis.mask.any(axis=(1, 2))).tolist())
+
+
+def _list_schemes(analysis: Analysis, provenance: Provenance) -> set[str]:
+    used = [*provenance.model.looked_for]
+    for finding in analysis.findings:
+        used += [code for code in (finding.code, finding.category, finding.site, finding.laterality) if code]
+    return {code.scheme for code in used}

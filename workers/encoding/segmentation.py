@@ -1,27 +1,34 @@
-"""A mask becomes a DICOM Segmentation of type BINARY (PS3.3 A.51)."""
+"""A mask becomes a DICOM Segmentation, BINARY or LABELMAP (PS3.3 A.51)."""
 
 from collections.abc import Sequence
 
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.coding import Code as CodedConcept
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
-from node.domain.codes import MORPHOLOGICALLY_ABNORMAL
 from node.domain.finding import Finding
-from node.domain.result import OWN_MANUFACTURER
+from node.domain.result import OWN_MANUFACTURER, SegmentationForm
 from node.errors import ResultCheckFailed
 from workers.encoding.concepts import ARTIFICIAL_INTELLIGENCE, OTHER_COLOR, SEGMENT_COLORS, to_concept
+from workers.encoding.frames import compress_slices, pack_segments, refer_to_instances, write_frame_groups
 from workers.encoding.headers import copy_slices
 from workers.encoding.provenance import SEG_SERIES_NUMBER, Provenance
+from workers.encoding.raw_elements import keep_raw, put_items, write_sequence, write_text
 from workers.encoding.stamping import name_coding_schemes, stamp_object
 from workers.pipelines.base import Analysis
 from workers.volume import Volume
 
 CONTENT_LABEL = "AI_SEGMENTATION"
 MAX_SEGMENT_LABEL = 64
+TRANSFER_SYNTAXES = {
+    SegmentationForm.BINARY: ExplicitVRLittleEndian,
+    SegmentationForm.LABELMAP: JPEGLSLossless,
+}
 
 
 def track(provenance: Provenance, finding: Finding) -> tuple[str, str]:
@@ -44,9 +51,10 @@ def number_segment(finding: Finding) -> int:
 
 def find_key_slice(finding: Finding, mask: NDArray[np.uint8]) -> int:
     """Return the index of the slice that stands for a Finding: its own, else the one where it is largest."""
-    if finding.key_slice is not None and (mask[finding.key_slice] == finding.segment_number).any():
-        return finding.key_slice
-    return int((mask == finding.segment_number).sum(axis=(1, 2)).argmax())
+    key = finding.key_slice
+    if key is not None and 0 <= key < len(mask) and (mask[key] == finding.segment_number).any():
+        return key
+    return max(range(len(mask)), key=lambda index: np.count_nonzero(mask[index] == finding.segment_number))
 
 
 def encode_segmentation(analysis: Analysis, provenance: Provenance) -> Dataset:
@@ -58,6 +66,9 @@ def encode_segmentation(analysis: Analysis, provenance: Provenance) -> Dataset:
     ----------
     analysis
         With `reference` and `mask`.
+    provenance
+        Its `segmentation` BINARY gives a Frame for each Segment on each slice, one bit a pixel; LABELMAP a Frame a
+        slice, JPEG-LS without loss, under a SOP Class of its own.
 
     Raises
     ------
@@ -69,14 +80,73 @@ def encode_segmentation(analysis: Analysis, provenance: Provenance) -> Dataset:
     DICOM PS3.3 A.51, C.8.20
     """
     volume, mask = require_mask(analysis)
-    touched = np.flatnonzero(mask.any(axis=(1, 2))).tolist()
-    sources = copy_slices(volume, touched)
+    # highdicom orders Frames against the normal of Image Orientation; so do we.
+    touched = np.flatnonzero(mask.any(axis=(1, 2)))[::-1].tolist()
+    slices = [mask[index] for index in touched]
     findings = sorted(analysis.findings, key=number_segment)
-    _check_segments(findings, mask[touched])
+    _check_segments(findings, mask)
+    header = copy_slices(volume, touched[-1:])[0]
+    seg = _start_with(header, slices[-1], findings, provenance)
+    _put_frames(seg, slices, [volume.datasets[index] for index in touched], provenance.segmentation)
+    put_items(seg, "SourceImageSequence", refer_to_instances(volume.datasets[index] for index in reversed(touched)))
+    _refer_to_series(seg, volume)
+    stamp_object(seg, header, provenance, kind="SEG")
+    used = [code for f in findings for code in (f.code, f.category, f.site, f.laterality) if code]
+    name_coding_schemes(seg, {code.scheme for code in used})
+    keep_raw(seg)
+    return seg
+
+
+def require_mask(analysis: Analysis) -> tuple[Volume, NDArray[np.uint8]]:
+    """Return the reference Volume and the mask on its grid.
+
+    Raises
+    ------
+    ResultCheckFailed
+        If one is absent, the shapes differ, the mask does not hold labels, or it is empty.
+    """
+    volume, mask = analysis.reference, analysis.mask
+    if volume is None or mask is None or mask.shape != volume.voxels.shape:
+        raise ResultCheckFailed("the mask has not the grid of the reference volume; the Pipeline is at fault")
+    if mask.dtype != np.uint8:
+        # Fractions, NaN and negative numbers are no labels, and rounding them would invent a Segment.
+        raise ResultCheckFailed(f"the mask holds {mask.dtype} where labels of uint8 are due; the Pipeline is at fault")
+    if not mask.any():
+        raise ResultCheckFailed("the mask is empty although something was found; the Pipeline is at fault")
+    return volume, mask
+
+
+def _check_segments(findings: Sequence[Finding], mask: NDArray[np.uint8]) -> None:
+    """Hold the Findings, ordered by Segment Number, against the labels of the mask: each has the other."""
+    if [finding.segment_number for finding in findings] != list(range(1, len(findings) + 1)):
+        raise ResultCheckFailed(f"Segment Numbers of {len(findings)} findings are not 1 to {len(findings)}")
+    largest = int(mask.max())
+    if largest > len(findings):
+        raise ResultCheckFailed(f"the mask holds segment {largest}, the findings end at {len(findings)}")
+    for finding in findings:
+        if not (mask[find_key_slice(finding, mask)] == finding.segment_number).any():
+            raise ResultCheckFailed(f"the mask has no voxel of segment {finding.segment_number}, {finding.label}")
+
+
+def call_highdicom(
+    findings: Sequence[Finding], provenance: Provenance, *, sources: Sequence[Dataset], labels: NDArray[np.uint8]
+) -> hd.seg.Segmentation:
+    """Return the SEG as highdicom makes it, background last: right, and slow where there are many Frames.
+
+    Parameters
+    ----------
+    findings
+        In the order of their Segment Numbers.
+    sources
+        Headers of source slices.
+    labels
+        The mask on these, (slices, rows, columns) uint8.
+    """
+    form = provenance.segmentation
     seg = hd.seg.Segmentation(
         source_images=sources,
-        pixel_array=mask[touched],
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        pixel_array=labels,
+        segmentation_type=hd.seg.SegmentationTypeValues[form.name],
         segment_descriptions=[_describe_segment(finding, provenance) for finding in findings],
         series_instance_uid=provenance.uid("SEG", "series"),
         series_number=SEG_SERIES_NUMBER + provenance.model.series_offset,
@@ -89,36 +159,49 @@ def encode_segmentation(analysis: Analysis, provenance: Provenance) -> Dataset:
         content_label=CONTENT_LABEL,
         content_description=provenance.series_description("SEG"),
         content_creator_name=f"AI^{provenance.node_aet}",
+        transfer_syntax_uid=TRANSFER_SYNTAXES[form],
     )
-    seg.ReferencedSeriesSequence = _refer_to_series(volume)
-    stamp_object(seg, sources[0], provenance, kind="SEG")
-    name_coding_schemes(seg, {finding.code.scheme for finding in findings})
+    # A LABELMAP describes its background, number 0, too. It goes last: OHIF 3.13 colors Segment 1 by the first item.
+    seg.SegmentSequence = sorted(seg.SegmentSequence, key=lambda item: item.SegmentNumber == 0)
     return seg
 
 
-def require_mask(analysis: Analysis) -> tuple[Volume, NDArray[np.uint8]]:
-    """Return the reference Volume and the mask on its grid.
-
-    Raises
-    ------
-    ResultCheckFailed
-        If one is absent, the shapes differ, or the mask is empty.
-    """
-    volume, mask = analysis.reference, analysis.mask
-    if volume is None or mask is None or mask.shape != volume.voxels.shape:
-        raise ResultCheckFailed("the mask has not the grid of the reference volume; the Pipeline is at fault")
-    if not mask.any():
-        raise ResultCheckFailed("the mask is empty although something was found; the Pipeline is at fault")
-    return volume, mask
+def _start_with(
+    header: Dataset, labels: NDArray[np.uint8], findings: Sequence[Finding], provenance: Provenance
+) -> Dataset:
+    """Return the SEG with one slice of its Frames: the model for all others."""
+    seg = call_highdicom(findings, provenance, sources=[header], labels=labels[np.newaxis])
+    # highdicom's object keeps tables of the Frames that it made itself; this one is to have others.
+    plain = Dataset(seg)
+    plain.file_meta = seg.file_meta
+    correct_ambiguous_vr(plain, True)
+    return plain
 
 
-def _check_segments(findings: Sequence[Finding], mask: NDArray[np.uint8]) -> None:
-    expected = list(range(1, len(findings) + 1))
-    if [finding.segment_number for finding in findings] != expected:
-        raise ResultCheckFailed(f"Segment Numbers of {len(findings)} findings are not 1 to {len(findings)}")
-    found = [int(number) for number in np.unique(mask) if number]
-    if found != expected:
-        raise ResultCheckFailed(f"the mask holds segments {found}, the findings {expected}")
+def _put_frames(
+    seg: Dataset, slices: Sequence[NDArray[np.uint8]], sources: Sequence[Dataset], form: SegmentationForm
+) -> None:
+    """Replace in place the Frames of one slice by those of all."""
+    if form is SegmentationForm.LABELMAP:
+        indices, pixels = compress_slices(slices)
+    else:
+        indices, pixels = pack_segments(slices, segments=len(seg.SegmentSequence))
+    model = seg.PerFrameFunctionalGroupsSequence[0]
+    put_items(seg, "PerFrameFunctionalGroupsSequence", write_frame_groups(model, sources, indices))
+    seg.NumberOfFrames = len(indices)
+    seg.add(DataElement("PixelData", "OB", pixels))
+    if "SegmentIdentificationSequence" not in model and len(sources) > 1 and _is_even(sources):
+        seg.DimensionOrganizationType = "3D"
+
+
+def _is_even(sources: Sequence[Dataset]) -> bool:
+    """Return whether the slices follow each other at one distance, as Dimension Organization Type 3D promises."""
+    spacing, _ = hd.spatial.get_volume_positions(
+        image_positions=[ds.ImagePositionPatient for ds in sources],
+        image_orientation=sources[0].ImageOrientationPatient,
+        sort=False,
+    )
+    return spacing is not None
 
 
 def _describe_segment(finding: Finding, provenance: Provenance) -> hd.seg.SegmentDescription:
@@ -126,10 +209,10 @@ def _describe_segment(finding: Finding, provenance: Provenance) -> hd.seg.Segmen
     described = hd.seg.SegmentDescription(
         segment_number=number_segment(finding),
         segment_label=finding.label[:MAX_SEGMENT_LABEL],
-        segmented_property_category=to_concept(MORPHOLOGICALLY_ABNORMAL),
+        segmented_property_category=to_concept(finding.category),
         segmented_property_type=to_concept(finding.code),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=_identify_algorithm(provenance),
+        algorithm_identification=identify_algorithm(provenance),
         tracking_uid=tracking_uid,
         tracking_id=tracking_id,
         anatomic_regions=[to_concept(finding.site)] if finding.site else None,
@@ -142,7 +225,8 @@ def _describe_segment(finding: Finding, provenance: Provenance) -> hd.seg.Segmen
     return described
 
 
-def _identify_algorithm(provenance: Provenance) -> hd.AlgorithmIdentificationSequence:
+def identify_algorithm(provenance: Provenance) -> hd.AlgorithmIdentificationSequence:
+    """Return the model's name, version and weights as a SEG names them (PS3.3 10.16)."""
     return hd.AlgorithmIdentificationSequence(
         name=provenance.model.name,
         version=provenance.model.version,
@@ -157,15 +241,8 @@ def _to_item(concept: CodedConcept) -> Dataset:
     return item
 
 
-def _refer_to_series(volume: Volume) -> list[Dataset]:
-    """Return Referenced Series Sequence (0008,1115) of the whole source Series."""
-    series = Dataset()
-    series.SeriesInstanceUID = volume.datasets[0].SeriesInstanceUID
-    instances = []
-    for ds in volume.datasets:
-        instance = Dataset()
-        instance.ReferencedSOPClassUID = ds.SOPClassUID
-        instance.ReferencedSOPInstanceUID = ds.SOPInstanceUID
-        instances.append(instance)
-    series.ReferencedInstanceSequence = DicomSequence(instances)
-    return [series]
+def _refer_to_series(seg: Dataset, volume: Volume) -> None:
+    """Name the whole source Series in Referenced Series Sequence (0008,1115)."""
+    instances = write_sequence("ReferencedInstanceSequence", refer_to_instances(volume.datasets))
+    series = write_text("SeriesInstanceUID", "UI", str(volume.datasets[0].SeriesInstanceUID))
+    put_items(seg, "ReferencedSeriesSequence", [instances + series])

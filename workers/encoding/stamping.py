@@ -3,6 +3,8 @@
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
+from node.domain.codes import LOCAL_SCHEME
+from node.domain.uids import derive_uid
 from workers.encoding.provenance import Provenance
 
 DATE_AND_TIME = (
@@ -13,7 +15,9 @@ DATE_AND_TIME = (
 # Copied where highdicom does not: they are in modules that it does not read.
 COPIED_KEYWORDS = ("TimezoneOffsetFromUTC", "InstitutionName")
 LIBRARY_NAME = "highdicom"
-LOCAL_SCHEME = "99RADNODE"
+REFERENCE_TYPES = ("IMAGE", "COMPOSITE")
+# Any other value may call for a Laterality that the source need not have.
+UNPAIRED_BODY_PARTS = ("CHEST", "BRAIN", "HEAD", "SKULL", "NECK", "ABDOMEN", "PELVIS")
 
 
 def stamp_object(ds: Dataset, source: Dataset, provenance: Provenance, *, kind: str) -> None:
@@ -42,15 +46,26 @@ def stamp_object(ds: Dataset, source: Dataset, provenance: Provenance, *, kind: 
     _name_dimensions(ds, provenance.uid(kind, "dimensions"))
 
 
+def name_body_part(ds: Dataset, source: Dataset) -> None:
+    """Put in place Body Part Examined where it is no paired organ, else an empty Laterality (2C, PS3.3 C.7.3.1)."""
+    if source.get("BodyPartExamined") in UNPAIRED_BODY_PARTS:
+        ds.BodyPartExamined = source.BodyPartExamined
+    else:
+        ds.Laterality = None
+
+
 def describe_request(source: Dataset) -> list[Dataset]:
     """Return the items of Referenced Request Sequence (0040,A370), one for each request that the source names.
+
+    A source that tells no request but an Accession Number was requested nonetheless.
 
     References
     ----------
     DICOM PS3.3 C.17.2
     """
     requests = []
-    for attributes in source.get("RequestAttributesSequence") or ():
+    bare = [Dataset()] if source.get("AccessionNumber") else []
+    for attributes in source.get("RequestAttributesSequence") or bare:
         item = Dataset()
         item.StudyInstanceUID = source.StudyInstanceUID
         item.ReferencedStudySequence = DicomSequence()
@@ -76,10 +91,28 @@ def name_coding_schemes(ds: Dataset, schemes: set[str]) -> None:
     for scheme in local:
         item = Dataset()
         item.CodingSchemeDesignator = scheme
-        item.CodingSchemeName = "Codes of radnode" if scheme == LOCAL_SCHEME else scheme
-        item.CodingSchemeResponsibleOrganization = "radnode project"
+        if scheme == LOCAL_SCHEME:
+            # Of the scheme of somebody's model no more is known than its name.
+            item.CodingSchemeUID = derive_uid("coding scheme", scheme)
+            item.CodingSchemeName = "Codes of radnode"
+            item.CodingSchemeResponsibleOrganization = "radnode project"
         items.append(item)
     ds.CodingSchemeIdentificationSequence = DicomSequence(items)
+
+
+def unname_references(selection: Dataset) -> None:
+    """Take off, in place, the purpose that highdicom gives each object of a Key Object Selection.
+
+    Without it, TID 2010 is met as PixelMed's validator reads it, and nobody needs it: the title says why an object is
+    selected.
+
+    References
+    ----------
+    DICOM PS3.16 TID 2010
+    """
+    for item in selection.ContentSequence:
+        if item.ValueType in REFERENCE_TYPES:
+            del item.ConceptNameCodeSequence
 
 
 def _name_dimensions(ds: Dataset, uid: str) -> None:

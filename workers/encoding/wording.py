@@ -1,13 +1,14 @@
 """The words and numbers of the summary page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pydicom import Dataset
 
-from node.domain.codes import BRAIN
+from node.domain.codes import BRAIN, Code
 from node.domain.finding import Finding, Presence
 from workers.encoding.canvas import MINUS
+from workers.encoding.lettering import is_drawable
 
 # Noun of one and of many, and the sentence for none, by Pipeline.
 NOUNS = {"lung_nodules": ("lung nodule", "lung nodules")}
@@ -30,19 +31,37 @@ NOT_ASKED = {
     ),
     "chest_xray": ("Any finding but the labels on this page", "The place or extent of a finding"),
 }
+NOT_DRAWN = "name cannot be drawn, see the header"
+MAX_LETTERS = 64  # of a LO, and of a component group of a PN (PS3.5 6.2)
+MAX_NAMED = 2  # a headline has room for so many things that were looked for
 CUBIC_CENTIMETER = 1000.0
 LARGE_MM3 = 10_000.0
 
 
-def headline(findings: Sequence[Finding], pipeline: str) -> str:
-    """Return the answer in words."""
-    if not findings:
+def headline_nothing(pipeline: str, looked_for: Sequence[Code]) -> str:
+    """Return the answer in words where nothing was found.
+
+    Parameters
+    ----------
+    looked_for
+        What the model can find.
+    """
+    if pipeline in NOTHING or not 0 < len(looked_for) <= MAX_NAMED:
         return NOTHING.get(pipeline, "Nothing found by the AI")
+    return f"No {' or '.join(_begin_low(code.meaning) for code in looked_for)} found by the AI"
+
+
+def say_asked(pipeline: str, looked_for: Sequence[Code]) -> str:
+    """Return what the model was asked for."""
+    return ASKED.get(pipeline) or ", ".join(code.meaning for code in looked_for) or "Findings of the model"
+
+
+def headline(findings: Sequence[Finding], pipeline: str) -> str:
+    """Return the answer in words; something was found."""
     if pipeline not in NOUNS:
         described = [_describe(findings[0], _without_number(findings[0].label, findings))]
         for finding in findings[1:2]:
-            name = _without_number(finding.label, findings)
-            name = name if name[:2].isupper() else name[0].lower() + name[1:]
+            name = _begin_low(_without_number(finding.label, findings))
             described.append(_describe(finding, name, is_elsewhere=place(finding) != place(findings[0])))
         more = f" and {len(findings) - 2} more" if len(findings) > 2 else ""
         return "; ".join(described) + more
@@ -63,7 +82,7 @@ def headline_labels(findings: Sequence[Finding]) -> str:
     if undetermined:
         return f"{undetermined[0]}: the AI is undecided"
     if len(findings) == 1:
-        return f"No {findings[0].label.lower()} found by the AI"
+        return f"No {_begin_low(findings[0].label)} found by the AI"
     return "None of the labels found by the AI"
 
 
@@ -92,6 +111,11 @@ def say_size(finding: Finding) -> str:
     return ""
 
 
+def say_certainty(finding: Finding) -> str:
+    """Return the certainty with its unit; empty where the model gives none."""
+    return "" if finding.confidence is None else f"{100 * finding.confidence:.0f} %"
+
+
 def say_volume(volume_mm3: float) -> str:
     """Return a volume with its unit; large ones in cm³."""
     if volume_mm3 >= LARGE_MM3:
@@ -108,17 +132,51 @@ def say_measurement(name: str, value: float) -> str:
     return f"{value:.1f} mm"
 
 
-def say_patient(header: Dataset) -> str:
-    """Return name (alphabetic, else the first there is), ID, sex and birth date."""
-    groups = [group for group in str(header.PatientName).split("=") if group]
+def say_measurements(measurements: Mapping[str, float], names: Sequence[str]) -> str:
+    """Return some entries of `Finding.measurements` as ``8.4 × 6.9 mm``; what was not measured is left out."""
+    words = [say_measurement(name, measurements[name]) for name in names if name in measurements]
+    units = {one.rpartition(" ")[2] for one in words}
+    if len(units) == 1:
+        words = [*(one.rpartition(" ")[0] for one in words[:-1]), words[-1]]
+    return " \N{MULTIPLICATION SIGN} ".join(words)
+
+
+def say_patient(header: Dataset, *, letters: int = MAX_LETTERS) -> str:
+    """Return name, ID, sex and birth date; the ID first where no group of the name can be drawn.
+
+    Parameters
+    ----------
+    letters
+        How many of the name are said; what follows it must not be lost.
+    """
     born = say_date(str(header.PatientBirthDate or ""))
+    number = _cut(str(header.PatientID or ""), MAX_LETTERS)
+    who = [_cut(say_name(str(header.PatientName or "")), letters), f"ID {number}" if number else "No ID"]
     parts = [
-        _say_name(groups[0]) if groups else "No name",
-        f"ID {header.PatientID}" if header.PatientID else "No ID",
+        *(reversed(who) if who[0] == NOT_DRAWN else who),
         str(header.PatientSex or ""),
         f"born {born}" if born else "",
     ]
     return "   ".join(part for part in parts if part)
+
+
+def say_name(value: str) -> str:
+    """Return a PN as people read it, such as ``Yamada, Tarou (山田 太郎)``.
+
+    The first component group whose letters our fonts have, and in parentheses the ideographic one.
+
+    References
+    ----------
+    DICOM PS3.5 6.2.1
+    """
+    groups = [group.strip("^ ") for group in value.split("=")]
+    if not any(groups):
+        return "No name"
+    drawable = [group for group in groups[:2] if group and is_drawable(group)]
+    if not drawable:
+        return next((_say_name(group) for group in groups[2:] if group and is_drawable(group)), NOT_DRAWN)
+    first, *others = drawable
+    return _say_name(first) + "".join(f" ({_spell_out(other)})" for other in others if other != first)
 
 
 def say_study(header: Dataset, *, slices: str) -> str:
@@ -163,7 +221,20 @@ def _say_name(group: str) -> str:
     """Return ``Family, Given Middle`` of one component group of a PN."""
     family, *others = [part.strip() for part in group.split("^")]
     given = " ".join(part for part in others[:2] if part)
-    return f"{family}, {given}" if given else family
+    return ", ".join(part for part in (family, given) if part)
+
+
+def _spell_out(group: str) -> str:
+    return " ".join(part.strip() for part in group.split("^") if part.strip())
+
+
+def _cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
+
+
+def _begin_low(name: str) -> str:
+    """Return a name as it stands within a sentence; an abbreviation stays as it is."""
+    return name if name[:2].isupper() else name[:1].lower() + name[1:]
 
 
 def _say_time(header: Dataset) -> str:

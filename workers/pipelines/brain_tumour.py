@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from scipy import ndimage
 
-from node.domain.codes import BRAIN, LEFT, NEOPLASM, RIGHT, Code
+from node.domain.codes import BRAIN, NEOPLASM
 from node.domain.finding import Finding
 from node.errors import (
     GeometryRefused,
@@ -22,6 +22,7 @@ from node.errors import (
 )
 from node.models import ModelCard
 from workers.inference.weights import load_weights
+from workers.measurements import Measures, Region, cut_region, find_side, measure_region, note_limits
 from workers.networks.tumour_unet import build_tumour_unet
 from workers.pipelines.axial_stack import (
     AxialStack,
@@ -37,7 +38,6 @@ from workers.pipelines.axial_stack import (
     uncrop_plane,
 )
 from workers.pipelines.base import Analysis
-from workers.pipelines.lesion_measures import drop_specks, measure_lesion, voxel_mm3
 from workers.volume import Volume, read_volume
 
 MATRIX = 160  # rows and columns that the network reads
@@ -51,11 +51,11 @@ HEAD_WIDTH_MM, HEAD_LENGTH_MM = (75.0, 250.0), (95.0, 310.0)
 # An axial plane coarser than this shows no outline worth measuring.
 MAX_PIXEL_MM = 3.0
 MIN_COVERED = 0.6  # of the FLAIR's grid, below which a T1 is not worth reading
-MIDLINE_MM = 5.0  # nearer to the midline than this, a lesion has no side
 MAX_SHARE = 0.5  # of the head; no tumour fills more
 # Skin, fat and bone: of 22 patients' drawn abnormalities, 0.1 % lie nearer to the surface, and scalp fat is bright too.
 SCALP_MM = 7.0
 BATCH = 8
+TOUCHING = np.ones((3, 3, 3), bool)  # voxels that share a corner belong together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,19 +156,22 @@ class BrainTumour:
             If the network answers with NaN, or marks more of the head than a tumour can fill.
         """
         chance = self._spread(prepared, self._ask(prepared.channels))
-        min_voxels = self._min_volume_mm3 / voxel_mm3(prepared.volume)
+        min_voxels = self._min_volume_mm3 / prepared.volume.voxel_mm3
         lesion = drop_specks(chance >= self._threshold, min_voxels=min_voxels)
         check_share(lesion, prepared)
-        notes = (*prepared.notes, "Tumor and edema are not told apart; what is bright on FLAIR is one segment.")
+        notes = [*prepared.notes, "Tumor and edema are not told apart; what is bright on FLAIR is one segment."]
         findings: tuple[Finding, ...] = ()
         if lesion.any():
-            findings = (describe_lesion(prepared, lesion, confidence=float(chance[lesion].mean())),)
+            region = cut_region(prepared.volume, lesion)
+            measures = measure_region(prepared.volume, region)
+            findings = (describe_lesion(prepared, region, measures, confidence=float(chance[lesion].mean())),)
+            notes += note_limits(prepared.volume, {findings[0].label: measures})
         return Analysis(
             findings=findings,
             reference=prepared.volume,
             mask=lesion.astype(np.uint8) if findings else None,
             threshold=self._threshold,
-            notes=notes,
+            notes=tuple(notes),
         )
 
     def _read_companion(
@@ -275,14 +278,14 @@ def check_share(lesion: NDArray[np.bool_], prepared: HeadStudy) -> None:
         With the share that was found.
     """
     head_mm3 = float(prepared.head.sum()) * float(np.prod(prepared.stack.spacing_mm))
-    share = float(lesion.sum()) * voxel_mm3(prepared.volume) / head_mm3
+    share = float(lesion.sum()) * prepared.volume.voxel_mm3 / head_mm3
     if share > MAX_SHARE:
         raise ModelOutputInvalid(f"the network marks {share:.0%} of the head; the input is unlike what it has learned")
 
 
-def describe_lesion(prepared: HeadStudy, lesion: NDArray[np.bool_], *, confidence: float) -> Finding:
+def describe_lesion(prepared: HeadStudy, region: Region, measures: Measures, *, confidence: float) -> Finding:
     """Return the whole abnormality as one Finding."""
-    measures = measure_lesion(prepared.volume, lesion)
+    midline_mm = find_midline(prepared, measures.center_mm)
     return Finding(
         label="FLAIR abnormality",
         code=NEOPLASM,
@@ -290,22 +293,32 @@ def describe_lesion(prepared: HeadStudy, lesion: NDArray[np.bool_], *, confidenc
         center_mm=measures.center_mm,
         measurements=measures.values,
         site=BRAIN,
-        laterality=find_side(prepared, measures.center_mm),
+        laterality=None if midline_mm is None else find_side(prepared.volume, region, midline_mm=midline_mm),
         segment_number=1,
         key_slice=measures.key_slice,
     )
 
 
-def find_side(prepared: HeadStudy, center_mm: tuple[float, float, float]) -> Code | None:
-    """Return on which side of the head's middle a point lies, or None where it is near the midline."""
+def find_midline(prepared: HeadStudy, point_mm: tuple[float, float, float]) -> float | None:
+    """Return x of the head's middle beside a point (LPS), mm, or None where its slice shows no head."""
     matrix = np.linalg.inv(prepared.stack.affine)
-    number, row = (matrix @ np.array([*center_mm, 1.0]))[:2]
+    number, row = (matrix @ np.array([*point_mm, 1.0]))[:2]
     plane = int(np.clip(round(float(number)), 0, len(prepared.head) - 1))
     seen = np.flatnonzero(prepared.head[plane].any(axis=0))
     if not seen.size:
         return None
     middle = prepared.stack.affine @ np.array([number, row, (seen[0] + seen[-1]) / 2, 1.0])
-    offset_mm = center_mm[0] - float(middle[0])
-    if abs(offset_mm) < MIDLINE_MM:
-        return None
-    return LEFT if offset_mm > 0 else RIGHT
+    return float(middle[0])
+
+
+def drop_specks(mask: NDArray[np.bool_], *, min_voxels: float) -> NDArray[np.bool_]:
+    """Return the mask without its connected pieces of fewer than `min_voxels` voxels."""
+    if not mask.any():
+        return mask
+    box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
+    labels, _ = ndimage.label(mask[box], structure=TOUCHING)
+    large = np.bincount(labels.ravel()) >= min_voxels
+    large[0] = False
+    kept = np.zeros_like(mask)
+    kept[box] = large[labels]
+    return kept

@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from node.domain.codes import LEFT, LUNG, NODULE, RIGHT
+from node.domain.codes import LUNG, NODULE
 from node.domain.finding import Finding
 from node.errors import GeometryRefused, InputMissing, ModelOutputInvalid, WrongModality
 from node.models import ModelCard
 from workers.inference.weights import load_weights
+from workers.measurements import Measures, Region, find_side, measure_region, note_limits
 from workers.networks.nodule_classifier import NoduleClassifier
 from workers.pipelines.base import Analysis
 from workers.pipelines.lung_candidates import (
@@ -24,7 +25,7 @@ from workers.pipelines.lung_candidates import (
     find_lungs,
 )
 from workers.pipelines.lung_patches import cut_patches, score_patches
-from workers.pipelines.nodule_outline import Outline, measure_outline, outline_nodule
+from workers.pipelines.nodule_outline import find_core, outline_nodule
 from workers.volume import Volume, read_volume
 
 ROLE = "ct"
@@ -53,9 +54,10 @@ class ChestCt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nodule:
-    """One outlined nodule with its certainty, 0..1."""
+    """One outlined nodule with its measures and its certainty, 0..1."""
 
-    outline: Outline
+    outline: Region
+    measures: Measures
     confidence: float
 
 
@@ -129,12 +131,13 @@ class LungNodules:
         for number, nodule in enumerate(nodules, start=1):
             mask[nodule.outline.box][nodule.outline.mask] = number
             findings.append(_describe(prepared, nodule, number))
+        measured = {finding.label: nodule.measures for finding, nodule in zip(findings, nodules, strict=True)}
         return Analysis(
             findings=tuple(findings),
             reference=volume,
             mask=mask if findings else None,
             threshold=self._threshold,
-            notes=self._notes(prepared, unclear),
+            notes=(*self._notes(prepared, unclear), *note_limits(volume, measured)),
         )
 
     def _check_slices(self, volume: Volume) -> None:
@@ -165,11 +168,12 @@ class LungNodules:
             outline = outline_nodule(
                 chest.volume, chest.coarse, chest.lungs, index=index, radius_mm=float(found.radius_mm[n])
             )
-            if outline is None or self._is_too_large(chest.volume, outline):
+            measures = None if outline is None else measure_region(chest.volume, outline)
+            if outline is None or measures is None or self._is_too_large(measures):
                 unclear.append(index * chest.volume.spacing_mm)
-            elif self._is_new(chest.volume, outline, nodules):
+            elif self._is_new(outline, measures, nodules):
                 confidence = self._confirm(chest.volume, outline, float(scores[n]))
-                nodules.append(Nodule(outline=outline, confidence=confidence))
+                nodules.append(Nodule(outline=outline, measures=measures, confidence=confidence))
         kept = [nodule for nodule in nodules if nodule.confidence >= self._threshold]
         kept.sort(key=lambda nodule: -nodule.confidence)
         return kept[:MAX_FINDINGS], _count_apart(unclear)
@@ -181,16 +185,16 @@ class LungNodules:
             raise ModelOutputInvalid(msg)
         return scores
 
-    def _confirm(self, volume: Volume, outline: Outline, first: float) -> float:
+    def _confirm(self, volume: Volume, outline: Region, first: float) -> float:
         """Return the mean of the candidate's score and of the one at the outline's own centre."""
         second = self._score(volume, outline.center_index()[None])[0]
         return (first + float(second)) / 2
 
-    def _is_too_large(self, volume: Volume, outline: Outline) -> bool:
-        return measure_outline(volume, outline)["long_axis_mm"] > self._max_long_axis_mm
+    def _is_too_large(self, measures: Measures) -> bool:
+        return measures.values["long_axis_mm"] > self._max_long_axis_mm
 
-    def _is_new(self, volume: Volume, outline: Outline, others: list[Nodule]) -> bool:
-        if measure_outline(volume, outline)["long_axis_mm"] < self._min_long_axis_mm:
+    def _is_new(self, outline: Region, measures: Measures, others: list[Nodule]) -> bool:
+        if measures.values["long_axis_mm"] < self._min_long_axis_mm:
             return False
         return not any(_overlap(outline, other.outline) for other in others)
 
@@ -217,18 +221,17 @@ def _name(ds: Dataset) -> str:
 
 
 def _describe(chest: ChestCt, nodule: Nodule, number: int) -> Finding:
-    center_mm = chest.volume.to_patient_mm(nodule.outline.core_index(chest.volume).tolist())
+    volume, outline = chest.volume, nodule.outline
     return Finding(
         label=f"Nodule {number}",
         code=NODULE,
         confidence=nodule.confidence,
-        center_mm=center_mm,
-        measurements=measure_outline(chest.volume, nodule.outline),
+        center_mm=volume.to_patient_mm(find_core(volume, outline).tolist()),
+        measurements=nodule.measures.values,
         site=LUNG,
-        # Patient coordinates grow toward the left hand (PS3.3 C.7.6.2.1.1).
-        laterality=LEFT if center_mm[0] > chest.lungs.midline_mm else RIGHT,
+        laterality=find_side(volume, outline, midline_mm=chest.lungs.midline_mm),
         segment_number=number,
-        key_slice=nodule.outline.key_slice(),
+        key_slice=nodule.measures.key_slice,
     )
 
 
@@ -241,7 +244,7 @@ def _count_apart(places_mm: list[NDArray[np.float64]]) -> int:
     return len(apart)
 
 
-def _covers(outline: Outline, index: NDArray[np.float64]) -> bool:
+def _covers(outline: Region, index: NDArray[np.float64]) -> bool:
     corner = np.array([part.start for part in outline.box])
     place = np.round(index).astype(int) - corner
     if (place < 0).any() or (place >= outline.mask.shape).any():
@@ -249,12 +252,12 @@ def _covers(outline: Outline, index: NDArray[np.float64]) -> bool:
     return bool(outline.mask[tuple(place)])
 
 
-def _overlap(one: Outline, other: Outline) -> bool:
+def _overlap(one: Region, other: Region) -> bool:
     both = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one.box, other.box, strict=True)]
     if any(part.start >= part.stop for part in both):
         return False
 
-    def cut(outline: Outline) -> NDArray[np.bool_]:
+    def cut(outline: Region) -> NDArray[np.bool_]:
         inner = tuple(
             slice(part.start - whole.start, part.stop - whole.start)
             for part, whole in zip(both, outline.box, strict=True)

@@ -1,12 +1,10 @@
-"""From a candidate to the voxels of the nodule, and from the voxels to millimetres."""
-
-from dataclasses import dataclass
+"""From a candidate to the voxels of the nodule."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial.distance import pdist, squareform
 
+from workers.measurements import Box, Region
 from workers.pipelines.lung_candidates import Coarse, Lungs
 from workers.volume import Volume
 
@@ -32,51 +30,13 @@ RIM_COVER = 0.35  # of that shell around the solid part: a vessel beside it cove
 MAX_EXTENT_MM = 36.0
 MAX_ELONGATION = 4.0
 
-Box = tuple[slice, slice, slice]
 MaskArray = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
-    """The voxels of one nodule in its box on the native grid.
-
-    Attributes
-    ----------
-    box
-        Slices, rows and columns of the Volume.
-    mask
-        bool, of the box's shape, connected, not empty.
-    """
-
-    box: Box
-    mask: MaskArray
-
-    def center_index(self) -> NDArray[np.float64]:
-        """Return the centroid as native (slice, row, column)."""
-        corner = np.array([part.start for part in self.box], dtype=np.float64)
-        center: NDArray[np.float64] = np.argwhere(self.mask).mean(axis=0) + corner
-        return center
-
-    def core_index(self, volume: Volume) -> NDArray[np.float64]:
-        """Return the centroid of the denser half as native (slice, row, column).
-
-        Haze and partial volume at the rim move it less than the centroid of all.
-        """
-        corner = np.array([part.start for part in self.box], dtype=np.float64)
-        hu = volume.voxels[self.box]
-        core = self.mask & (hu >= np.median(hu[self.mask]))
-        center: NDArray[np.float64] = np.argwhere(core).mean(axis=0) + corner
-        return center
-
-    def key_slice(self) -> int:
-        """Return the index of the slice with the largest area."""
-        return int(self.box[0].start + self.mask.sum(axis=(1, 2)).argmax())
 
 
 def outline_nodule(
     volume: Volume, coarse: Coarse, lungs: Lungs, *, index: NDArray[np.float64], radius_mm: float
-) -> Outline | None:
-    """Return the nodule grown from `index`, or None where no compact region ends inside the lung.
+) -> Region | None:
+    """Return the nodule grown from `index`, connected, or None where no compact region ends inside the lung.
 
     Parameters
     ----------
@@ -103,25 +63,18 @@ def outline_nodule(
         if mask is not None and not _leaks(mask, from_middle, spacing):
             glass = ndimage.gaussian_filter(volume.voxels[box], GLASS_SMOOTH_MM / spacing)
             hazy = (glass > GLASS_HU) & inside & (from_middle < REACH_MM)
-            return Outline(box=box, mask=_with_rim(mask, hazy, inside, spacing))
+            return Region(box=box, mask=_with_rim(mask, hazy, inside, spacing))
     return None
 
 
-def measure_outline(volume: Volume, outline: Outline) -> dict[str, float]:
-    """Return ``long_axis_mm``, ``short_axis_mm``, ``volume_mm3`` and ``mean_hu``.
+def find_core(volume: Volume, outline: Region) -> NDArray[np.float64]:
+    """Return the centroid of the denser half as native (slice, row, column).
 
-    The axes are taken in the slice with the largest area, outer edge to outer edge; the volume is voxels times
-    the distance of slices, never Slice Thickness.
+    Haze and partial volume at the rim move it less than the centroid of all.
     """
-    plane = outline.mask[outline.key_slice() - outline.box[0].start]
-    long_mm, short_mm = _axes(plane, volume.spacing_mm[1:])
-    voxel_mm3 = abs(float(np.linalg.det(volume.affine[:3, :3])))
-    return {
-        "long_axis_mm": long_mm,
-        "short_axis_mm": short_mm,
-        "volume_mm3": float(outline.mask.sum()) * voxel_mm3,
-        "mean_hu": float(volume.voxels[outline.box][outline.mask].mean()),
-    }
+    hu = volume.voxels[outline.box]
+    core = outline.mask & (hu >= np.median(hu[outline.mask]))
+    return Region(box=outline.box, mask=core).center_index()
 
 
 def _box_around(volume: Volume, index: NDArray[np.float64]) -> Box:
@@ -204,17 +157,3 @@ def _leaks(mask: MaskArray, from_middle: NDArray[np.float64], spacing: NDArray[n
     # Variance of a voxel itself is added, so that a nodule of two slices is not a flat one.
     variances = np.linalg.eigvalsh(np.cov(places.T) + np.diag(spacing**2 / 12))
     return float(np.sqrt(variances[2] / variances[1])) > MAX_ELONGATION
-
-
-def _axes(plane: MaskArray, spacing: tuple[float, ...]) -> tuple[float, float]:
-    rim = plane & ~ndimage.binary_erosion(plane)
-    points = np.argwhere(rim) * np.asarray(spacing)
-    pixel_mm = float(np.mean(spacing))
-    if len(points) < 2:
-        return pixel_mm, pixel_mm
-    gaps = squareform(pdist(points))
-    first, second = np.unravel_index(int(gaps.argmax()), gaps.shape)
-    along = (points[second] - points[first]) / gaps[first, second]
-    across = points @ np.array([-along[1], along[0]])
-    # From outer edge to outer edge: the points are middles of pixels.
-    return float(gaps[first, second]) + pixel_mm, float(np.ptp(across)) + pixel_mm

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from node.domain.codes import Code
 from node.errors import ModelInvalid
 from node.models import SHIPPED_MODELS, find_model, list_models, read_model
 
@@ -42,6 +43,54 @@ def test_a_card_tells_roles_numbers_and_weights(tmp_path: Path) -> None:
     assert (card.required_roles, card.optional_roles) == (("flair",), ("t1",))
     assert card.numbers == {"thresholds": {"finding": 0.5}}
     card.verify_weights()
+
+
+def test_a_card_tells_its_title_and_what_it_looks_for(tmp_path: Path) -> None:
+    plain = read_model(make_model(tmp_path))
+    assert (plain.title, plain.looked_for) == ("", ())
+    labels = (
+        '\n[[labels]]\nname = "Nodule"\ncode = ["27925004", "SCT", "Nodule"]\n[[labels]]\ncode = ["1", "99X", "One"]\n'
+    )
+    text = CARD.replace("series_offset", 'title = "Lung Nodules"\nseries_offset') + labels
+    card = read_model(make_model(tmp_path, "titled", text=text))
+    assert card.title == "Lung Nodules"
+    assert card.looked_for == (Code("27925004", "SCT", "Nodule"), Code("1", "99X", "One"))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        '[[labels]]\nname = "Nodule"',
+        '[[labels]]\ncode = "27925004"',
+        '[[labels]]\ncode = ["27925004", "SCT"]',
+        '[[labels]]\ncode = ["27925004", "SCT", ""]',
+        '[[labels]]\ncode = [27925004, "SCT", "Nodule"]',
+        '[labels]\ncode = ["27925004", "SCT"]',
+    ],
+)
+def test_a_label_without_a_whole_code_is_refused(tmp_path: Path, labels: str) -> None:
+    with pytest.raises(ModelInvalid, match=r"labels.*value, scheme, meaning"):
+        read_model(make_model(tmp_path, text=f"{CARD}\n{labels}\n"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ('name = "NAME"', f'name = "{"n" * 65}"'),
+        ('version = "1.0.0"', "version = 1"),
+        ('version = "1.0.0"', 'version = "1\\n0"'),
+        ('pipeline = "lung_nodules"', 'pipeline = "lung\\\\nodules"'),
+        ("series_offset = 1", 'series_offset = 1\ntitle = "\\\\"'),
+        ("series_offset = 1", "series_offset = 100"),
+        ("series_offset = 1", "series_offset = -1"),
+        ("series_offset = 1", "series_offset = 1.5"),
+        ("series_offset = 1", "series_offset = true"),
+    ],
+)
+def test_a_value_that_no_result_can_hold_is_refused(tmp_path: Path, changed: str, said: str) -> None:
+    assert changed in CARD
+    with pytest.raises(ModelInvalid, match=said.splitlines()[-1].split()[0]):
+        read_model(make_model(tmp_path, text=CARD.replace(changed, said)))
 
 
 def test_weights_that_differ_are_refused(tmp_path: Path) -> None:
@@ -108,3 +157,5 @@ def test_every_shipped_model_is_whole() -> None:
     assert {card.pipeline for card in cards} == {"lung_nodules", "brain_tumour", "chest_xray"}
     for card in cards:
         card.verify_weights()
+        assert card.title
+        assert card.looked_for

@@ -14,7 +14,7 @@ from pydicom.uid import UID
 
 from node.domain.finding import Finding
 from node.domain.job import Job, JobState, digest_inputs
-from node.domain.result import ResultKind
+from node.domain.result import ResultKind, ResultWishes
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import ModelInvalid, SliceMissing, StoreFull
 from node.ledger.jobs import RetryPolicy
@@ -68,9 +68,12 @@ class Bench:
             ledger=self.books.jobs,
             store=self.store,
             warm=warm or (lambda name: shelf),
+            wishes=lambda order: ResultWishes(),
             terms=TERMS,
             owner=owner,
             node_aet="RADNODE",
+            rejects_superseded=False,
+            dates_by_inputs=False,
             software_version="1.0.0",
             clock=lambda: self.now,
         )

@@ -10,7 +10,9 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add two columns and two tables."""
+    """Add four columns and two tables."""
+    op.add_column("jobs", sa.Column("notes", sa.JSON(), nullable=False, server_default="[]"))
+    op.add_column("jobs", sa.Column("threshold", sa.Float(), nullable=True))
     op.add_column("results", sa.Column("is_substitute", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("results", sa.Column("retracted_at", UtcTime(), nullable=True))
     op.create_table(
@@ -33,6 +35,6 @@ def upgrade() -> None:
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("accepted", sa.JSON(), nullable=False),
         sa.Column("refused", sa.JSON(), nullable=False),
-        sa.Column("seen_at", UtcTime(), nullable=False),
+        sa.Column("asked_at", UtcTime(), nullable=True),
         sa.PrimaryKeyConstraint("destination", name=op.f("pk_capabilities")),
     )

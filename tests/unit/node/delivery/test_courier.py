@@ -8,11 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from node.delivery.courier import Courier, DeliveryLedger, Patience, Surroundings
+from node.delivery.courier import Courier, DeliveryLedger, Surroundings
+from node.delivery.lookout import FRESH_FOR, OURS, Lookout
 from node.delivery.parcel import Outcome, Parcel, Report
+from node.delivery.patience import Patience
+from node.domain.capability import LABEL_MAP, Capability, Form
 from node.domain.result import Delivery, DeliveryState
 from node.domain.uids import InstanceUID, StudyUID
-from node.errors import DestinationBusy, DestinationDown, DestinationRefused, LedgerBusy, Misconfigured
+from node.errors import (
+    DestinationBusy,
+    DestinationDown,
+    DestinationRefused,
+    LedgerBusy,
+    Misconfigured,
+    SopClassNotSupported,
+)
 
 BEGIN = datetime(2025, 1, 14, 9, 41, tzinfo=UTC)
 NAME = "pacs"
@@ -43,6 +53,7 @@ class MemoryLedger:
         self.rows = {row.delivery_id: row for row in rows}
         self.ordered_at = ordered_at
         self.is_busy = False
+        self.needs_person = True
 
     def add(self, row: Delivery) -> None:
         self.rows[row.delivery_id] = row
@@ -66,8 +77,9 @@ class MemoryLedger:
     def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
         self._settle(delivery_id, DeliveryState.SENT, reason_code, reason_text)
 
-    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> None:
+    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> bool:
         self._settle(delivery_id, DeliveryState.REFUSED, reason_code, reason_text)
+        return self.needs_person
 
     def record_retry(
         self, delivery_id: int, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
@@ -92,6 +104,36 @@ class MemoryLedger:
                 self.rows[row.delivery_id] = replace(
                     row, not_before=not_before, reason_code=reason_code, reason_text=reason_text
                 )
+
+
+class MemoryCapabilities:
+    """What is known of the one Destination, in memory, with the promises of `CapabilityLedger`."""
+
+    def __init__(self) -> None:
+        self.known: Capability | None = None
+        self.answers: list[tuple[Form, bool]] = []
+
+    def find_capability(self, destination: str, address: str) -> Capability | None:
+        return self.known
+
+    def record_probe(self, seen: Capability, *, forgets_answers: bool) -> None:
+        assert not forgets_answers
+        self.known = seen
+
+    def record_answer(self, destination: str, address: str, form: Form, *, is_taken: bool) -> None:
+        self.answers.append((form, is_taken))
+
+
+@dataclass
+class Probe:
+    """Answers a probe with what `answer` returns, and counts."""
+
+    answer: Callable[[], frozenset[Form] | None] = lambda: None
+    calls: int = 0
+
+    def __call__(self) -> frozenset[Form] | None:
+        self.calls += 1
+        return self.answer()
 
 
 @dataclass
@@ -132,9 +174,28 @@ def clock() -> Clock:
     return Clock()
 
 
-def hire(ledger: DeliveryLedger, transport: ScriptedTransport, clock: Clock, *, chance: float = 0.0) -> Courier:
-    surroundings = Surroundings(locate=Path("/store").joinpath, clock=clock, chance=lambda: chance)
-    return Courier(destination=NAME, ledger=ledger, transport=transport, patience=Patience(), surroundings=surroundings)
+def post_lookout(probe: Probe, capabilities: MemoryCapabilities) -> Lookout:
+    return Lookout(
+        destination=NAME,
+        address="cstore PACS@host:104",
+        probe=probe,
+        ledger=capabilities,
+        patience=Patience(),
+        chance=lambda: 0.0,
+    )
+
+
+def hire(
+    ledger: DeliveryLedger, transport: ScriptedTransport, clock: Clock, *, lookout: Lookout | None = None
+) -> Courier:
+    return Courier(
+        destination=NAME,
+        ledger=ledger,
+        transport=transport,
+        lookout=lookout or post_lookout(Probe(), MemoryCapabilities()),
+        patience=Patience(),
+        surroundings=Surroundings(locate=Path("/store").joinpath, clock=clock, chance=lambda: 0.0),
+    )
 
 
 def test_due_deliveries_are_sent_study_by_study(clock: Clock) -> None:
@@ -316,3 +377,101 @@ def test_log_holds_counts_and_uids_but_no_reason_text(clock: Clock, caplog: pyte
     assert [record.message for record in caplog.records] == ["delivery refused", "study delivered"]
     assert "text that stays in the ledger" not in repr([vars(record) for record in caplog.records])
     assert vars(caplog.records[1])["refused"] == 1
+
+
+@pytest.mark.parametrize(("needs_person", "level"), [(True, "ERROR"), (False, "WARNING")])
+def test_refusal_is_told_as_loudly_as_it_needs(
+    clock: Clock, caplog: pytest.LogCaptureFixture, needs_person: bool, level: str
+) -> None:
+    ledger = MemoryLedger(delivery(1))
+    ledger.needs_person = needs_person
+    with caplog.at_level(logging.WARNING):
+        refuse = ScriptedTransport(lambda _: Outcome.refused(SopClassNotSupported("no SEG")))
+        hire(ledger, refuse, clock).tick(clock.now)
+    assert [(record.levelname, record.message) for record in caplog.records] == [(level, "delivery refused")]
+
+
+def test_destination_is_probed_once_a_day_and_only_when_all_is_sent(clock: Clock) -> None:
+    capabilities, seen_at_probe = MemoryCapabilities(), []
+    ledger = MemoryLedger(delivery(1))
+
+    def answer() -> frozenset[Form]:
+        seen_at_probe.append(ledger.states()[1])
+        return frozenset({LABEL_MAP})
+
+    probe = Probe(answer)
+    courier = hire(ledger, ScriptedTransport(take), clock, lookout=post_lookout(probe, capabilities))
+    assert courier.tick(clock.now) == BEGIN + FRESH_FOR
+    assert seen_at_probe == ["SENT"]
+    assert capabilities.known is not None
+    assert capabilities.known.accepted == {LABEL_MAP}
+    assert capabilities.known.refused == OURS - {LABEL_MAP}
+    clock.now = BEGIN + FRESH_FOR - timedelta(seconds=1)
+    courier.tick(clock.now)
+    assert probe.calls == 1
+    clock.now = BEGIN + FRESH_FOR
+    assert courier.tick(clock.now) == BEGIN + 2 * FRESH_FOR
+    assert probe.calls == 2
+
+
+def test_what_was_seen_before_a_restart_is_not_asked_again(clock: Clock) -> None:
+    capabilities, probe = MemoryCapabilities(), Probe(frozenset)
+    hire(MemoryLedger(), ScriptedTransport(take), clock, lookout=post_lookout(probe, capabilities)).tick(clock.now)
+    clock.now += timedelta(hours=1)
+    again = hire(MemoryLedger(), ScriptedTransport(take), clock, lookout=post_lookout(probe, capabilities))
+    assert again.tick(clock.now) == BEGIN + FRESH_FOR
+    assert probe.calls == 1
+
+
+def test_destination_that_is_down_is_not_probed_beside_the_deliveries_that_wait(clock: Clock) -> None:
+    probe = Probe(frozenset)
+    lookout = post_lookout(probe, MemoryCapabilities())
+    courier = hire(MemoryLedger(delivery(1)), ScriptedTransport(be_down), clock, lookout=lookout)
+    for _ in range(5):
+        clock.now = courier.tick(clock.now) or clock.now
+    assert probe.calls == 0
+
+
+def test_probe_that_fails_holds_up_no_delivery_and_is_asked_again_with_growing_pauses(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> frozenset[Form]:
+        raise DestinationDown("no connection")
+
+    probe, ledger = Probe(fail), MemoryLedger()
+    courier = hire(ledger, ScriptedTransport(take), clock, lookout=post_lookout(probe, MemoryCapabilities()))
+    pauses = []
+    for _ in range(10):
+        asked_again = courier.tick(clock.now)
+        assert asked_again is not None
+        pauses.append((asked_again - clock.now).total_seconds())
+        clock.now = asked_again
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert [record.message for record in caplog.records] == ["destination not probed"]
+    courier.tick(clock.now)
+    ledger.add(delivery(1, not_before=clock.now))
+    courier.tick(clock.now)
+    assert ledger.states() == {1: "SENT"}
+
+
+def test_answers_teach_what_the_destination_takes_and_pauses_do_not(clock: Clock) -> None:
+    capabilities = MemoryCapabilities()
+    outcomes = {
+        1: Outcome.sent(),
+        2: Outcome.refused(SopClassNotSupported("no SEG")),
+        3: Outcome.refused(DestinationRefused("status A900H")),
+        4: Outcome.retry(DestinationBusy("A700")),
+    }
+    transport = ScriptedTransport(lambda parcel: outcomes[parcel.delivery_id])
+    lookout = post_lookout(Probe(), capabilities)
+    hire(MemoryLedger(*map(delivery, outcomes)), transport, clock, lookout=lookout).tick(clock.now)
+    form = (delivery(1).sop_class_uid, delivery(1).transfer_syntax_uid)
+    assert capabilities.answers == [(form, True), (form, False)]
+
+
+def test_images_that_are_forwarded_teach_nothing(clock: Clock) -> None:
+    capabilities = MemoryCapabilities()
+    image = replace(delivery(1), sop_class_uid="1.2.840.10008.5.1.4.1.1.2")
+    lookout = post_lookout(Probe(), capabilities)
+    hire(MemoryLedger(image), ScriptedTransport(take), clock, lookout=lookout).tick(clock.now)
+    assert capabilities.answers == []

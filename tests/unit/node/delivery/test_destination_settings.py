@@ -2,10 +2,10 @@
 
 import pytest
 
-from node.delivery.association import ContextKey
 from node.delivery.cstore import batches
 from node.delivery.parcel import DestinationSpec
 from node.delivery.transport import TRANSPORTS, open_transport
+from node.domain.capability import Form
 from node.errors import SettingsInvalid
 
 PACS = {"name": "pacs", "transport": "cstore", "aet": "ORTHANC", "host": "127.0.0.1", "port": 4242}
@@ -38,7 +38,7 @@ def test_every_alias_opens() -> None:
 
 
 def test_no_association_gets_more_than_128_contexts() -> None:
-    keys: list[ContextKey] = [(f"1.{index % 300}", "1.2") for index in range(900)]
+    keys: list[Form] = [(f"1.{index % 300}", "1.2") for index in range(900)]
     cut = list(batches(keys))
     assert [index for batch in cut for index in batch] == list(range(900))
     assert max(len({keys[index] for index in batch}) for batch in cut) == 128

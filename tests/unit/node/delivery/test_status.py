@@ -25,7 +25,8 @@ from node.delivery.status import DOUBTFUL_TRIES, judge_status
         (0xA9FF, Fate.REFUSED, "destination-refused"),
         (0x0117, Fate.REFUSED, "destination-refused"),
         (0x0119, Fate.REFUSED, "destination-refused"),
-        (0x0122, Fate.REFUSED, "destination-refused"),
+        (0x0118, Fate.REFUSED, "sop-class-not-supported"),
+        (0x0122, Fate.REFUSED, "sop-class-not-supported"),
         (0x0212, Fate.REFUSED, "destination-refused"),
     ],
 )

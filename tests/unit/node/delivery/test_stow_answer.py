@@ -26,15 +26,21 @@ def answer(stored: list[Dataset], failed: list[Dataset]) -> Dataset:
 def test_each_instance_has_its_own_fate() -> None:
     found = answer(
         [item("1.1"), item("1.2", WarningReason=0xB000)],
-        [item("1.3", FailureReason=0xA700), item("1.4", FailureReason=0x0122), item("1.5", FailureReason=0xC000)],
+        [
+            item("1.3", FailureReason=0xA700),
+            item("1.4", FailureReason=0x0122),
+            item("1.5", FailureReason=0xC000),
+            item("1.6", FailureReason=0xC122),
+        ],
     )
-    fates = [judge_instance(f"1.{number}", found, 202) for number in range(1, 6)]
+    fates = [judge_instance(f"1.{number}", found, 202) for number in range(1, 7)]
     assert [(outcome.fate, outcome.code) for outcome in fates] == [
         (Fate.SENT, None),
         (Fate.SENT, "sent-with-warning"),
         (Fate.RETRY, "destination-busy"),
-        (Fate.REFUSED, "destination-refused"),
+        (Fate.REFUSED, "sop-class-not-supported"),
         (Fate.RETRY, "destination-refused"),
+        (Fate.REFUSED, "sop-class-not-supported"),
     ]
 
 

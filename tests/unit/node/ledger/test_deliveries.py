@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from node.domain.result import Delivery, DeliveryState, ResultKind
-from node.ledger.deliveries import add_delivery
+from node.ledger.orders import add_delivery
 from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_outcome, make_result
 
 

@@ -56,6 +56,15 @@ def test_areas_add_up_to_the_pixels(mask: NDArray[np.bool_]) -> None:
         assert (outline[0] == outline[-1]).all()
 
 
+@settings(max_examples=50, deadline=None)
+@given(mask=MASKS, top=st.integers(0, 6), left=st.integers(0, 6))
+def test_outlines_move_with_the_mask(mask: NDArray[np.bool_], top: int, left: int) -> None:
+    larger = np.zeros((20, 20), bool)
+    larger[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    moved = [(outline - (left, top)).tolist() for outline in trace_outlines(larger)]
+    assert moved == [outline.tolist() for outline in trace_outlines(mask)]
+
+
 def test_smooth_outline_keeps_middle_and_nearly_the_area() -> None:
     rows, columns = np.mgrid[0:40, 0:40]
     disc = (rows - 18.5) ** 2 + (columns - 21.5) ** 2 <= 11**2

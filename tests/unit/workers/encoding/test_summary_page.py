@@ -16,13 +16,24 @@ from node.domain.codes import BRAIN, LEFT, LUNG, NEOPLASM, NODULE, PNEUMONIA, RI
 from node.domain.finding import Finding, Presence
 from node.domain.result import OptionalResult, ResultKind
 from tests.analyses import TILTED, Case, ct_case, known, make_slices, xray_case
-from workers.encoding.canvas import INK, MARKS, WARN, Canvas, Mark, fold, measure_text, shorten, split_dashes, wrap
+from workers.encoding.canvas import INK, MARKS, WARN, Canvas, Mark, fit, shorten, split_dashes, wrap
 from workers.encoding.encoder import EncodedResult
 from workers.encoding.headers import copy_header
+from workers.encoding.lettering import measure_text
 from workers.encoding.page_findings import MAIN_PX, PANELS_TOP, spread
 from workers.encoding.page_frame import LEFT as PAGE_LEFT
 from workers.encoding.slice_panel import Panel, name_side, outline_segments, to_page, view_whole
-from workers.encoding.wording import headline, headline_labels, name_row, say_measurement, say_patient, say_study
+from workers.encoding.wording import (
+    headline,
+    headline_labels,
+    headline_nothing,
+    name_row,
+    say_asked,
+    say_measurement,
+    say_measurements,
+    say_patient,
+    say_study,
+)
 from workers.volume import read_volume
 
 Page = NDArray[np.uint8]
@@ -95,7 +106,7 @@ def test_heat_is_drawn_where_the_classifier_looked() -> None:
     right_image = columns > 800
     # The heat of the case lies at 60 of 96 rows and 20 of 80 columns; the image is 590 high and 492 wide.
     assert rows[right_image].mean() == pytest.approx(590 * 60.5 / 96, abs=12)
-    left_edge = 40 + 752 + 16 + (752 - 492) / 2
+    left_edge = 40 + 752 + 16
     assert columns[right_image].mean() == pytest.approx(left_edge + 492 * 20.5 / 80, abs=12)
     assert not right_image.all() or rows.size
 
@@ -152,7 +163,7 @@ def test_segment_that_encloses_another_is_outlined_once_around_it() -> None:
     assert outer.mark != inner.mark
 
 
-@given(data=st.data(), total=st.integers(1, 60), count=st.sampled_from([2, 3, 6]))
+@given(data=st.data(), total=st.integers(1, 60), count=st.sampled_from([1, 2, 3, 6]))
 def test_key_slice_is_always_among_the_shown(data: st.DataObject, total: int, count: int) -> None:
     first = data.draw(st.integers(0, total - 1))
     last = data.draw(st.integers(first, total - 1))
@@ -181,8 +192,15 @@ def test_headline_says_how_many_how_large_and_where() -> None:
     other = finding("Nodule 2", laterality=LEFT, measurements={"long_axis_mm": 5.6})
     assert headline([finding()], "lung_nodules") == "1 lung nodule, 8.4 mm, right lung"
     assert headline([other, finding()], "lung_nodules") == "2 lung nodules, largest 8.4 mm, right lung"
-    assert headline([], "lung_nodules") == "No lung nodule found by the AI"
-    assert headline([], "anything_else") == "Nothing found by the AI"
+
+
+def test_headline_of_nothing_names_what_was_looked_for() -> None:
+    spleen, liver = Code("78961009", "SCT", "Spleen"), Code("10200004", "SCT", "Liver")
+    assert headline_nothing("lung_nodules", (NODULE,)) == "No lung nodule found by the AI"
+    assert headline_nothing("organs", (spleen, liver)) == "No spleen or liver found by the AI"
+    assert headline_nothing("organs", ()) == headline_nothing("organs", (spleen,) * 3) == "Nothing found by the AI"
+    assert say_asked("organs", (spleen, liver)) == "Spleen, Liver"
+    assert say_asked("organs", ()) == "Findings of the model"
 
 
 def test_headline_of_a_tumour_names_its_parts() -> None:
@@ -213,6 +231,10 @@ def test_numbers_have_units_and_a_true_minus() -> None:
     assert say_measurement("mean_hu", -31.6) == "\N{MINUS SIGN}32 HU"
     assert say_measurement("volume_mm3", 1204.4) == "1,204 mm³"
     assert say_measurement("short_axis_mm", 6.94) == "6.9 mm"
+    axes = {"long_axis_mm": 8.44, "short_axis_mm": 6.94}
+    assert say_measurements(axes, tuple(axes)) == "8.4 \N{MULTIPLICATION SIGN} 6.9 mm"
+    assert say_measurements({"short_axis_mm": 6.94}, tuple(axes)) == "6.9 mm"
+    assert say_measurements({}, tuple(axes)) == ""
 
 
 def test_patient_and_study_lines_leave_out_what_is_absent() -> None:
@@ -226,11 +248,6 @@ def test_patient_and_study_lines_leave_out_what_is_absent() -> None:
     assert say_study(copy_header(bare), slices="3 slices") == "CT Chest   Series, 3 slices"
 
 
-def test_letters_that_the_font_lacks_are_folded() -> None:
-    assert fold("Müller \N{MULTIPLICATION SIGN} 3 mm³") == "Muller x 3 mm³"
-    assert fold("山 \N{EN DASH} ß") == "? - ss"
-
-
 def test_lines_are_wrapped_and_shortened_to_their_width() -> None:
     lines = wrap(["One sentence of some length.", "And another one."], size=20, width=160)
     assert len(lines) > 1
@@ -240,6 +257,15 @@ def test_lines_are_wrapped_and_shortened_to_their_width() -> None:
     assert cut.endswith("…")
     assert measure_text(cut, 38) <= 200
     assert shorten("short", size=20, width=200) == "short"
+
+
+def test_long_lines_are_set_smaller_before_they_are_cut() -> None:
+    width = measure_text("A headline", 31, bold=True)
+    assert fit("A headline", sizes=(38, 34, 31, 28), width=width, bold=True) == ("A headline", 31)
+    cut, size = fit("A headline of many words", sizes=(38, 28), width=width, bold=True)
+    assert size == 28
+    assert cut.endswith("…")
+    assert measure_text(cut, 28, bold=True) <= width
 
 
 def test_dashes_have_their_lengths() -> None:
@@ -253,5 +279,5 @@ def test_dashes_have_their_lengths() -> None:
 def test_line_stays_within_its_clip() -> None:
     canvas = Canvas(100, 60)
     canvas.line([(5, 30), (95, 30)], mark=MARKS[0], width=3, clip=(20, 0, 50, 60))
-    columns = np.nonzero(canvas.pixels().any(axis=(0, 2)))[0]
+    columns = np.nonzero(canvas.finish().pixels.any(axis=(0, 2)))[0]
     assert (columns.min(), columns.max()) == (20, 49)

@@ -26,8 +26,7 @@ from workers.pipelines.axial_stack import (
     uncrop_plane,
 )
 from workers.pipelines.base import Analysis
-from workers.pipelines.brain_tumour import BrainTumour
-from workers.pipelines.lesion_measures import drop_specks, measure_axes, measure_lesion
+from workers.pipelines.brain_tumour import BrainTumour, drop_specks
 from workers.volume import Volume
 
 CARD = read_model(SHIPPED_MODELS / "mr-tumour")
@@ -103,6 +102,16 @@ def test_a_healthy_head_gives_no_finding_and_no_mask() -> None:
     assert analysis.findings == ()
     assert analysis.mask is None
     assert analysis.notes
+
+
+def test_a_lesion_that_the_slices_cut_off_may_be_larger_and_the_report_says_so() -> None:
+    whole = full_analysis().findings[0]
+    assert whole.key_slice is not None
+    lower = sorted(head().flair, key=lambda ds: float(ds.ImagePositionPatient[2]))[: whole.key_slice + 1]
+    analysis = pipeline().analyze(pipeline().read({"flair": lower}))
+    cut = "FLAIR abnormality reaches the edge of the images and may be larger than measured."
+    assert cut in analysis.notes
+    assert cut not in full_analysis().notes
 
 
 def test_flair_alone_is_enough_and_the_report_says_so() -> None:
@@ -259,23 +268,6 @@ def test_standardized_voxels_do_not_depend_on_the_scanner_unit() -> None:
     assert np.allclose(standardize(voxels), standardize(voxels * 7.5 + 40), atol=0.02)
     assert standardize(voxels).min() >= 0
     assert standardize(voxels).max() <= 3
-
-
-def test_axes_are_those_of_a_rectangle_from_edge_to_edge() -> None:
-    plane = np.zeros((40, 40), bool)
-    plane[5:15, 8:32] = True
-    long_axis, short_axis = measure_axes(plane, (1.0, 0.5))
-    assert long_axis == pytest.approx(np.hypot(10, 12))
-    assert short_axis == pytest.approx(2 * 10 * 12 / np.hypot(10, 12))
-
-
-def test_a_ball_has_the_volume_and_the_diameter_of_a_ball() -> None:
-    volume = blob_volume(SAGITTAL, (100, 120, 121), (0.0, 0.0, 0.0))
-    measures = measure_lesion(volume, volume.voxels > 0)
-    assert measures.values["volume_mm3"] == pytest.approx(4 / 3 * np.pi * 25**3, rel=0.01)
-    assert measures.values["long_axis_mm"] == pytest.approx(50, abs=1.5)
-    assert measures.values["short_axis_mm"] == pytest.approx(50, abs=1.5)
-    assert measures.center_mm == pytest.approx((0, 0, 0), abs=0.1)
 
 
 def test_specks_are_dropped_and_the_rest_stays() -> None:

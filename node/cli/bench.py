@@ -1,0 +1,50 @@
+"""`radnode bench …`: what the stages cost on this machine, in tables and as a page of the documents."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.benchmark import BenchReport, describe_report, refresh_section, run_in_worker
+from node.cli.context import JsonOption, SettingsOption, read_settings
+from node.cli.output import print_json, print_table, reports_errors, stdout
+
+PAGE = Path("docs/benchmarks.md")
+COLUMNS = ("min", "median", "bytes")
+
+RoundsOption = Annotated[int, typer.Option(min=1, help="How often each Subject is measured.")]
+WriteOption = Annotated[bool, typer.Option("--write", help=f"Refresh its section of {PAGE}.")]
+
+app = typer.Typer(no_args_is_help=True, help="Measure what the stages cost.")
+
+
+@app.callback()
+def bench() -> None:
+    """Measure what the stages cost."""
+
+
+@app.command("encode")
+@reports_errors
+def bench_encode(
+    *,
+    rounds: RoundsOption = 7,
+    write: WriteOption = False,
+    as_json: JsonOption = False,
+    settings: SettingsOption = None,
+) -> None:
+    """Measure writing and proving SEG, SR and picture of 400 slices, in CPU seconds; takes minutes."""
+    report = run_in_worker(read_settings(settings), "encode", rounds=rounds)
+    if write:
+        refresh_section(PAGE, report.bench, describe_report(report, f"radnode bench encode --rounds {rounds} --write"))
+    if as_json:
+        print_json(report)
+    else:
+        _print_report(report)
+
+
+def _print_report(report: BenchReport) -> None:
+    for table in report.tables:
+        print_table((f"{table.title}, {report.unit}", *COLUMNS), (row.cells for row in table.rows), empty="")
+        stdout().print()
+    rows = [(ratio.name, f"{ratio.times_faster:.1f}") for ratio in report.ratios]
+    print_table(("By the medians", "times faster"), rows, empty="")

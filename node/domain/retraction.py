@@ -1,0 +1,54 @@
+"""Retraction: a person, or a newer answer, takes the Results of a Job back."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from node.domain.job import JobID
+
+
+class RejectionReason(StrEnum):
+    """Why Instances are rejected: the document titles that IHE IOCM knows (RAD TF-3 4.66)."""
+
+    QUALITY = "quality"
+    PATIENT_SAFETY = "patient-safety"
+    WRONG_WORKLIST_ENTRY = "wrong-worklist-entry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetractionOrder:
+    """What is to be taken back, and by whom.
+
+    Attributes
+    ----------
+    comment
+        A sentence for the rejection note; may be empty. Never logged.
+    struck
+        Labels of findings to leave out of a corrected answer; empty: nothing takes the place of the old Results.
+    ordered_by
+        Name of the person's account, or ``radnode``.
+    """
+
+    reason: RejectionReason
+    comment: str
+    struck: tuple[str, ...]
+    ordered_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retraction:
+    """An order on the Results of one Job, with its fate.
+
+    Attributes
+    ----------
+    ordered_at
+        The only source of time stamps in what follows from it (UTC).
+    done_at
+        When rejection note and corrected Results were in the store and ordered for delivery; None until then.
+    """
+
+    retraction_id: str
+    job_id: JobID
+    order: RetractionOrder
+    ordered_at: datetime
+    done_at: datetime | None

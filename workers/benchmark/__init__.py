@@ -1,0 +1,1 @@
+"""How much CPU time the worker's stages take, on invented Series of a known size."""

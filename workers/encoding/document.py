@@ -1,0 +1,74 @@
+"""The summary page becomes an Encapsulated PDF (PS3.3 A.45.1)."""
+
+import highdicom as hd
+from pydicom import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
+
+from node.domain import codes
+from node.domain.result import OWN_MANUFACTURER
+from workers.encoding.concepts import to_concept
+from workers.encoding.draft import Draft
+from workers.encoding.headers import copy_header
+from workers.encoding.pdf import write_pdf
+from workers.encoding.provenance import DOC_SERIES_NUMBER
+from workers.encoding.stamping import stamp_object
+
+MIME_TYPE = "application/pdf"
+# What the SR of the same Job is called too.
+TITLE = to_concept(codes.IMAGING_MEASUREMENT_REPORT)
+
+
+def encode_document(draft: Draft) -> Dataset:
+    """Return the summary page as a document of one sheet; its words can be searched.
+
+    References
+    ----------
+    DICOM PS3.3 A.45.1, C.24.2
+    """
+    provenance, header = draft.provenance, copy_header(draft.source)
+    document = hd.SOPClass(
+        study_instance_uid=header.StudyInstanceUID,
+        series_instance_uid=provenance.uid("DOC", "series"),
+        series_number=DOC_SERIES_NUMBER + provenance.model.series_offset,
+        sop_instance_uid=provenance.uid("DOC"),
+        sop_class_uid=EncapsulatedPDFStorage,
+        instance_number=1,
+        modality="DOC",
+        manufacturer=OWN_MANUFACTURER,
+        manufacturer_model_name=provenance.pipeline,
+        software_versions=provenance.software_version,
+        device_serial_number=provenance.node_aet,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        patient_id=header.PatientID,
+        patient_name=header.PatientName,
+        patient_birth_date=header.PatientBirthDate,
+        patient_sex=header.PatientSex,
+        accession_number=header.AccessionNumber,
+        study_id=header.StudyID,
+        study_date=header.StudyDate,
+        study_time=header.StudyTime,
+        referring_physician_name=header.ReferringPhysicianName,
+        specific_character_set=header.SpecificCharacterSet,
+    )
+    document.copy_patient_and_study_information(header)
+    _enclose(document, draft)
+    stamp_object(document, header, provenance, kind="DOC")
+    return document
+
+
+def _enclose(document: Dataset, draft: Draft) -> None:
+    """Put the sheet in place, and what is said of it (PS3.3 C.24.2)."""
+    title = f"AI {draft.provenance.title} summary (unverified)"
+    content = write_pdf(draft.page, title=title, created_at=draft.provenance.accepted_at)
+    document.ConversionType = "WSD"
+    document.BurnedInAnnotation = "YES"
+    document.VerificationFlag = "UNVERIFIED"
+    document.AcquisitionDateTime = None
+    document.DocumentTitle = title
+    document.ConceptNameCodeSequence = DicomSequence([hd.sr.CodedConcept.from_code(TITLE)])
+    document.SourceInstanceSequence = draft.picture.SourceImageSequence
+    document.MIMETypeOfEncapsulatedDocument = MIME_TYPE
+    # A value has an even length; how much of it is the document stands beside it.
+    document.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
+    document.EncapsulatedDocumentLength = len(content)

@@ -1,0 +1,120 @@
+"""Frames of a Segmentation: which there are, what they show, and what is said of each (PS3.3 C.7.6.16)."""
+
+import struct
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.valuerep import DSfloat
+
+from workers.encoding.jpegls import compress_labels
+from workers.encoding.raw_elements import write_element, write_elements, write_sequence, write_text
+
+# Dimension Index Values (0020,9157): (Segment Number, place of the slice), or the place alone; both count from 1.
+FrameIndex = tuple[int, ...]
+# Eight Frames end at a byte, whatever their matrix: Frames of bits follow each other without a gap (PS3.5 8.1.1).
+FRAMES_TO_A_BYTE = 8
+
+
+def pack_segments(slices: Sequence[NDArray[np.uint8]], *, segments: int) -> tuple[list[FrameIndex], bytes]:
+    """Return a Frame for each Segment on each slice where it is, in that order, and their Pixel Data, one bit a pixel.
+
+    Parameters
+    ----------
+    slices
+        (rows, columns) uint8 each, value n = Segment Number n.
+    segments
+        How many there are.
+    """
+    indices: list[FrameIndex] = []
+    packed = []
+    waiting = np.empty((FRAMES_TO_A_BYTE, *slices[0].shape), np.bool_)
+    count = 0
+    for segment in range(1, segments + 1):
+        for place, labels in enumerate(slices, start=1):
+            if not np.equal(labels, segment, out=waiting[count]).any():
+                continue
+            indices.append((segment, place))
+            count += 1
+            if count == FRAMES_TO_A_BYTE:
+                packed.append(np.packbits(waiting, bitorder="little").data)
+                count = 0
+    packed.append(np.packbits(waiting[:count], bitorder="little").data)
+    return indices, _pad(b"".join(packed))
+
+
+def compress_slices(slices: Sequence[NDArray[np.uint8]]) -> tuple[list[FrameIndex], bytes]:
+    """Return a Frame for each slice and their encapsulated Pixel Data, JPEG-LS (PS3.5 A.4.3)."""
+    indices: list[FrameIndex] = [(place,) for place in range(1, len(slices) + 1)]
+    return indices, encapsulate([compress_labels(labels) for labels in slices])
+
+
+def write_frame_groups(model: Dataset, sources: Sequence[Dataset], indices: Iterable[FrameIndex]) -> list[bytes]:
+    """Return the Items of Per-Frame Functional Groups Sequence (5200,9230).
+
+    Parameters
+    ----------
+    model
+        The Item of one Frame as highdicom makes it: what it says of derivation and purpose holds for all Frames.
+    sources
+        The source slice at each place.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.16.2.2, C.7.6.16.2.3, C.7.6.16.2.6, C.8.20.3.1
+    """
+    derivations = _write_derivations(model, sources)
+    positions = [_write_position(ds) for ds in sources]
+    names_segment = "SegmentIdentificationSequence" in model
+    return [
+        derivations[index[-1] - 1]
+        + _write_index(index)
+        + positions[index[-1] - 1]
+        + (_write_segment(index[0]) if names_segment else b"")
+        for index in indices
+    ]
+
+
+def refer_to_instances(datasets: Iterable[Dataset]) -> list[bytes]:
+    """Return the Items of a Sequence that refers to these Instances (PS3.3 10.8, Table 10-11)."""
+    return [
+        write_text("ReferencedSOPClassUID", "UI", str(ds.SOPClassUID))
+        + write_text("ReferencedSOPInstanceUID", "UI", str(ds.SOPInstanceUID))
+        for ds in datasets
+    ]
+
+
+def _write_derivations(model: Dataset, sources: Sequence[Dataset]) -> list[bytes]:
+    derivation = model.DerivationImageSequence[0]
+    source = derivation.SourceImageSequence[0]
+    said_of_source = write_elements(source, [tag for tag in sorted(source.keys()) if tag.group != 0x0008])
+    code = write_elements(derivation, [derivation["DerivationCodeSequence"].tag])
+    return [
+        write_sequence(
+            "DerivationImageSequence",
+            [write_sequence("SourceImageSequence", [reference + said_of_source]) + code],
+        )
+        for reference in refer_to_instances(sources)
+    ]
+
+
+def _write_position(ds: Dataset) -> bytes:
+    # Digits as the source has them, but no more than a DS may hold.
+    text = "\\".join(str(DSfloat(value, auto_format=True)) for value in ds.ImagePositionPatient)
+    return write_sequence("PlanePositionSequence", [write_text("ImagePositionPatient", "DS", text)])
+
+
+def _write_index(index: FrameIndex) -> bytes:
+    values = struct.pack(f"<{len(index)}I", *index)
+    return write_sequence("FrameContentSequence", [write_element("DimensionIndexValues", "UL", values)])
+
+
+def _write_segment(number: int) -> bytes:
+    value = struct.pack("<H", number)
+    return write_sequence("SegmentIdentificationSequence", [write_element("ReferencedSegmentNumber", "US", value)])
+
+
+def _pad(value: bytes) -> bytes:
+    return value + b"\0" * (len(value) % 2)

@@ -1,0 +1,84 @@
+"""An Analysis, read back from what was written of it; and what is left of it when a person strikes findings."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from node.domain.finding import Finding
+from node.domain.job import Job
+from node.errors import InputMissing
+from workers.encoding.quiet import quiet_libraries
+from workers.pipelines.base import Analysis
+from workers.radiograph import read_radiograph
+from workers.volume import FEWEST_FOR_GEOMETRY, Volume, read_volume
+
+
+def recall_analysis(
+    job: Job, inputs: Mapping[str, Sequence[Dataset]], *, report: Dataset, segmentation: Dataset | None
+) -> Analysis:
+    """Return the Analysis that a COMPLETED Job reported; without the heat map, which is kept nowhere.
+
+    Parameters
+    ----------
+    inputs
+        Role to the Instances of the Job.
+    report, segmentation
+        Its SR and SEG as they were written.
+
+    Raises
+    ------
+    InputMissing
+        If an Instance that the Results refer to is no longer there.
+    """
+    known = {str(ds.SOPInstanceUID): ds for datasets in inputs.values() for ds in datasets}
+    findings = tuple(Finding.from_json(entry) for entry in job.findings)
+    if segmentation is None:
+        radiograph = read_radiograph(_find(known, _read_image(report)))
+        return Analysis(findings=findings, radiograph=radiograph, threshold=job.threshold, notes=job.notes)
+    (series,) = segmentation.ReferencedSeriesSequence
+    slices = [_find(known, str(item.ReferencedSOPInstanceUID)) for item in series.ReferencedInstanceSequence]
+    volume = read_volume(slices, min_slices=FEWEST_FOR_GEOMETRY)
+    mask = _read_mask(segmentation, volume)
+    return Analysis(findings=findings, reference=volume, mask=mask, threshold=job.threshold, notes=job.notes)
+
+
+def strike_findings(analysis: Analysis, labels: Collection[str]) -> Analysis:
+    """Return the Analysis without these findings; Segments are numbered anew, labels stay as people know them."""
+    kept = [finding for finding in analysis.findings if finding.label not in labels]
+    if analysis.mask is None:
+        return replace(analysis, findings=tuple(kept))
+    mask = np.zeros_like(analysis.mask)
+    for number, finding in enumerate(kept, start=1):
+        mask[analysis.mask == finding.segment_number] = number
+    numbered = tuple(replace(finding, segment_number=number) for number, finding in enumerate(kept, start=1))
+    return replace(analysis, findings=numbered, mask=mask if kept else None)
+
+
+def _read_image(report: Dataset) -> str:
+    """Return the SOP Instance UID of the first image that a measurement group names."""
+    for content in report.ContentSequence:
+        for element in content.iterall():
+            if element.keyword == "ReferencedSOPSequence":
+                return str(element.value[0].ReferencedSOPInstanceUID)
+    raise InputMissing(f"report {report.SOPInstanceUID} names no image; process the Study again")
+
+
+def _find(known: Mapping[str, Dataset], uid: str) -> Dataset:
+    if uid not in known:
+        raise InputMissing(f"instance {uid} is gone from the store; send it again")
+    return known[uid]
+
+
+def _read_mask(segmentation: Dataset, volume: Volume) -> NDArray[np.uint8]:
+    with quiet_libraries():
+        seg = hd.seg.Segmentation.from_dataset(segmentation, copy=False)
+        mask: NDArray[np.uint8] = seg.get_pixels_by_source_instance(
+            source_sop_instance_uids=[str(ds.SOPInstanceUID) for ds in volume.datasets],
+            combine_segments=True,
+            assert_missing_frames_are_empty=True,
+        )
+    return mask.astype(np.uint8)
