@@ -42,9 +42,9 @@ from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
 from node.domain.uids import InstanceUID, derive_uid
 from node.models import ModelCard
 from workers.encoding.encoder import EncodedResult, encode
-from workers.encoding.provenance import Provenance
 from workers.encoding.rejection import encode_rejection
 from workers.pipelines.base import Analysis
+from workers.provenance import Provenance
 from workers.radiograph import read_radiograph
 from workers.volume import Volume, read_volume
 

@@ -7,11 +7,11 @@ from pydicom import Dataset
 from node.domain.codes import Code
 from node.domain.result import ResultKind
 from tests.analyses import Case, read_results
-from workers.encoding.check import check_results
 from workers.encoding.encoder import EncodedResult, find_source, serialize
 from workers.encoding.quiet import quiet_libraries
 from workers.encoding.report import encode_report
 from workers.encoding.segmentation import encode_segmentation
+from workers.proving.check import check_results
 
 
 def encode_report_of(case: Case) -> tuple[EncodedResult, ...]:

@@ -44,7 +44,7 @@ PLANTS = (
     Plant("node-layers", "node/rules/kleene.py", "import node.ledger.schema"),
     Plant("node-layers", "node/orphan.py", "import node.errors"),
     Plant("workers-layers", "workers/pixels.py", "import workers.volume"),
-    Plant("workers-layers", "workers/pipelines/base.py", "import workers.encoding.check"),
+    Plant("workers-layers", "workers/pipelines/base.py", "import workers.proving.check"),
     Plant("workers-layers", "workers/orphan.py", "import workers.pixels"),
     Plant("node-without-workers", "node/models.py", "import workers.volume"),
     Plant("node-without-workers", "node/clock.py", "import torch"),

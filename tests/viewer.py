@@ -24,7 +24,7 @@ from tests.peers import HTTP_LIMIT_S, NO_PROXY, Orthanc, require_browser, requir
 
 DICOMWEB = "/dicom-web"
 CONFIGURATION_PATH = "/app-config.js"
-# The tour would lie over the images; with omitQuotation… Orthanc 1.10 understands what OHIF accepts.
+# No tour: it would lie over the images.
 CONFIGURATION = """
 window.config = {
   routerBasename: null,
@@ -73,7 +73,7 @@ HAS_VIEWPORT = (
     "() => Boolean(window.cornerstone?.getRenderingEngines()?.[0]?.getViewports()?.[0]?.getImageIds?.().length)"
 )
 HAS_SEGMENTS = "() => window.cornerstoneTools.segmentation.state.getSegmentations().length > 0"
-# As text: Playwright takes a millisecond for each number that it carries over itself.
+# As text: number by number, Playwright takes seconds for the voxels of one slice.
 TO_CANVAS = f"""text => {{ {VIEWPORT}
   return JSON.stringify(JSON.parse(text).map(point => Array.from(view.worldToCanvas(point)))); }}"""
 CANVAS_CORNER = f"() => {{ {VIEWPORT} const box = view.canvas.getBoundingClientRect(); return [box.x, box.y]; }}"

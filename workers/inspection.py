@@ -12,12 +12,12 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from node.errors import NotFound, PixelsUndecodable
-from workers.encoding.originals import HEADER_KEYWORDS, Original, OriginalReader, Originals, Values, gather_originals
-from workers.encoding.proof import Complaint, Contradiction, Unproven
-from workers.encoding.proof_object import UNREADABLE, Inspection, name_kind
-from workers.encoding.proof_references import Header, Surroundings, read_header
 from workers.encoding.quiet import quiet_libraries
 from workers.pixels import rescale_pixels
+from workers.proving.objects import UNREADABLE, Inspection, name_kind
+from workers.proving.originals import HEADER_KEYWORDS, Original, OriginalReader, Originals, Values, gather_originals
+from workers.proving.proof import Complaint, Contradiction, Unproven
+from workers.proving.references import Header, Surroundings, read_header
 
 RIGHT, WRONG, NOT_PROVEN = "right", "WRONG", "not proven"
 EXIT_RIGHT, EXIT_WRONG, EXIT_NOT_PROVEN = 0, 1, 3

@@ -15,12 +15,12 @@ from node.ledger.jobs import JobLedger
 from node.ledger.retractions import RetractionLedger
 from node.models import ModelCard
 from node.store.port import Store
-from workers.encoding.check import check_results
 from workers.encoding.encoder import EncodedResult, encode
-from workers.encoding.provenance import Provenance
 from workers.encoding.recall import recall_analysis, strike_findings
 from workers.encoding.rejection import encode_rejection
 from workers.fetch import fetch_inputs
+from workers.provenance import Provenance
+from workers.proving.check import check_results
 from workers.shelving import shelve_result
 
 logger = logging.getLogger(__name__)

@@ -19,13 +19,13 @@ from node.logs import log_context
 from node.models import ModelCard
 from node.settings import PipelineSettings
 from node.store.port import Store
-from workers.encoding.check import check_results
 from workers.encoding.encoder import encode
-from workers.encoding.moment import newest_moment
-from workers.encoding.provenance import Provenance
 from workers.fetch import fetch_inputs
 from workers.heartbeat import Heartbeat, LeaseTerms
+from workers.moment import newest_moment
 from workers.pipelines.base import Pipeline
+from workers.provenance import Provenance
+from workers.proving.check import check_results
 from workers.shelving import shelve_result
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation
 from node.domain.result import OptionalResult, ResultKind
 from tests.analyses import xray_case
 from tests.validators import list_errors
-from workers.encoding.check import check_results
+from workers.proving.check import check_results
 
 ODD_FILMS: dict[str, dict[str, Any]] = {
     "no orientation": {"PatientOrientation": None, "ImagerPixelSpacing": None},

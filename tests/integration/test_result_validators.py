@@ -42,9 +42,9 @@ from tests.validators import (
     speaks_of_labelmap,
     volumes_mm3,
 )
-from workers.encoding.check import check_results
 from workers.encoding.encoder import EncodedResult
 from workers.pipelines.base import Analysis
+from workers.proving.check import check_results
 from workers.radiograph import read_radiograph
 from workers.volume import Volume, read_volume
 

@@ -12,7 +12,7 @@ from node.domain.result import OptionalResult, ResultKind
 from tests.analyses import Case, read_results, xray_case
 from tests.sources import Change, ct_of, item, with_bytes, with_header, with_values, without, xray_of
 from tests.validators import dump_report, list_errors
-from workers.encoding.check import check_results
+from workers.proving.check import check_results
 
 MakeCase = Callable[[Change], Case]
 KINDS: dict[str, MakeCase] = {"CT": ct_of, "X-ray": xray_of}

@@ -16,9 +16,9 @@ from node.domain.job import digest_inputs
 from node.domain.uids import InstanceUID, derive_uid
 from node.models import SHIPPED_MODELS, read_model
 from node.version import product_version
-from workers.encoding.provenance import Provenance
 from workers.measurements import measure_mask
 from workers.pipelines.base import Analysis
+from workers.provenance import Provenance
 from workers.volume import Volume
 
 ROLE = "ct"

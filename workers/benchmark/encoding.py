@@ -10,13 +10,15 @@ from pydicom import Dataset
 from node.domain.result import ResultKind, ResultWishes, SegmentationForm
 from workers.benchmark.case import ROLE, Case, nodule_case, organ_case
 from workers.benchmark.rounds import Measurement, Subject, measure_in_turn
-from workers.encoding.check import check_results
+from workers.drawing.page import draw_page
 from workers.encoding.encoder import encode, serialize
-from workers.encoding.page import draw_page
+from workers.encoding.headers import copy_header
 from workers.encoding.picture import encode_picture
 from workers.encoding.quiet import quiet_libraries
 from workers.encoding.report import encode_report
-from workers.encoding.segmentation import call_highdicom, encode_segmentation, require_mask
+from workers.encoding.segmentation import call_highdicom, encode_segmentation
+from workers.pipelines.base import require_mask
+from workers.proving.check import check_results
 
 LIBRARIES = ("pydicom", "highdicom", "pyjpegls", "numpy")
 NODULES, ORGANS = "3 nodules on 400 slices", "20 segments on 400 slices"
@@ -66,7 +68,7 @@ def _list_nodule_subjects(case: Case) -> list[Subject]:
         return len(serialize(seg, ResultKind.SEG).content) + write_report(seg)
 
     def write_picture() -> int:
-        page = draw_page(analysis, provenance, source=source)
+        page = draw_page(analysis, provenance, header=copy_header(source))
         return len(serialize(encode_picture(page, analysis, provenance, source=source), ResultKind.SC).content)
 
     return [

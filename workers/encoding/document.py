@@ -7,12 +7,12 @@ from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from node.domain import codes
 from node.domain.result import OWN_MANUFACTURER
+from workers.drawing.pdf import write_pdf
 from workers.encoding.concepts import to_concept
 from workers.encoding.draft import Draft
 from workers.encoding.headers import copy_header
-from workers.encoding.pdf import write_pdf
-from workers.encoding.provenance import DOC_SERIES_NUMBER
 from workers.encoding.stamping import stamp_object
+from workers.provenance import DOC_SERIES_NUMBER
 
 MIME_TYPE = "application/pdf"
 # What the SR of the same Job is called too.

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from node.domain.finding import Finding, Presence
-from workers.encoding.canvas import Drawing
-from workers.encoding.provenance import Provenance
-from workers.encoding.segmentation import find_key_slice, require_mask
-from workers.pipelines.base import Analysis
+from workers.drawing.canvas import Drawing
+from workers.pipelines.base import Analysis, find_key_slice, require_mask
+from workers.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

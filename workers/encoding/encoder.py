@@ -10,18 +10,19 @@ from pydicom import Dataset, dcmwrite
 from node.domain.result import OptionalResult, ResultKind, ResultWishes
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import ResultCheckFailed
+from workers.drawing.page import draw_page
 from workers.encoding.document import encode_document
 from workers.encoding.draft import Draft
+from workers.encoding.headers import copy_header
 from workers.encoding.heat_map import encode_heat_map
 from workers.encoding.key_objects import encode_key_objects
-from workers.encoding.page import draw_page
 from workers.encoding.picture import encode_picture
 from workers.encoding.presentation_state import encode_presentation_state
-from workers.encoding.provenance import Provenance
 from workers.encoding.quiet import quiet_libraries
 from workers.encoding.report import encode_report
 from workers.encoding.segmentation import encode_segmentation
 from workers.pipelines.base import Analysis
+from workers.provenance import Provenance
 
 # What is written only where it is wished for: its kind, and who makes it, None where there is nothing to write. The
 # picture is not here: it is always made.
@@ -66,7 +67,7 @@ def encode(
     """Return the Results of one Job: SEG (when something was segmented), SR, picture, and what else is wished for.
 
     The same arguments give the same bytes. Sources are not changed. Prove the Results with
-    `workers.encoding.check.check_results` before they leave.
+    `workers.proving.check.check_results` before they leave.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def _encode(
         results.append(serialize(segmentation, ResultKind.SEG))
     report = encode_report(analysis, provenance, inputs, source=source, segmentation=segmentation)
     results.append(serialize(report, ResultKind.SR))
-    page = draw_page(analysis, provenance, source=source)
+    page = draw_page(analysis, provenance, header=copy_header(source))
     picture = encode_picture(page, analysis, provenance, source=source)
     is_wished = OptionalResult.PICTURE in wishes.optional
     results.append(serialize(picture, ResultKind.SC, is_substitute=not is_wished))

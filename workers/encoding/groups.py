@@ -24,9 +24,10 @@ from workers.encoding.content import (
     write_statement,
     write_uid,
 )
-from workers.encoding.outline import trace_outlines
-from workers.encoding.provenance import Provenance
-from workers.encoding.segmentation import number_segment, track
+from workers.encoding.segmentation import track
+from workers.outline import trace_outlines
+from workers.pipelines.base import number_segment
+from workers.provenance import Provenance
 from workers.volume import Volume
 
 PRESENCE_CODES = {

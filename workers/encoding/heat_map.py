@@ -22,10 +22,10 @@ from node.errors import ResultCheckFailed
 from workers.encoding.concepts import OTHER_COLOR, to_concept
 from workers.encoding.draft import Draft
 from workers.encoding.headers import copy_header
-from workers.encoding.provenance import SEG_SERIES_NUMBER, Provenance
 from workers.encoding.segmentation import MAX_SEGMENT_LABEL, identify_algorithm
 from workers.encoding.stamping import stamp_object
 from workers.pipelines.base import Analysis
+from workers.provenance import SEG_SERIES_NUMBER, Provenance
 
 CONTENT_LABEL = "AI_HEAT_MAP"
 KIND = "heat map"

@@ -8,8 +8,8 @@ from node.domain.result import OWN_MANUFACTURER
 from workers.encoding.concepts import DEVICE, to_concept
 from workers.encoding.draft import Draft, each_once, list_key_images
 from workers.encoding.headers import copy_header, refer_to
-from workers.encoding.provenance import KO_SERIES_NUMBER, Provenance
 from workers.encoding.stamping import describe_request, stamp_object, unname_references
+from workers.provenance import KO_SERIES_NUMBER, Provenance
 
 TITLE = to_concept(codes.OF_INTEREST)
 DESCRIPTION = "AI result, unverified. Not for diagnosis."

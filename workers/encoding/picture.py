@@ -7,13 +7,12 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from node.domain.result import OWN_MANUFACTURER
-from workers.encoding.canvas import Drawing
+from workers.drawing.canvas import Drawing
 from workers.encoding.concepts import SOURCE_IMAGE
 from workers.encoding.headers import copy_header
-from workers.encoding.provenance import SC_SERIES_NUMBER, Provenance
-from workers.encoding.segmentation import find_key_slice, require_mask
 from workers.encoding.stamping import name_body_part, stamp_object
-from workers.pipelines.base import Analysis
+from workers.pipelines.base import Analysis, find_key_slice, require_mask
+from workers.provenance import SC_SERIES_NUMBER, Provenance
 
 # highdicom wants an orientation of a page of many images; it is emptied afterwards (type 2C, PS3.3 C.7.6.1.1.1).
 ANY_ORIENTATION = ("L", "P")
@@ -25,7 +24,7 @@ def encode_picture(drawing: Drawing, analysis: Analysis, provenance: Provenance,
     Parameters
     ----------
     drawing
-        The page (`workers.encoding.page.draw_page`).
+        The page (`workers.drawing.page.draw_page`).
     source
         The Instance from which patient and Study are taken: the first reference slice, or the radiograph.
 

@@ -11,20 +11,20 @@ from pydicom.multival import MultiValue
 
 from node.domain.finding import Finding
 from node.domain.result import OWN_MANUFACTURER
+from workers.drawing.heat_levels import LEVELS, reduce_heat, trace_level
+from workers.drawing.slice_panel import choose_window
+from workers.drawing.wording import say_certainty, say_size
 from workers.encoding.concepts import OTHER_COLOR
 from workers.encoding.draft import Draft, each_once, list_key_images
+from workers.encoding.header_values import read_numbers
 from workers.encoding.headers import copy_header
-from workers.encoding.heat_levels import LEVELS, reduce_heat, trace_level
 from workers.encoding.heat_map import require_heat
-from workers.encoding.originals import read_numbers
-from workers.encoding.outline import trace_outlines
-from workers.encoding.provenance import PR_SERIES_NUMBER, Provenance
-from workers.encoding.segmentation import require_mask, track
-from workers.encoding.slice_panel import choose_window
+from workers.encoding.segmentation import track
 from workers.encoding.stamping import name_body_part, stamp_object
-from workers.encoding.wording import say_certainty, say_size
-from workers.pipelines.base import Analysis
+from workers.outline import trace_outlines
+from workers.pipelines.base import Analysis, require_mask
 from workers.pixels import rescale_pixels
+from workers.provenance import PR_SERIES_NUMBER, Provenance
 
 CONTENT_LABEL = "AI_FINDINGS"
 LAYER = "AI FINDINGS"

@@ -12,9 +12,9 @@ from node.errors import ResultCheckFailed
 from workers.encoding.concepts import DEVICE, to_concept
 from workers.encoding.encoder import EncodedResult, serialize
 from workers.encoding.headers import copy_header
-from workers.encoding.provenance import Provenance
 from workers.encoding.quiet import quiet_libraries
 from workers.encoding.stamping import describe_request, stamp_object, unname_references
+from workers.provenance import Provenance
 
 REJECTION_SERIES_NUMBER = 9700
 # PS3.16 CID 7010; IHE RAD TF-3 4.66.4.1.3.

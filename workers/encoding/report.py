@@ -26,11 +26,10 @@ from workers.encoding.evidence import list_evidence
 from workers.encoding.groups import PRESENCE_CODES, describe_answer, describe_label, describe_region, describe_segment
 from workers.encoding.headers import copy_header
 from workers.encoding.image_library import describe_radiograph, describe_slices
-from workers.encoding.provenance import SR_SERIES_NUMBER, Provenance
 from workers.encoding.raw_elements import keep_raw, put_items
-from workers.encoding.segmentation import find_key_slice, require_mask
 from workers.encoding.stamping import describe_request, name_coding_schemes, stamp_object
-from workers.pipelines.base import Analysis
+from workers.pipelines.base import Analysis, find_key_slice, require_mask
+from workers.provenance import SR_SERIES_NUMBER, Provenance
 
 # Procedure reported where the source names none, by Modality (PS3.16 CID 100).
 PROCEDURES = {"CT": codes.CT_PROCEDURE, "MR": codes.MR_PROCEDURE}

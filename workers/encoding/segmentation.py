@@ -17,10 +17,10 @@ from node.errors import ResultCheckFailed
 from workers.encoding.concepts import ARTIFICIAL_INTELLIGENCE, OTHER_COLOR, SEGMENT_COLORS, to_concept
 from workers.encoding.frames import compress_slices, pack_segments, refer_to_instances, write_frame_groups
 from workers.encoding.headers import copy_slices
-from workers.encoding.provenance import SEG_SERIES_NUMBER, Provenance
 from workers.encoding.raw_elements import keep_raw, put_items, write_sequence, write_text
 from workers.encoding.stamping import name_coding_schemes, stamp_object
-from workers.pipelines.base import Analysis
+from workers.pipelines.base import Analysis, find_key_slice, number_segment, require_mask
+from workers.provenance import SEG_SERIES_NUMBER, Provenance
 from workers.volume import Volume
 
 CONTENT_LABEL = "AI_SEGMENTATION"
@@ -34,27 +34,6 @@ TRANSFER_SYNTAXES = {
 def track(provenance: Provenance, finding: Finding) -> tuple[str, str]:
     """Return Tracking UID (0062,0021) and Tracking ID (0062,0020) of a Finding; SEG and SR share them."""
     return provenance.uid("track", str(finding.segment_number or finding.label)), f"AI {finding.label}"
-
-
-def number_segment(finding: Finding) -> int:
-    """Return the Segment Number of a Finding.
-
-    Raises
-    ------
-    ResultCheckFailed
-        If it has none.
-    """
-    if finding.segment_number is None:
-        raise ResultCheckFailed(f"the finding {finding.label} has no segment in the mask; the Pipeline is at fault")
-    return finding.segment_number
-
-
-def find_key_slice(finding: Finding, mask: NDArray[np.uint8]) -> int:
-    """Return the index of the slice that stands for a Finding: its own, else the one where it is largest."""
-    key = finding.key_slice
-    if key is not None and 0 <= key < len(mask) and (mask[key] == finding.segment_number).any():
-        return key
-    return max(range(len(mask)), key=lambda index: np.count_nonzero(mask[index] == finding.segment_number))
 
 
 def encode_segmentation(analysis: Analysis, provenance: Provenance) -> Dataset:
@@ -95,25 +74,6 @@ def encode_segmentation(analysis: Analysis, provenance: Provenance) -> Dataset:
     name_coding_schemes(seg, {code.scheme for code in used})
     keep_raw(seg)
     return seg
-
-
-def require_mask(analysis: Analysis) -> tuple[Volume, NDArray[np.uint8]]:
-    """Return the reference Volume and the mask on its grid.
-
-    Raises
-    ------
-    ResultCheckFailed
-        If one is absent, the shapes differ, the mask does not hold labels, or it is empty.
-    """
-    volume, mask = analysis.reference, analysis.mask
-    if volume is None or mask is None or mask.shape != volume.voxels.shape:
-        raise ResultCheckFailed("the mask has not the grid of the reference volume; the Pipeline is at fault")
-    if mask.dtype != np.uint8:
-        # Fractions, NaN and negative numbers are no labels, and rounding them would invent a Segment.
-        raise ResultCheckFailed(f"the mask holds {mask.dtype} where labels of uint8 are due; the Pipeline is at fault")
-    if not mask.any():
-        raise ResultCheckFailed("the mask is empty although something was found; the Pipeline is at fault")
-    return volume, mask
 
 
 def _check_segments(findings: Sequence[Finding], mask: NDArray[np.uint8]) -> None:

@@ -5,7 +5,7 @@ from pydicom.sequence import Sequence as DicomSequence
 
 from node.domain.codes import LOCAL_SCHEME
 from node.domain.uids import derive_uid
-from workers.encoding.provenance import Provenance
+from workers.provenance import Provenance
 
 DATE_AND_TIME = (
     ("SeriesDate", "SeriesTime"),

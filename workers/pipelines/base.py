@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from node.domain.finding import Finding
+from node.errors import ResultCheckFailed
 from workers.radiograph import Radiograph
 from workers.volume import Volume
 
@@ -45,6 +46,46 @@ class Analysis:
     heat: NDArray[np.float32] | None = None
     threshold: float | None = None
     notes: tuple[str, ...] = ()
+
+
+def number_segment(finding: Finding) -> int:
+    """Return the Segment Number of a Finding.
+
+    Raises
+    ------
+    ResultCheckFailed
+        If it has none.
+    """
+    if finding.segment_number is None:
+        raise ResultCheckFailed(f"the finding {finding.label} has no segment in the mask; the Pipeline is at fault")
+    return finding.segment_number
+
+
+def find_key_slice(finding: Finding, mask: NDArray[np.uint8]) -> int:
+    """Return the index of the slice that stands for a Finding: its own, else the one where it is largest."""
+    key = finding.key_slice
+    if key is not None and 0 <= key < len(mask) and (mask[key] == finding.segment_number).any():
+        return key
+    return max(range(len(mask)), key=lambda index: np.count_nonzero(mask[index] == finding.segment_number))
+
+
+def require_mask(analysis: Analysis) -> tuple[Volume, NDArray[np.uint8]]:
+    """Return the reference Volume and the mask on its grid.
+
+    Raises
+    ------
+    ResultCheckFailed
+        If one is absent, the shapes differ, the mask does not hold labels, or it is empty.
+    """
+    volume, mask = analysis.reference, analysis.mask
+    if volume is None or mask is None or mask.shape != volume.voxels.shape:
+        raise ResultCheckFailed("the mask has not the grid of the reference volume; the Pipeline is at fault")
+    if mask.dtype != np.uint8:
+        # Fractions, NaN and negative numbers are no labels, and rounding them would invent a Segment.
+        raise ResultCheckFailed(f"the mask holds {mask.dtype} where labels of uint8 are due; the Pipeline is at fault")
+    if not mask.any():
+        raise ResultCheckFailed("the mask is empty although something was found; the Pipeline is at fault")
+    return volume, mask
 
 
 class Pipeline(Protocol[Prepared]):

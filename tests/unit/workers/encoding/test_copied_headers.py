@@ -11,10 +11,10 @@ from pydicom.tag import Tag
 
 from tests.analyses import SPACING_MM, ct_case, make_radiograph, put
 from tests.sources import Change, ct_of, item, with_bytes, with_values, xray_of
-from workers.encoding.check import check_results
 from workers.encoding.headers import copy_header, copy_slices, refer_to
 from workers.encoding.quiet import quiet_libraries
 from workers.encoding.source_elements import read_text
+from workers.proving.check import check_results
 
 REAL = ("ct-lungfcp-0001", "mr-pgbm-003", "cxr-nema-rg1", "cxr-nih-dicom", "cxr-siim-dicom")
 

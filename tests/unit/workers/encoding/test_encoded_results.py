@@ -37,7 +37,7 @@ from tests.analyses import (
     resend,
     xray_case,
 )
-from workers.encoding.check import check_results
+from workers.proving.check import check_results
 
 SEG, SR, SC = ResultKind.SEG, ResultKind.SR, ResultKind.SC
 LEFT_CODE, RIGHT_CODE = "7771000", "24028007"

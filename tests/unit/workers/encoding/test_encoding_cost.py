@@ -17,8 +17,8 @@ from node.domain.result import ResultKind
 from node.domain.uids import derive_uid
 from tests.analyses import Case, make_provenance, read_results
 from tests.reports import encode_report_of
-from workers.encoding.check import check_results
 from workers.pipelines.base import Analysis
+from workers.proving.check import check_results
 from workers.volume import Volume
 
 SLICES, MATRIX = 400, 512

@@ -16,8 +16,8 @@ from node.domain.result import OptionalResult, ResultKind
 from node.domain.uids import derive_uid
 from node.errors import ResultCheckFailed
 from tests.analyses import Case, ct_case, known, make_radiograph, read_results, xray_case
-from workers.encoding.check import check_results
 from workers.encoding.encoder import EncodedResult
+from workers.proving.check import check_results
 
 SEG, SR = ResultKind.SEG, ResultKind.SR
 HEAT_MAP = OptionalResult.HEAT_MAP

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from workers.encoding.outline import area_of, trace_outlines
-from workers.encoding.slice_panel import smooth
+from workers.drawing.slice_panel import smooth
+from workers.outline import area_of, trace_outlines
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 

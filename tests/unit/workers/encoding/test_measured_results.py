@@ -16,9 +16,9 @@ from node.domain.finding import Finding
 from node.domain.result import ResultKind
 from tests.analyses import Case, make_provenance, read_results
 from tests.solids import Ellipsoid, Scan, acquire
-from workers.encoding.check import check_results
 from workers.measurements import cut_region, find_side, measure_region
 from workers.pipelines.base import Analysis
+from workers.proving.check import check_results
 from workers.volume import read_volume
 
 BONE_WINDOW_HU = -400.0

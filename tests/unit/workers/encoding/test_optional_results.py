@@ -39,11 +39,11 @@ from tests.analyses import (
 )
 from tests.changes import Change, rewrite
 from tests.edge_cases import crowded_case, one_voxel_case
-from workers.encoding.canvas import Canvas
-from workers.encoding.check import check_results
+from workers.drawing.canvas import Canvas
+from workers.drawing.pdf import SHEET_PT, write_pdf
 from workers.encoding.encoder import OPTIONAL, EncodedResult
-from workers.encoding.pdf import SHEET_PT, write_pdf
 from workers.encoding.presentation_state import MAX_POINTS
+from workers.proving.check import check_results
 
 KO, PR, DOC, SR = ResultKind.KO, ResultKind.PR, ResultKind.DOC, ResultKind.SR
 WISHES = (OptionalResult.KEY_OBJECTS, OptionalResult.PRESENTATION_STATE, OptionalResult.PDF)

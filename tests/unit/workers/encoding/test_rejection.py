@@ -13,10 +13,10 @@ from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import InputMissing, ResultCheckFailed
 from tests.analyses import ACCEPTED, Case, known, read_results
-from workers.encoding.check import check_results
 from workers.encoding.encoder import encode
 from workers.encoding.recall import recall_analysis, strike_findings
 from workers.encoding.rejection import encode_rejection
+from workers.proving.check import check_results
 
 SEG, SR, SC = ResultKind.SEG, ResultKind.SR, ResultKind.SC
 

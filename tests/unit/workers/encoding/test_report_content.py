@@ -18,12 +18,13 @@ from node.errors import ResultCheckFailed
 from tests.analyses import SPLEEN, Case, ct_case, known, mr_case, organ_case, put, read_results, xray_case
 from tests.edge_cases import MAX_UID, bare_case, crowded_case, long_uids_case, one_voxel_case
 from tests.reports import answers, encode_report_of, named, read_report_of, walk
-from workers.encoding.check import check_results
 from workers.encoding.concepts import to_concept
 from workers.encoding.content import MAX_POINTS, write_code, write_number, write_outline, write_statement
 from workers.encoding.groups import MEASUREMENTS, PLANAR_MEASUREMENTS, PRESENCE_CODES
-from workers.encoding.outline import trace_outlines
-from workers.encoding.segmentation import find_key_slice, track
+from workers.encoding.segmentation import track
+from workers.outline import trace_outlines
+from workers.pipelines.base import find_key_slice
+from workers.proving.check import check_results
 
 SEG, SR = ResultKind.SEG, ResultKind.SR
 Tree = tuple[Any, ...]

@@ -16,14 +16,14 @@ from node.domain.finding import Finding
 from node.domain.result import ResultKind, SegmentationForm
 from node.errors import ResultCheckFailed
 from tests.analyses import TILTED, Case, ct_case, make_provenance, make_slices, mr_case, read_results
-from workers.encoding.check import check_results
 from workers.encoding.encoder import EncodedResult, serialize
 from workers.encoding.headers import copy_slices
 from workers.encoding.jpegls import compress_labels, expand_labels
-from workers.encoding.segmentation import call_highdicom, encode_segmentation, number_segment, require_mask
+from workers.encoding.segmentation import call_highdicom, encode_segmentation
 from workers.encoding.stamping import stamp_object
 from workers.measurements import measure_mask
-from workers.pipelines.base import Analysis
+from workers.pipelines.base import Analysis, number_segment, require_mask
+from workers.proving.check import check_results
 from workers.volume import read_volume
 
 SEG, SR = ResultKind.SEG, ResultKind.SR

@@ -1,0 +1,1 @@
+"""The page that people read: words, letters, panels; pixels in, pixels out."""
