@@ -60,6 +60,12 @@ class Provenance:
         """Words for the Pipeline, such as ``Lung Nodules``."""
         return self.model.title or self.pipeline.replace("_", " ").title()
 
+    @property
+    def amendments(self) -> tuple[str, ...]:
+        """Sentences that say what a person changed; empty for what a model answered."""
+        struck = sorted(self.correction)
+        return tuple(f"Corrected: a person struck {label} from the earlier report." for label in struck)
+
     def uid(self, *tag: str) -> str:
         """Return the UID that always follows from the same question and `tag`.
 

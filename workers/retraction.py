@@ -21,6 +21,7 @@ from workers.encoding.rejection import encode_rejection
 from workers.fetch import fetch_inputs
 from workers.provenance import Provenance
 from workers.proving.check import check_results
+from workers.proving.rejection import check_rejection
 from workers.shelving import shelve_result
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,9 @@ def _carry_out(registry: Registry, retraction: Retraction) -> None:
     rejected = registry.retractions.retracted_results(retraction)
     objects = {result.kind: dcmread(registry.store.path(result.path)) for result in rejected}
     provenance = _provenance(registry, job, retraction, objects.get(ResultKind.SR))
-    written = [encode_rejection(list(objects.values()), retraction, provenance)]
+    note = encode_rejection(list(objects.values()), retraction, provenance)
+    check_rejection(note, list(objects.values()))
+    written = [note]
     if retraction.order.struck:
         written += _correct(registry, job, provenance, objects)
     results = [shelve_result(registry.store, job, one) for one in written]

@@ -40,7 +40,7 @@ def draw_findings(page: PageContext) -> None:
         page,
         headline=headline(shown.findings, page.provenance.pipeline),
         slices=say_slices(volume),
-        details=page.analysis.notes,
+        details=page.notes,
         results=f"SEG {say_uid(page.provenance.uid('SEG'))}",
     )
     _draw_main(shown)

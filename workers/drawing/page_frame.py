@@ -39,6 +39,11 @@ class PageContext:
     provenance: Provenance
     header: Dataset
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person changed, what was not read, what limits the answer."""
+        return (*self.provenance.amendments, *self.analysis.notes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:

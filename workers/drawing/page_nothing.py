@@ -42,7 +42,7 @@ def draw_nothing(page: PageContext, volume: Volume) -> None:
         page,
         headline=headline_nothing(page.provenance.pipeline, page.provenance.model.looked_for),
         slices=say_slices(volume),
-        details=("This does not exclude a finding.", *page.analysis.notes),
+        details=("This does not exclude a finding.", *page.notes),
         results="No SEG was written",
     )
     window = choose_window(volume)

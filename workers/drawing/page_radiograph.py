@@ -172,7 +172,7 @@ def _draw_lists(page: PageContext, layout: _Layout, *, below_labels: int, below_
     for finding in page.analysis.findings[:2]:
         certainty = "" if finding.confidence is None else f" at {say_certainty(finding)}"
         sentences.append(f"{finding.label} is {PRESENCE_WORDS[finding.presence]}{certainty}.")
-    sentences = [*sentences, *page.analysis.notes][:MAX_SENTENCES]
+    sentences = [*sentences, *page.notes][:MAX_SENTENCES]
     is_aside = layout.meaning[0] == layout.labels[0]
     at = (layout.meaning[0], layout.meaning[1] or (below_labels if is_aside else below_images) + 56)
     below = draw_list(page.canvas, at=at, title="What this means", sentences=sentences, width=layout.widths[0])

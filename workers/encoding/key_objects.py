@@ -1,15 +1,13 @@
 """The slices that show the Findings best become a Key Object Selection Document (PS3.3 A.35.4)."""
 
-import highdicom as hd
 from pydicom import Dataset
 
 from node.domain import codes
-from node.domain.result import OWN_MANUFACTURER
-from workers.encoding.concepts import DEVICE, to_concept
+from workers.encoding.concepts import to_concept
 from workers.encoding.draft import Draft, each_once, list_key_images
 from workers.encoding.headers import copy_header, refer_to
-from workers.encoding.stamping import describe_request, stamp_object, unname_references
-from workers.provenance import KO_SERIES_NUMBER, Provenance
+from workers.encoding.selection import Selection, write_selection
+from workers.provenance import KO_SERIES_NUMBER
 
 TITLE = to_concept(codes.OF_INTEREST)
 DESCRIPTION = "AI result, unverified. Not for diagnosis."
@@ -34,38 +32,12 @@ def encode_key_objects(draft: Draft) -> Dataset | None:
     selected = [*(copy_header(ds) for ds in each_once(images)), refer_to(draft.report)]
     labels = ", ".join(f"AI {finding.label}" for finding, _ in images)
     model = provenance.model
-    selection = hd.ko.KeyObjectSelectionDocument(
-        evidence=selected,
-        content=hd.ko.KeyObjectSelection(
-            document_title=TITLE,
-            referenced_objects=selected,
-            observer_device_context=_observe(provenance),
-            description=f"{DESCRIPTION} {labels}. Model {model.name} {model.version}.",
-        ),
-        series_instance_uid=provenance.uid("KO", "series"),
-        series_number=KO_SERIES_NUMBER + model.series_offset,
-        sop_instance_uid=provenance.uid("KO"),
-        instance_number=1,
-        manufacturer=OWN_MANUFACTURER,
-        requested_procedures=describe_request(header) or None,
+    selection = Selection(
+        title=TITLE,
+        description=f"{DESCRIPTION} {labels}. Model {model.name} {model.version}.",
+        objects=selected,
+        kind="KO",
+        tag=("KO",),
+        series_number=KO_SERIES_NUMBER,
     )
-    selection.copy_patient_and_study_information(header)
-    selection.ManufacturerModelName = provenance.pipeline
-    selection.DeviceSerialNumber = provenance.node_aet
-    selection.SoftwareVersions = provenance.software_version
-    unname_references(selection)
-    stamp_object(selection, header, provenance, kind="KO")
-    return selection
-
-
-def _observe(provenance: Provenance) -> hd.sr.ObserverContext:
-    device = hd.sr.DeviceObserverIdentifyingAttributes(
-        uid=provenance.device_uid(),
-        name=provenance.node_aet,
-        manufacturer_name=OWN_MANUFACTURER,
-        model_name=provenance.pipeline,
-        serial_number=provenance.node_aet,
-    )
-    return hd.sr.ObserverContext(
-        observer_type=hd.sr.CodedConcept.from_code(DEVICE), observer_identifying_attributes=device
-    )
+    return write_selection(selection, header, provenance)

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-import highdicom as hd
 from pydicom import Dataset
 
 from node.domain import codes
-from node.domain.result import OWN_MANUFACTURER, ResultKind
+from node.domain.result import ResultKind
 from node.domain.retraction import RejectionReason, Retraction
 from node.errors import ResultCheckFailed
-from workers.encoding.concepts import DEVICE, to_concept
+from workers.encoding.concepts import to_concept
 from workers.encoding.encoder import EncodedResult, serialize
 from workers.encoding.headers import copy_header
 from workers.encoding.quiet import quiet_libraries
-from workers.encoding.stamping import describe_request, stamp_object, unname_references
+from workers.encoding.selection import Selection, write_selection
 from workers.provenance import Provenance
 
 REJECTION_SERIES_NUMBER = 9700
@@ -54,32 +53,13 @@ def encode_rejection(rejected: Sequence[Dataset], retraction: Retraction, proven
 
 
 def _write_note(rejected: Sequence[Dataset], retraction: Retraction, provenance: Provenance) -> Dataset:
-    header = copy_header(rejected[0])
-    headers = [header, *(copy_header(ds) for ds in rejected[1:])]
-    note = hd.ko.KeyObjectSelectionDocument(
-        evidence=headers,
-        content=hd.ko.KeyObjectSelection(
-            document_title=TITLES[retraction.order.reason],
-            referenced_objects=headers,
-            observer_device_context=_observe(provenance),
-            description=retraction.order.comment or None,
-        ),
-        series_instance_uid=provenance.uid(TAG, retraction.retraction_id, "series"),
-        series_number=REJECTION_SERIES_NUMBER + provenance.model.series_offset,
-        sop_instance_uid=provenance.uid(TAG, retraction.retraction_id),
-        instance_number=1,
-        manufacturer=OWN_MANUFACTURER,
-        requested_procedures=describe_request(header) or None,
+    headers = [copy_header(ds) for ds in rejected]
+    selection = Selection(
+        title=TITLES[retraction.order.reason],
+        description=retraction.order.comment or None,
+        objects=headers,
+        kind=TAG,
+        tag=(TAG, retraction.retraction_id),
+        series_number=REJECTION_SERIES_NUMBER,
     )
-    unname_references(note)
-    stamp_object(note, header, provenance, kind=TAG)
-    return note
-
-
-def _observe(provenance: Provenance) -> hd.sr.ObserverContext:
-    device = hd.sr.DeviceObserverIdentifyingAttributes(
-        uid=provenance.device_uid(), name=provenance.node_aet, manufacturer_name=OWN_MANUFACTURER
-    )
-    return hd.sr.ObserverContext(
-        observer_type=hd.sr.CodedConcept.from_code(DEVICE), observer_identifying_attributes=device
-    )
+    return write_selection(selection, headers[0], provenance)

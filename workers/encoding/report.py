@@ -162,10 +162,8 @@ def _comment(analysis: Analysis, provenance: Provenance) -> list[bytes]:
         if not 0.0 <= analysis.threshold <= 1.0:
             raise ResultCheckFailed(f"the threshold is {analysis.threshold}, not 0 to 1; the Pipeline is at fault")
         sentences.append(f"A finding counts as present from a certainty of {100 * analysis.threshold:.0f} %.")
-    sentences += [
-        f"Corrected: a person struck {label} from the earlier report." for label in sorted(provenance.correction)
-    ]
-    return [write_statement(codes.COMMENT, sentence) for sentence in (*sentences, *analysis.notes) if sentence]
+    told = (*sentences, *provenance.amendments, *analysis.notes)
+    return [write_statement(codes.COMMENT, sentence) for sentence in told if sentence]
 
 
 def _observe(provenance: Provenance) -> list[bytes]:

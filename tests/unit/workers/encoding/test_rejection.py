@@ -17,6 +17,7 @@ from workers.encoding.encoder import encode
 from workers.encoding.recall import recall_analysis, strike_findings
 from workers.encoding.rejection import encode_rejection
 from workers.proving.check import check_results
+from workers.proving.rejection import check_rejection
 
 SEG, SR, SC = ResultKind.SEG, ResultKind.SR, ResultKind.SC
 
@@ -86,6 +87,7 @@ def test_a_rejection_note_names_each_object_and_nothing_else(name: str) -> None:
     assert note.Modality == "KO"
     assert "AI" in note.SeriesDescription
     assert encoded.kind is ResultKind.REJECTION_NOTE
+    check_rejection(encoded, list(objects.values()))
     assert encode_rejection(list(objects.values()), retraction(), case.provenance).content == encoded.content
 
 
@@ -141,3 +143,13 @@ def test_an_instance_that_is_gone_is_named() -> None:
     inputs = {role: found[1:] for role, found in case.inputs.items()}
     with pytest.raises(InputMissing, match="is gone from the store"):
         recall_analysis(job_of(case), inputs, report=objects[SR], segmentation=objects[SEG])
+
+
+def test_a_note_about_other_objects_does_not_pass() -> None:
+    case, results = known("ct")
+    objects = list(read_results(results).values())
+    encoded = encode_rejection(objects, retraction(), case.provenance)
+    with pytest.raises(ResultCheckFailed, match="does not name exactly"):
+        check_rejection(encode_rejection(objects[1:], retraction(), case.provenance), objects)
+    with pytest.raises(ResultCheckFailed, match="rejection note"):
+        check_rejection(encoded, objects[1:])

@@ -1,0 +1,84 @@
+"""A Key Object Selection Document: some objects of a Study, a title and a sentence (PS3.3 A.35.4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import highdicom as hd
+from pydicom import Dataset
+from pydicom.sr.coding import Code as CodedConcept
+
+from node.domain.result import OWN_MANUFACTURER
+from workers.encoding.concepts import DEVICE
+from workers.encoding.stamping import describe_request, stamp_object, unname_references
+from workers.provenance import Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What is selected, and how the document is called.
+
+    Attributes
+    ----------
+    objects
+        Headers of what is selected, complete enough to be referred to.
+    kind
+        Stands in Series Description.
+    tag
+        What tells the document's UIDs from those of the Job's other objects.
+    """
+
+    title: CodedConcept
+    description: str | None
+    objects: Sequence[Dataset]
+    kind: str
+    tag: tuple[str, ...]
+    series_number: int
+
+
+def write_selection(selection: Selection, header: Dataset, provenance: Provenance) -> Dataset:
+    """Return the document.
+
+    Parameters
+    ----------
+    header
+        From which patient and Study are taken (`workers.encoding.headers.copy_header`).
+
+    References
+    ----------
+    DICOM PS3.3 A.35.4, PS3.16 TID 2010
+    """
+    document = hd.ko.KeyObjectSelectionDocument(
+        evidence=selection.objects,
+        content=hd.ko.KeyObjectSelection(
+            document_title=selection.title,
+            referenced_objects=selection.objects,
+            observer_device_context=_observe(provenance),
+            description=selection.description,
+        ),
+        series_instance_uid=provenance.uid(*selection.tag, "series"),
+        series_number=selection.series_number + provenance.model.series_offset,
+        sop_instance_uid=provenance.uid(*selection.tag),
+        instance_number=1,
+        manufacturer=OWN_MANUFACTURER,
+        requested_procedures=describe_request(header) or None,
+    )
+    document.copy_patient_and_study_information(header)
+    document.ManufacturerModelName = provenance.pipeline
+    document.DeviceSerialNumber = provenance.node_aet
+    document.SoftwareVersions = provenance.software_version
+    unname_references(document)
+    stamp_object(document, header, provenance, kind=selection.kind)
+    return document
+
+
+def _observe(provenance: Provenance) -> hd.sr.ObserverContext:
+    device = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=provenance.device_uid(),
+        name=provenance.node_aet,
+        manufacturer_name=OWN_MANUFACTURER,
+        model_name=provenance.pipeline,
+        serial_number=provenance.node_aet,
+    )
+    return hd.sr.ObserverContext(
+        observer_type=hd.sr.CodedConcept.from_code(DEVICE), observer_identifying_attributes=device
+    )
