@@ -89,13 +89,17 @@ def say(code: str, value: str) -> Change:
 
 def say_in_outline(code: str, factor: float) -> Change:
     """Change the number of that name in the first group with an outline."""
+    return lambda ds: multiply(code, factor)(first_outline(ds))
 
-    def change(ds: Dataset) -> None:
-        groups = (item for item in walk(ds) if name_of(item) == "125007")
-        planar = next(one for one in groups if any(child.ValueType == "SCOORD" for child in one.ContentSequence))
-        multiply(code, factor)(planar)
 
-    return change
+def rename_outline(name: str) -> Change:
+    """Change the Tracking Identifier of the first group with an outline."""
+    return lambda ds: setattr(first(first_outline(ds), "112039"), "TextValue", name)
+
+
+def first_outline(ds: Dataset) -> Dataset:
+    groups = (item for item in walk(ds) if name_of(item) == "125007")
+    return next(one for one in groups if any(child.ValueType == "SCOORD" for child in one.ContentSequence))
 
 
 def multiply(code: str, factor: float) -> Change:
@@ -282,6 +286,10 @@ def name_nobody(ds: Dataset) -> None:
 
 def describe_segment(keyword: str, value: str) -> Change:
     return lambda ds: setattr(ds.SegmentSequence[0], keyword, value)
+
+
+def code_segment(keyword: str, value: str) -> Change:
+    return lambda ds: setattr(ds.SegmentSequence[0][keyword].value[0], "CodeValue", value)
 
 
 def turn_side_of_segment(ds: Dataset) -> None:

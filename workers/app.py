@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,10 @@ class WarmShelf:
         return self._warm[name]
 
     def _load(self, name: str) -> WarmPipeline:
-        maker, settings = PIPELINES.get(name), self._settings.pipelines.get(name)
-        if maker is None or settings is None:
-            raise PipelineUnknown(f"pipeline {name!r} is unknown to this worker; it knows {', '.join(PIPELINES)}")
-        card = find_model(settings.model, (*self._settings.models.dirs, SHIPPED_MODELS))
-        return WarmPipeline(pipeline=maker(card, self._device), card=card, settings=settings)
+        maker, card = PIPELINES.get(name), _find_card(self._settings, name)
+        if maker is None:
+            raise _unknown(name)
+        return WarmPipeline(pipeline=maker(card, self._device), card=card, settings=self._settings.pipelines[name])
 
 
 def build_runner(settings: Settings, device: str, *, processes: int = 1, dates_by_inputs: bool = False) -> JobRunner:
@@ -104,17 +104,26 @@ def build_runner(settings: Settings, device: str, *, processes: int = 1, dates_b
 def build_registry(settings: Settings) -> Registry:
     """Return what retractions work with; loads no weights."""
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
-    folders = (*settings.models.dirs, SHIPPED_MODELS)
     return Registry(
         retractions=RetractionLedger(engine),
         jobs=JobLedger(engine),
         store=open_store(settings),
-        card=lambda pipeline: find_model(settings.pipelines[pipeline].model, folders),
+        card=partial(_find_card, settings),
         wishes=SiteWishes(settings, CapabilityLedger(engine)),
         node_aet=settings.node.aet,
         software_version=product_version(),
         clock=utc_now,
     )
+
+
+def _find_card(settings: Settings, name: str) -> ModelCard:
+    if name not in settings.pipelines:
+        raise _unknown(name)
+    return find_model(settings.pipelines[name].model, (*settings.models.dirs, SHIPPED_MODELS))
+
+
+def _unknown(name: str) -> PipelineUnknown:
+    return PipelineUnknown(f"pipeline {name!r} is unknown to this worker; it knows {', '.join(PIPELINES)}")
 
 
 def open_store(settings: Settings) -> FileStore:

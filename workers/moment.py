@@ -1,5 +1,6 @@
 """When the newest of some Instances came to be, by what they say themselves."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -16,6 +17,8 @@ PAIRS = (
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 DATE_AND_TIME = "%Y%m%d%H%M%S"
 TIME_DIGITS = 6
+# -1200 to +1400 (PS3.3 C.12.1.1.8), and what else is less than a day.
+OFFSET = re.compile(r"[+-]([01][0-9]|2[0-3])[0-5][0-9]")
 
 
 def newest_moment(datasets: Iterable[Dataset]) -> datetime:
@@ -29,7 +32,7 @@ def newest_moment(datasets: Iterable[Dataset]) -> datetime:
 
 def read_zone(offset: str) -> timezone:
     """Return the zone of a Timezone Offset From UTC (0008,0201) such as ``+0100``; UTC where it is none."""
-    if len(offset) != len("+0100") or not offset[1:].isdigit():
+    if not OFFSET.fullmatch(offset):
         return UTC
     minutes = int(offset[1:3]) * 60 + int(offset[3:])
     return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))

@@ -54,9 +54,11 @@ def _register_task(app: Celery, settings: Settings, device: str, processes: int)
         from workers.retraction import carry_out_retractions
 
         runners["this process"].run_job(JobID(job_id))
-        # A finished Job may have superseded another; what failed is logged and stays pending.
-        carry_out_retractions(registries["this process"])
-        announcer.announce(JobID(job_id))
+        try:
+            # A finished Job may have superseded another; what failed is logged and stays pending.
+            carry_out_retractions(registries["this process"])
+        finally:
+            announcer.announce(JobID(job_id))
 
     worker_process_init.connect(prepare_process, weak=False)
     app.task(run_job, name=TASK_NAME, acks_late=True, ignore_result=True)

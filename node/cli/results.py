@@ -1,6 +1,7 @@
 """`radnode results`: what was written, where it went, and whether objects of anybody are true."""
 
 import getpass
+import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -119,11 +120,21 @@ def retract_results(
     and why is an event of the Study.
     """
     loaded = read_settings(settings)
-    order = RetractionOrder(reason=reason, comment=comment, struck=tuple(strike or ()), ordered_by=getpass.getuser())
+    order = RetractionOrder(
+        reason=reason, comment=comment, struck=tuple(dict.fromkeys(strike or ())), ordered_by=_find_account()
+    )
     open_retractions(loaded).order_retraction(InstanceUID(sop_instance_uid), order, now=utc_now())
     if spawn_worker(loaded, ("retract",)).wait() != 0:
         raise Broken("the Results are taken back, but what tells others so could not be written; see above")
     stdout().print("Taken back. The rejection note" + (" and the corrected report" if strike else "") + " leave now.")
+
+
+def _find_account() -> str:
+    """Return the name of the person's account, or its number where it has no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"account {os.getuid()}"
 
 
 def _standing(line: ResultLine) -> str:

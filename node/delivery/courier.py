@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,9 @@ class DeliveryLedger(Protocol):
 
     def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
         """Return PENDING Deliveries whose `not_before` has come, those with fewest attempts first."""
+
+    def still_pending(self, delivery_ids: Collection[int]) -> frozenset[int]:
+        """Return which of these Deliveries are PENDING."""
 
     def next_delivery_at(self, destination: str) -> datetime | None:
         """Return the earliest `not_before` of a PENDING Delivery; None if there is none."""
@@ -124,7 +127,11 @@ class Courier:
         due = self._ledger.due_deliveries(self._destination, now, DUE_LIMIT)
         waiting = {delivery.delivery_id: delivery for delivery in due}
         for study in _group_by_study(due):
-            if not self._deliver(study, waiting):
+            # A Result may have been taken back while the Studies before it were sent.
+            pending = self._ledger.still_pending(study.keys())
+            for delivery_id in study.keys() - pending:
+                del study[delivery_id], waiting[delivery_id]
+            if study and not self._deliver(study, waiting):
                 self._give_up(waiting.values())
                 break
         return self._next_call(now)

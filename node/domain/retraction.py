@@ -43,12 +43,18 @@ class Retraction:
     ----------
     ordered_at
         The only source of time stamps in what follows from it (UTC).
+    noted_at
+        When the rejection note was in the store and ordered for delivery; None until then.
     done_at
-        When rejection note and corrected Results were in the store and ordered for delivery; None until then.
+        When nothing was left to write: the note, and the corrected Results where findings were struck.
+    reason_code
+        Why the last attempt failed.
     """
 
     retraction_id: str
     job_id: JobID
     order: RetractionOrder
     ordered_at: datetime
-    done_at: datetime | None
+    noted_at: datetime | None = None
+    done_at: datetime | None = None
+    reason_code: str | None = None

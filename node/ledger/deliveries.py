@@ -1,5 +1,6 @@
 """What delivery asks of the ledger: what is due, and what became of it."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -35,6 +36,12 @@ class DeliveryLedger(Desk):
         )
         with self.reading() as connection:
             return tuple(to_delivery(row) for row in connection.execute(statement).mappings())
+
+    def still_pending(self, delivery_ids: Collection[int]) -> frozenset[int]:
+        """Return which of these Deliveries are PENDING: a Result may have been taken back since they were due."""
+        statement = select(deliveries.c.delivery_id).where(deliveries.c.delivery_id.in_(delivery_ids), PENDING)
+        with self.reading() as connection:
+            return frozenset(connection.execute(statement).scalars())
 
     def next_delivery_at(self, destination: str) -> datetime | None:
         """Return when the next pending Delivery becomes due; None when there is none."""

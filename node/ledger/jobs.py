@@ -15,7 +15,7 @@ from node.domain.uids import SeriesUID, StudyUID
 from node.errors import LeaseLost, NotFound
 from node.ledger.engine import Desk
 from node.ledger.results import keep_result
-from node.ledger.retractions import retract_results
+from node.ledger.retractions import has_standing_results, retract_results
 from node.ledger.rows import add_event, to_instance, to_job, to_result
 from node.ledger.schema import instances, jobs, results
 
@@ -295,6 +295,8 @@ class JobLedger(Desk):
 
 
 def _retract_superseded(connection: Connection, job_id: JobID, *, now: datetime) -> None:
+    if not has_standing_results(connection, job_id):
+        return
     order = RetractionOrder(
         reason=RejectionReason.QUALITY, comment="A newer answer replaces this one.", struck=(), ordered_by="radnode"
     )

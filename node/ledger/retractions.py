@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, exists, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, exists, insert, or_, select, update
 
 from node.domain.job import Job, JobID
 from node.domain.result import DeliveryState, Result, ResultKind
@@ -14,7 +14,7 @@ from node.errors import NotFound
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.results import keep_result
-from node.ledger.rows import add_event, to_job, to_result
+from node.ledger.rows import add_alarm, add_event, to_job, to_result
 from node.ledger.schema import deliveries, jobs, results, retractions
 
 
@@ -29,11 +29,11 @@ class RetractionLedger(Desk):
         Raises
         ------
         NotFound
-            If no such Result stands, or a struck finding is not among the Job's.
+            If no such Result stands, it is a rejection note, or a struck finding is not among the Job's.
         """
         with self.writing() as connection:
             job = _find_job(connection, sop_instance_uid)
-            _require_findings(job, order.struck)
+            _require_findings(job, order.struck, gone=_struck_labels(connection, job.job_id))
             return retract_results(connection, job, order, now=now)
 
     def pending_retractions(self) -> tuple[Retraction, ...]:
@@ -45,8 +45,12 @@ class RetractionLedger(Desk):
     def find_job(self, retraction: Retraction) -> Job:
         """Return the Job whose Results are taken back."""
         with self.reading() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.job_id == retraction.job_id)).mappings().one()
-            return to_job(row)
+            return _job_of(connection, retraction)
+
+    def labels_struck_before(self, retraction: Retraction) -> tuple[str, ...]:
+        """Return the labels of findings that earlier retractions of the same Job struck."""
+        with self.reading() as connection:
+            return _struck_labels(connection, retraction.job_id, before=retraction.ordered_at)
 
     def retracted_results(self, retraction: Retraction) -> tuple[Result, ...]:
         """Return what this order took back and some Destination may hold; what stayed in the node is left out."""
@@ -59,30 +63,51 @@ class RetractionLedger(Desk):
         with self.reading() as connection:
             return tuple(to_result(row) for row in connection.execute(statement.order_by(results.c.kind)).mappings())
 
-    def finish_retraction(self, retraction: Retraction, written: Sequence[Result], *, now: datetime) -> None:
-        """Commit rejection note and corrected Results with their Deliveries, once however often it is called."""
+    def record_note(self, retraction: Retraction, note: Result, *, now: datetime) -> None:
+        """Commit the rejection note with its Deliveries, once however often it is called."""
+        with self.writing() as connection:
+            if _mark(connection, retraction, retractions.c.noted_at, now=now):
+                job = _job_of(connection, retraction)
+                keep_result(connection, note, job.order.deliver_to, now=now)
+                _tell(connection, job, now=now, kind="rejection-noted", text=f"rejection note {note.sop_instance_uid}")
+
+    def finish_retraction(self, retraction: Retraction, corrected: Sequence[Result], *, now: datetime) -> None:
+        """Commit the corrected Results, if any, with their Deliveries, once however often it is called."""
+        with self.writing() as connection:
+            if _mark(connection, retraction, retractions.c.done_at, now=now):
+                job = _job_of(connection, retraction)
+                for result in corrected:
+                    keep_result(connection, result, job.order.deliver_to, now=now)
+                kinds = ", ".join(result.kind.value for result in corrected) or "nothing takes their place"
+                _tell(connection, job, now=now, kind="retraction-done", text=f"corrected Results: {kinds}")
+
+    def record_failure(self, retraction: Retraction, *, reason: tuple[str, str], now: datetime) -> None:
+        """Commit why an attempt failed, with an alarm the first time for each reason; the order stays pending."""
+        code, text = reason
         with self.writing() as connection:
             changed = connection.execute(
                 update(retractions)
-                .where(retractions.c.retraction_id == retraction.retraction_id, retractions.c.done_at.is_(None))
-                .values(done_at=now)
+                .where(
+                    retractions.c.retraction_id == retraction.retraction_id,
+                    retractions.c.reason_code.is_distinct_from(code),
+                )
+                .values(reason_code=code)
             )
-            if changed.rowcount == 0:
-                return
-            job = to_job(connection.execute(select(jobs).where(jobs.c.job_id == retraction.job_id)).mappings().one())
-            for result in written:
-                keep_result(connection, result, job.order.deliver_to, now=now)
-            kinds = ", ".join(result.kind.value for result in written)
-            _tell(connection, job, now=now, kind="retraction-done", text=f"written for it: {kinds}")
+            if changed.rowcount:
+                job = _job_of(connection, retraction)
+                add_alarm(
+                    connection,
+                    at=now,
+                    kind="retraction-failed",
+                    text=f"{code}: {text}",
+                    study_instance_uid=job.order.study_instance_uid,
+                    job_id=job.job_id,
+                )
 
 
 def retract_results(connection: Connection, job: Job, order: RetractionOrder, *, now: datetime) -> Retraction:
-    """Take back every standing Result of `job` in the caller's transaction."""
-    standing = (
-        (results.c.job_id == job.job_id)
-        & results.c.retracted_at.is_(None)
-        & (results.c.kind != ResultKind.REJECTION_NOTE.value)
-    )
+    """Take back every standing Result of `job` in the caller's transaction; there must be one."""
+    standing = _standing(job.job_id)
     uids = connection.execute(select(results.c.sop_instance_uid).where(standing)).scalars().all()
     connection.execute(update(results).where(standing).values(retracted_at=now))
     connection.execute(
@@ -95,9 +120,7 @@ def retract_results(connection: Connection, job: Job, order: RetractionOrder, *,
             changed_at=now,
         )
     )
-    retraction = Retraction(
-        retraction_id=str(uuid.uuid4()), job_id=job.job_id, order=order, ordered_at=now, done_at=None
-    )
+    retraction = Retraction(retraction_id=str(uuid.uuid4()), job_id=job.job_id, order=order, ordered_at=now)
     connection.execute(insert(retractions).values(**_to_row(retraction)))
     struck = f"; struck: {', '.join(order.struck)}" if order.struck else ""
     text = f"{len(uids)} Results by {order.ordered_by}, reason {order.reason.value}{struck}"
@@ -105,22 +128,52 @@ def retract_results(connection: Connection, job: Job, order: RetractionOrder, *,
     return retraction
 
 
+def has_standing_results(connection: Connection, job_id: JobID) -> bool:
+    """Return whether a Job wrote Results that nobody took back yet."""
+    return bool(connection.execute(select(exists().where(_standing(job_id)))).scalar_one())
+
+
+def _standing(job_id: JobID) -> ColumnElement[bool]:
+    is_note = results.c.kind == ResultKind.REJECTION_NOTE.value
+    return (results.c.job_id == job_id) & results.c.retracted_at.is_(None) & ~is_note
+
+
+def _mark(connection: Connection, retraction: Retraction, column: Column[datetime], *, now: datetime) -> bool:
+    """Set a time that is set once; return whether it was this call that set it."""
+    same = retractions.c.retraction_id == retraction.retraction_id
+    changed = connection.execute(update(retractions).where(same, column.is_(None)).values({column: now}))
+    return bool(changed.rowcount)
+
+
+def _job_of(connection: Connection, retraction: Retraction) -> Job:
+    return to_job(connection.execute(select(jobs).where(jobs.c.job_id == retraction.job_id)).mappings().one())
+
+
 def _find_job(connection: Connection, sop_instance_uid: InstanceUID) -> Job:
     found = connection.execute(
-        select(jobs, results.c.retracted_at)
+        select(jobs, results.c.retracted_at, results.c.kind)
         .join(results, results.c.job_id == jobs.c.job_id)
         .where(results.c.sop_instance_uid == sop_instance_uid)
     ).mappings()
     row = found.first()
     if row is None:
         raise NotFound(f"result {sop_instance_uid} is not in the ledger; see `radnode results list`")
+    if row["kind"] == ResultKind.REJECTION_NOTE.value:
+        raise NotFound(f"result {sop_instance_uid} is a rejection note, which stands; name what it did not reject")
     if row["retracted_at"] is not None:
         raise NotFound(f"result {sop_instance_uid} was retracted at {row['retracted_at']:%Y-%m-%d %H:%M} UTC already")
     return to_job(row)
 
 
-def _require_findings(job: Job, struck: Sequence[str]) -> None:
-    labels = [str(finding["label"]) for finding in job.findings]
+def _struck_labels(connection: Connection, job_id: JobID, *, before: datetime | None = None) -> tuple[str, ...]:
+    statement = select(retractions.c.struck).where(retractions.c.job_id == job_id)
+    if before is not None:
+        statement = statement.where(retractions.c.ordered_at < before)
+    return tuple(label for labels in connection.execute(statement).scalars() for label in labels)
+
+
+def _require_findings(job: Job, struck: Sequence[str], *, gone: Sequence[str]) -> None:
+    labels = [str(finding["label"]) for finding in job.findings if finding["label"] not in gone]
     unknown = [label for label in struck if label not in labels]
     if unknown:
         known = ", ".join(labels) or "none"
@@ -152,7 +205,9 @@ def _to_retraction(row: RowMapping) -> Retraction:
         job_id=JobID(row["job_id"]),
         order=order,
         ordered_at=row["ordered_at"],
+        noted_at=row["noted_at"],
         done_at=row["done_at"],
+        reason_code=row["reason_code"],
     )
 
 

@@ -198,7 +198,9 @@ retractions = Table(
     Column("struck", JSON, nullable=False),
     Column("ordered_by", String(128), nullable=False),
     Column("ordered_at", UtcTime, nullable=False),
+    Column("noted_at", UtcTime),
     Column("done_at", UtcTime),
+    Column("reason_code", String(64)),
     ForeignKeyConstraint(["job_id"], ["jobs.job_id"]),
     Index(None, "job_id"),
 )

@@ -70,9 +70,14 @@ def _send_picture(
 
 
 def _find_results(connection: Connection, delivery: Delivery) -> tuple[Result, ...]:
-    """Return what the Job of a Delivery wrote; nothing for an Instance that a rule forwards."""
+    """Return what was written together with the Result of a Delivery; nothing for an Instance that a rule forwards.
+
+    A Job whose answer was corrected wrote more than once: what was taken back says nothing about what stands.
+    """
     wanted = results.c.job_id == delivery.job_id
-    return tuple(map(to_result, connection.execute(select(results).where(wanted)).mappings()))
+    written = tuple(map(to_result, connection.execute(select(results).where(wanted)).mappings()))
+    times = {one.retracted_at for one in written if one.sop_instance_uid == delivery.sop_instance_uid}
+    return tuple(one for one in written if one.retracted_at in times)
 
 
 def _state(connection: Connection, destination: str, result: Result) -> str | None:

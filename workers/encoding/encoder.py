@@ -1,4 +1,4 @@
-"""An Analysis becomes the bytes of DICOM Results: SEG, SR and, where wished, a picture."""
+"""An Analysis becomes the bytes of DICOM Results: SEG, SR, the picture, and what else is wished for."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class EncodedResult:
     Attributes
     ----------
     content
-        Part 10 file; serialised once, used for store, C-STORE and STOW-RS.
+        Part 10 file; serialized once, used for store, C-STORE and STOW-RS.
     is_substitute
         See `node.domain.result.Result`.
     """

@@ -16,6 +16,9 @@ from workers.pipelines.base import Analysis
 from workers.radiograph import read_radiograph
 from workers.volume import FEWEST_FOR_GEOMETRY, Volume, read_volume
 
+# Segmentation Type (0062,0001) of a heat map (`workers.encoding.heat_map`).
+HEAT_MAP_TYPE = "FRACTIONAL"
+
 
 def recall_analysis(
     job: Job, inputs: Mapping[str, Sequence[Dataset]], *, report: Dataset, segmentation: Dataset | None
@@ -27,7 +30,7 @@ def recall_analysis(
     inputs
         Role to the Instances of the Job.
     report, segmentation
-        Its SR and SEG as they were written.
+        Its SR and SEG as they were written. The heat map of a radiograph is a SEG too, but nothing is read from it.
 
     Raises
     ------
@@ -36,7 +39,7 @@ def recall_analysis(
     """
     known = {str(ds.SOPInstanceUID): ds for datasets in inputs.values() for ds in datasets}
     findings = tuple(Finding.from_json(entry) for entry in job.findings)
-    if segmentation is None:
+    if segmentation is None or segmentation.SegmentationType == HEAT_MAP_TYPE:
         radiograph = read_radiograph(_find(known, _read_image(report)))
         return Analysis(findings=findings, radiograph=radiograph, threshold=job.threshold, notes=job.notes)
     (series,) = segmentation.ReferencedSeriesSequence
@@ -44,6 +47,16 @@ def recall_analysis(
     volume = read_volume(slices, min_slices=FEWEST_FOR_GEOMETRY)
     mask = _read_mask(segmentation, volume)
     return Analysis(findings=findings, reference=volume, mask=mask, threshold=job.threshold, notes=job.notes)
+
+
+def strike_entries(job: Job, labels: Collection[str]) -> Job:
+    """Return the Job as a corrected report tells it: without these findings, Segments numbered anew."""
+    kept = [entry for entry in job.findings if entry["label"] not in labels]
+    numbered = [
+        entry if entry["segment_number"] is None else {**entry, "segment_number": number}
+        for number, entry in enumerate(kept, start=1)
+    ]
+    return replace(job, findings=tuple(numbered))
 
 
 def strike_findings(analysis: Analysis, labels: Collection[str]) -> Analysis:

@@ -117,6 +117,8 @@ def _prove_segment_group(groups: Sequence[ReadGroup], finding: Finding, placed: 
     _prove_certainty(group, finding)
     for one in groups:
         if one.tracking_uid == tracking_uid:
+            is_named = one.tracking_id == f"AI {finding.label}"
+            require(is_named, f"SR: an outline or segment of {finding.label} is tracked under another name")
             _prove_names(one, finding)
             _prove_measurements(one, finding)
 

@@ -25,11 +25,18 @@ class ReadSegment:
 
     Attributes
     ----------
+    category, property_type, site
+        Code Values of Segmented Property Category, Segmented Property Type and the first Anatomic Region; empty where
+        absent.
     side
         ``left``, ``right``, ``both``; empty where no laterality is told.
     """
 
     number: int
+    label: str
+    category: str
+    property_type: str
+    site: str
     tracking_uid: str
     tracking_id: str
     side: str
@@ -195,10 +202,19 @@ def _read_segment(item: Dataset) -> ReadSegment:
     regions = item.get("AnatomicRegionSequence") or ()
     return ReadSegment(
         number=int(item.SegmentNumber),
+        label=read_text(item, "SegmentLabel"),
+        category=_read_code_value(item, "SegmentedPropertyCategoryCodeSequence"),
+        property_type=_read_code_value(item, "SegmentedPropertyTypeCodeSequence"),
+        site=_read_code_value(item, "AnatomicRegionSequence"),
         tracking_uid=read_plain(item, "TrackingUID"),
         tracking_id=read_text(item, "TrackingID"),
         side=next((side for one in regions if (side := read_side(one.get("AnatomicRegionModifierSequence")))), ""),
     )
+
+
+def _read_code_value(item: Dataset, keyword: str) -> str:
+    codes = item.get(keyword) or [Dataset()]
+    return read_plain(codes[0], "CodeValue") or read_plain(codes[0], "LongCodeValue")
 
 
 def _read_frame(item: Dataset, shared: Dataset, *, number: int, is_labelmap: bool) -> ReadFrame:

@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.domain.codes import Code
+from node.domain.finding import Finding
+from workers.encoding.segmentation import MAX_SEGMENT_LABEL
 from workers.pipelines.base import Analysis, number_segment, require_mask
 from workers.proving.frames import BACKGROUND
 from workers.proving.inventory import Inventory
 from workers.proving.placed_segments import PlacedSegmentation
 from workers.proving.proof import require
-from workers.proving.segment_reading import SIDES, Patch
+from workers.proving.segment_reading import SIDES, Patch, ReadSegment
 
 LISTED_IN = "ReferencedSeriesSequence"
 
@@ -44,9 +46,22 @@ def _prove_segments(placed: PlacedSegmentation, analysis: Analysis) -> None:
     expected = sorted(number_segment(finding) for finding in analysis.findings)
     require(numbers == expected, f"SEG: segments {numbers} where findings are {expected}")
     for finding in analysis.findings:
-        segment = placed.find_segment(number_segment(finding))
-        side = "" if segment is None else segment.side
-        require(side == name_side(finding.laterality), f"SEG: laterality of segment {finding.segment_number}")
+        for segment in placed.reading.segments:
+            if segment.number == finding.segment_number:
+                _prove_description(segment, finding)
+
+
+def _prove_description(segment: ReadSegment, finding: Finding) -> None:
+    """Prove that a Segment is called what its Finding is."""
+    facts = (
+        ("label", segment.label, finding.label[:MAX_SEGMENT_LABEL].strip()),
+        ("category", segment.category, finding.category.value),
+        ("type", segment.property_type, finding.code.value),
+        ("site", segment.site, "" if finding.site is None else finding.site.value),
+        ("laterality", segment.side, name_side(finding.laterality)),
+    )
+    for words, found, expected in facts:
+        require(found == expected, f"SEG: {words} of segment {segment.number} is not the finding's")
 
 
 def name_side(laterality: Code | None) -> str:

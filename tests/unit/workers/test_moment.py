@@ -7,7 +7,7 @@ import pytest
 from pydicom import Dataset
 
 from tests.analyses import put
-from workers.moment import UNKNOWN, newest_moment
+from workers.moment import UNKNOWN, newest_moment, read_zone
 
 
 def instance(**elements: Any) -> Dataset:
@@ -42,3 +42,8 @@ def test_one_instance(elements: dict[str, str], moment: datetime) -> None:
 def test_the_newest_of_many_whatever_their_order() -> None:
     days = [instance(StudyDate=f"202501{day}") for day in (14, 16, 15)]
     assert newest_moment(days) == newest_moment(days[::-1]) == datetime(2025, 1, 16, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("offset", ["", "+9999", "x0100", "+01:0", "+0160", "-2400"])
+def test_an_offset_that_is_none_counts_as_utc(offset: str) -> None:
+    assert read_zone(offset) is UTC

@@ -24,7 +24,9 @@ def upgrade() -> None:
         sa.Column("struck", sa.JSON(), nullable=False),
         sa.Column("ordered_by", sa.String(length=128), nullable=False),
         sa.Column("ordered_at", UtcTime(), nullable=False),
+        sa.Column("noted_at", UtcTime(), nullable=True),
         sa.Column("done_at", UtcTime(), nullable=True),
+        sa.Column("reason_code", sa.String(length=64), nullable=True),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_retractions_job_id_jobs")),
         sa.PrimaryKeyConstraint("retraction_id", name=op.f("pk_retractions")),
     )

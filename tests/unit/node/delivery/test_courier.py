@@ -1,7 +1,7 @@
 """The courier sends what is due, waits where it must, and gives up only after the days that were agreed."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,6 +67,9 @@ class MemoryLedger:
 
     def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
         return tuple([row for row in self._pending(destination) if row.not_before <= now][:limit])
+
+    def still_pending(self, delivery_ids: Collection[int]) -> frozenset[int]:
+        return frozenset(n for n in delivery_ids if self.rows[n].state is DeliveryState.PENDING)
 
     def next_delivery_at(self, destination: str) -> datetime | None:
         return min((row.not_before for row in self._pending(destination)), default=None)
@@ -206,6 +209,19 @@ def test_due_deliveries_are_sent_study_by_study(clock: Clock) -> None:
     assert transport.calls == [[1, 3], [2]]
     assert transport.paths[0] == Path("/store/results/1.dcm")
     assert ledger.states() == {1: "SENT", 2: "SENT", 3: "SENT", 4: "PENDING"}
+
+
+def test_what_is_taken_back_while_another_study_is_sent_stays(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1), delivery(2, study="1.3"), delivery(3, study="1.3"))
+
+    def take_back(_: Parcel) -> Outcome:
+        ledger.rows[2] = replace(ledger.rows[2], state=DeliveryState.REFUSED, reason_code="retracted")
+        return Outcome.sent()
+
+    transport = ScriptedTransport(take_back)
+    hire(ledger, transport, clock).tick(clock.now)
+    assert transport.calls == [[1], [3]]
+    assert ledger.states() == {1: "SENT", 2: "REFUSED", 3: "SENT"}
 
 
 def test_nothing_pending_asks_for_no_further_call(clock: Clock) -> None:

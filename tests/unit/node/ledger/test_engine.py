@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import create_engine, insert, text
 from sqlalchemy.exc import IntegrityError
 
+from node.domain.retraction import RejectionReason, RetractionOrder
 from node.errors import LedgerBusy, LedgerUnusable
 from node.ledger.engine import Desk, migrate, open_engine
+from node.ledger.retractions import RetractionLedger
 from node.ledger.schema import metadata, studies
-from tests.ledgers import NOON, STUDY, Books, copy_ledger, make_facts
+from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_facts, make_outcome, make_result
 
 CANARY = "Canary^Patient"
 
@@ -51,6 +53,35 @@ def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
     books.instances.record_instance(make_facts())
     migrate(books.engine)
     assert books.view.study_story(STUDY).state == "OPEN"
+    books.close()
+
+
+def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
+    books = Books(copy_ledger(tmp_path))
+    job = books.claim(books.add_job())
+    books.jobs.finish_job(job, make_outcome(make_result(job)), now=at(1))
+    with books.engine.begin() as connection:
+        for added in (
+            "jobs DROP notes",
+            "jobs DROP threshold",
+            "results DROP is_substitute",
+            "results DROP retracted_at",
+        ):
+            connection.execute(text(f"ALTER TABLE {added}"))
+        for table in ("retractions", "capabilities"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    migrate(books.engine)
+    after = books.find(job)
+    assert (after.notes, after.threshold, len(after.findings)) == ((), None, 1)
+    (result,) = books.jobs.results_of(job.job_id)
+    assert (result.is_substitute, result.retracted_at) == (False, None)
+    RetractionLedger(books.engine).order_retraction(
+        result.sop_instance_uid,
+        RetractionOrder(reason=RejectionReason.QUALITY, comment="", struck=(), ordered_by="reader"),
+        now=at(2),
+    )
+    assert len(RetractionLedger(books.engine).pending_retractions()) == 1
     books.close()
 
 

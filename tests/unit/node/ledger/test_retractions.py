@@ -61,6 +61,14 @@ def test_a_retracted_result_never_leaves_and_what_left_is_named(books: Books) ->
     assert ledger.find_job(retraction).job_id == job.job_id
 
 
+def test_what_is_taken_back_is_pending_no_more_for_a_courier_that_was_about_to_send_it(books: Books) -> None:
+    answered(books)
+    due = {d.delivery_id for d in books.deliveries.due_deliveries("pacs", at(2), 9)}
+    assert books.deliveries.still_pending(due) == due != set()
+    RetractionLedger(books.engine).order_retraction(SR, take_back(), now=at(3))
+    assert books.deliveries.still_pending(due) == frozenset()
+
+
 def test_retry_by_hand_does_not_bring_a_retracted_result_back(books: Books) -> None:
     answered(books)
     RetractionLedger(books.engine).order_retraction(SEG, take_back(), now=at(3))
@@ -114,6 +122,28 @@ def test_the_same_result_is_retracted_once(books: Books) -> None:
         ledger.order_retraction(SR, take_back(), now=at(4))
 
 
+def test_a_rejection_note_is_no_way_to_what_is_gone_already(books: Books) -> None:
+    job = answered(books)
+    ledger = RetractionLedger(books.engine)
+    ledger.finish_retraction(ledger.order_retraction(SEG, take_back(), now=at(3)), [note(job)], now=at(4))
+    with pytest.raises(NotFound, match=r"2\.25\.4 is a rejection note"):
+        ledger.order_retraction(NOTE, take_back(), now=at(5))
+    assert ledger.pending_retractions() == ()
+
+
+def test_a_newer_answer_asks_for_nothing_where_a_person_was_first(books: Books) -> None:
+    job = answered(books)
+    ledger = RetractionLedger(books.engine)
+    ledger.finish_retraction(ledger.order_retraction(SEG, take_back(), now=at(3)), [note(job)], now=at(4))
+    books.instances.record_instance(make_facts(2, received_at=at(4)))
+    books.route(make_order(numbers=(1, 2)), now=at(5))
+    later = next(one for one in books.view.list_jobs(state=None, limit=9) if one.supersedes is not None)
+    claimed = books.claim(later, now=at(6))
+    outcome = replace(make_outcome(make_result(claimed, number=6)), rejects_predecessor=True)
+    books.jobs.finish_job(claimed, outcome, now=at(7))
+    assert ledger.pending_retractions() == ()
+
+
 @pytest.mark.parametrize("rejects", [True, False])
 def test_a_newer_answer_takes_the_older_back_only_where_the_settings_say_so(books: Books, rejects: bool) -> None:
     answered(books)
@@ -126,3 +156,16 @@ def test_a_newer_answer_takes_the_older_back_only_where_the_settings_say_so(book
     pending = RetractionLedger(books.engine).pending_retractions()
     assert [(one.job_id == later.supersedes, one.order.ordered_by) for one in pending] == [(True, "radnode")] * rejects
     assert states(books)["2.25.6"] == (DeliveryState.PENDING, None)
+
+
+def test_a_finding_is_struck_once_and_later_corrections_know_of_it(books: Books) -> None:
+    job = answered(books)
+    ledger = RetractionLedger(books.engine)
+    first = ledger.order_retraction(SEG, take_back("Nodule 1"), now=at(3))
+    corrected = make_result(job, kind=ResultKind.SR, number=5)
+    ledger.finish_retraction(first, [corrected], now=at(4))
+    with pytest.raises(NotFound, match="has no finding Nodule 1; its findings: none"):
+        ledger.order_retraction(corrected.sop_instance_uid, take_back("Nodule 1"), now=at(5))
+    second = ledger.order_retraction(corrected.sop_instance_uid, take_back(), now=at(6))
+    assert ledger.labels_struck_before(first) == ()
+    assert ledger.labels_struck_before(second) == ("Nodule 1",)

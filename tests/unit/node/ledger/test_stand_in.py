@@ -145,6 +145,20 @@ def test_picture_that_was_taken_back_does_not_go(books: Books) -> None:
     assert find(books, ResultKind.SC) is None
 
 
+def test_an_answer_that_was_taken_back_is_not_missed_beside_the_corrected_one(books: Books) -> None:
+    finish(books, ResultKind.SR, ResultKind.SC, is_wished=True)
+    ledger = RetractionLedger(books.engine)
+    order = RetractionOrder(reason=RejectionReason.QUALITY, comment="", struck=("Nodule 1",), ordered_by="person")
+    retraction = ledger.order_retraction(InstanceUID(f"2.25.{KINDS[ResultKind.SR]}"), order, now=at(1))
+    job = ledger.find_job(retraction)
+    corrected = (make_result(job, kind=ResultKind.SR, number=50), make_result(job, kind=ResultKind.SC, number=51))
+    ledger.finish_retraction(retraction, corrected, now=at(2))
+    picture = next(d for d in books.deliveries.due_deliveries("pacs", at(3), 9) if d.sop_instance_uid == "2.25.51")
+    assert not books.deliveries.record_refused(
+        picture.delivery_id, now=at(4), reason_code=UNSUPPORTED, reason_text="no SC"
+    )
+
+
 @pytest.mark.parametrize("kind", [ResultKind.KO, ResultKind.PR, ResultKind.DOC])
 def test_optional_result_that_is_refused_needs_nothing_in_its_place(books: Books, kind: ResultKind) -> None:
     finish(books, ResultKind.SEG, ResultKind.SR, ResultKind.SC, kind)

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
+from node.domain.finding import Finding
 from node.domain.job import Job, JobID, JobOrder, JobState, Priority
-from node.domain.result import ResultKind, ResultWishes
+from node.domain.result import OptionalResult, ResultKind, ResultWishes
 from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import InputMissing, ResultCheckFailed
 from tests.analyses import ACCEPTED, Case, known, read_results
 from workers.encoding.encoder import encode
-from workers.encoding.recall import recall_analysis, strike_findings
+from workers.encoding.recall import recall_analysis, strike_entries, strike_findings
 from workers.encoding.rejection import encode_rejection
 from workers.proving.check import check_results
 from workers.proving.rejection import check_rejection
@@ -59,7 +60,7 @@ def job_of(case: Case) -> Job:
 
 def retraction(reason: RejectionReason = RejectionReason.QUALITY, comment: str = "A rib end.") -> Retraction:
     order = RetractionOrder(reason=reason, comment=comment, struck=(), ordered_by="reader")
-    return Retraction(retraction_id="r", job_id=JobID("job"), order=order, ordered_at=ACCEPTED, done_at=None)
+    return Retraction(retraction_id="r", job_id=JobID("job"), order=order, ordered_at=ACCEPTED)
 
 
 def recalled(name: str) -> tuple[Case, dict[ResultKind, Dataset]]:
@@ -137,6 +138,15 @@ def test_nothing_is_segmented_when_every_finding_is_struck() -> None:
     assert {result.kind for result in corrected} == {SR, SC}
 
 
+def test_the_heat_map_of_a_radiograph_is_not_taken_for_its_segments() -> None:
+    case, _ = known("xray")
+    wishes = ResultWishes(optional=frozenset({OptionalResult.HEAT_MAP}))
+    objects = read_results(encode(case.analysis, case.provenance, case.inputs, wishes))
+    again = recall_analysis(job_of(case), case.inputs, report=objects[SR], segmentation=objects[SEG])
+    assert again.radiograph is not None
+    assert again.findings == tuple(Finding.from_json(finding.as_json()) for finding in case.analysis.findings)
+
+
 def test_an_instance_that_is_gone_is_named() -> None:
     case, results = known("ct")
     objects = read_results(results)
@@ -153,3 +163,20 @@ def test_a_note_about_other_objects_does_not_pass() -> None:
         check_rejection(encode_rejection(objects[1:], retraction(), case.provenance), objects)
     with pytest.raises(ResultCheckFailed, match="rejection note"):
         check_rejection(encoded, objects[1:])
+
+
+def test_a_corrected_report_can_be_corrected_again() -> None:
+    case, objects = recalled("ct")
+    first, second = (finding.label for finding in case.analysis.findings[:2])
+    left = strike_findings(case.analysis, {first})
+    provenance = replace(case.provenance, correction=(first,), predecessor=objects[SR])
+    corrected = read_results(encode(left, provenance, case.inputs, ResultWishes()))
+    job = strike_entries(job_of(case), {first})
+    again = recall_analysis(job, case.inputs, report=corrected[SR], segmentation=corrected[SEG])
+    assert left.mask is not None
+    assert again.mask is not None
+    np.testing.assert_array_equal(again.mask, left.mask)
+    rest = strike_findings(again, {second})
+    results = encode(rest, replace(provenance, correction=(first, second)), case.inputs, ResultWishes())
+    check_results(results, rest, case.inputs)
+    assert {first, second}.isdisjoint(finding.label for finding in rest.findings)
