@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,8 @@ class OfflineNode:
         if job.state is not JobState.COMPLETED:
             return None
         study = self._studies.study_facts(story.study_instance_uid)
-        bundle = build_bundle(study, job, _results_of(job, story))
+        # No clock in what must be the same each time.
+        bundle = build_bundle(study, replace(job, finished_at=None), _results_of(job, story))
         target = out / story.study_instance_uid / f"{job.order.pipeline}-fhir.json"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(bundle, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -23,6 +23,8 @@ RIGHT, WRONG, NOT_PROVEN = "right", "WRONG", "not proven"
 EXIT_RIGHT, EXIT_WRONG, EXIT_NOT_PROVEN = 0, 1, 3
 # Neighboring Segments lie on the same slices; more than these are not kept decoded.
 KEPT_SLICES = 16
+# A file of this name claims to be DICOM, whatever it holds (PS3.12 leaves names open; everybody uses this one).
+DICOM_SUFFIX = ".dcm"
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
 
@@ -50,10 +52,17 @@ class InspectedObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What became of a folder."""
+    """What became of a folder.
+
+    Attributes
+    ----------
+    passed_over
+        Files that are no DICOM and do not claim to be.
+    """
 
     objects: tuple[InspectedObject, ...]
     originals: int
+    passed_over: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -104,7 +113,8 @@ def inspect_folder(folder: Path, originals: Path) -> Report:
         If one of them does not exist.
     """
     with quiet_libraries():
-        found = sorted(_find_objects(folder, originals), key=lambda one: (one.kind != "SEG", one.path))
+        strangers: list[Path] = []
+        found = sorted(_find_objects(folder, originals, strangers), key=lambda one: (one.kind != "SEG", one.path))
         known = _read_originals(originals, {one.path.resolve() for one in found})
         counts = Counter(one.header.sop_instance_uid for one in found if one.header is not None)
         inspection = Inspection(
@@ -115,7 +125,7 @@ def inspect_folder(folder: Path, originals: Path) -> Report:
             )
         )
         objects = sorted((_inspect(one, inspection) for one in found), key=lambda one: one.path)
-    return Report(objects=tuple(objects), originals=len(known.by_uid))
+    return Report(objects=tuple(objects), originals=len(known.by_uid), passed_over=len(strangers))
 
 
 def _find_files(folder: Path) -> list[Path]:
@@ -124,17 +134,19 @@ def _find_files(folder: Path) -> list[Path]:
     return [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _find_objects(folder: Path, originals: Path) -> Iterator[_Found]:
+def _find_objects(folder: Path, originals: Path, strangers: list[Path]) -> Iterator[_Found]:
+    """Yield what is to be proven; files that are no DICOM go to `strangers`."""
     shared = {path.resolve() for path in _find_files(originals)}
     for path in _find_files(folder):
         try:
             ds = dcmread(path, stop_before_pixels=True)
             header, kind = read_header(ds), name_kind(str(ds.get("SOPClassUID")))
             modality = str(ds.get("Modality") or "")
-        except InvalidDicomError:
-            continue
-        except UNREADABLE:
-            yield _Found(path=path, kind="", header=None)
+        except (InvalidDicomError, *UNREADABLE) as exc:
+            if isinstance(exc, InvalidDicomError) and path.suffix.lower() != DICOM_SUFFIX:
+                strangers.append(path)
+            else:
+                yield _Found(path=path, kind="", header=None)
             continue
         if ds.file_meta.get("MediaStorageSOPClassUID") == MEDIA_DIRECTORY:
             continue
@@ -197,7 +209,8 @@ def _tell(report: Report) -> Iterator[str]:
             yield f"  not proven: {unproven}"
     counts = Counter(one.verdict for one in report.objects)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (RIGHT, WRONG, NOT_PROVEN) if counts[verdict])
-    yield f"{told or 'no DICOM object found'}; {report.originals} originals"
+    others = f"; {report.passed_over} other files passed over" if report.passed_over else ""
+    yield f"{told or 'no DICOM object found'}; {report.originals} originals{others}"
 
 
 def _to_json(report: Report) -> str:
@@ -212,4 +225,5 @@ def _to_json(report: Report) -> str:
         }
         for one in report.objects
     ]
-    return json.dumps({"originals": report.originals, "objects": objects}, indent=2, ensure_ascii=False)
+    told = {"originals": report.originals, "passed_over": report.passed_over, "objects": objects}
+    return json.dumps(told, indent=2, ensure_ascii=False)

@@ -126,7 +126,7 @@ def retract_results(
     open_retractions(loaded).order_retraction(InstanceUID(sop_instance_uid), order, now=utc_now())
     if spawn_worker(loaded, ("retract",)).wait() != 0:
         raise Broken("the Results are taken back, but what tells others so could not be written; see above")
-    stdout().print("Taken back. The rejection note" + (" and the corrected report" if strike else "") + " leave now.")
+    stdout().print("Taken back; `radnode studies show` tells when the Destinations know.")
 
 
 def _find_account() -> str:

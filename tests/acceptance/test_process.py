@@ -122,7 +122,8 @@ def test_a_second_run_gives_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for name in ("first", "second"):
         job = only_job(process(tmp_path / name, tmp_path / "in", code=DONE))
-        contents.append({result["kind"]: (tmp_path / name / result["path"]).read_bytes() for result in job["results"]})
+        written = {result["kind"]: result["path"] for result in job["results"]} | {"FHIR": job["fhir"]}
+        contents.append({kind: (tmp_path / name / path).read_bytes() for kind, path in written.items()})
     assert contents[0] == contents[1]
     assert {"SEG", "SR"} <= contents[0].keys()
 

@@ -219,7 +219,7 @@ def _draw_foot(page: PageContext, results: str) -> None:
     words, size = fit("   ".join(facts), sizes=FOOT_SIZES, width=RIGHT - LEFT)
     canvas.text((LEFT, 1137), words, size=size, color=INK_2)
     made = (
-        f"Made by {page.provenance.node_aet} (radnode {page.provenance.software_version}) "
+        f"{page.provenance.node_aet} (radnode {page.provenance.software_version}), dated "
         f"{say_moment(page.provenance.accepted_at)}   SR {say_uid(page.provenance.uid('SR'))}   {results}"
     )
     notice_left = draw_notice(canvas, y=1167, size=BODY)

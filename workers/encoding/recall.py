@@ -62,6 +62,9 @@ def strike_entries(job: Job, labels: Collection[str]) -> Job:
 def strike_findings(analysis: Analysis, labels: Collection[str]) -> Analysis:
     """Return the Analysis without these findings; Segments are numbered anew, labels stay as people know them."""
     kept = [finding for finding in analysis.findings if finding.label not in labels]
+    # What was said of a finding goes with it.
+    notes = tuple(note for note in analysis.notes if not any(label in note for label in labels))
+    analysis = replace(analysis, notes=notes)
     if analysis.mask is None:
         return replace(analysis, findings=tuple(kept))
     mask = np.zeros_like(analysis.mask)

@@ -116,7 +116,9 @@ def test_an_analysis_is_read_back_from_what_was_written_of_it(name: str) -> None
 def test_what_is_left_after_a_strike_is_a_true_report_with_new_uids(name: str) -> None:
     case, objects = recalled(name)
     label = case.analysis.findings[0].label
-    left = strike_findings(case.analysis, {label})
+    noted = replace(case.analysis, notes=(f"{label} reaches the edge of the images.", "FLAIR alone was read."))
+    left = strike_findings(noted, {label})
+    assert left.notes == ("FLAIR alone was read.",)
     assert label not in [finding.label for finding in left.findings]
     provenance = replace(case.provenance, correction=(label,), predecessor=objects[SR])
     corrected = encode(left, provenance, case.inputs, ResultWishes())
