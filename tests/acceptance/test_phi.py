@@ -6,6 +6,7 @@ from pathlib import Path
 from pydicom import dcmread
 from redis import Redis
 
+from node.broker import socket_path
 from node.rehearsal.modality import send
 from node.rehearsal.pacs import SimulatedPacs
 from tests.node_process import QUICK, NodeProcess, destination_table
@@ -25,7 +26,7 @@ def test_a_patient_is_in_no_log_and_no_broker_message(tmp_path: Path) -> None:
     ):
         send([ds], node.peer)
         node.wait_for_study(str(ds.StudyInstanceUID), lambda story: story.jobs and story.is_finished)
-        broker = Redis(unix_socket_path=str(tmp_path / "node" / "data" / "broker" / "broker.sock"))
+        broker = Redis(unix_socket_path=str(socket_path(tmp_path / "node" / "data" / "broker")))
         kept = repr([(key, broker.dump(key)) for key in broker.scan_iter()])
         delivered = [dcmread(instance.path) for instance in pacs.record.received]
     assert {str(result.PatientID) for result in delivered} == {PATIENT_ID}
