@@ -1,11 +1,15 @@
 """Data Elements of an encoded data set, found without decoding a value; a cut or endless one is refused (PS3.5 7)."""
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
 from node.errors import NotDicom
 
+# A data set in memory, or in a file that is looked at without being held.
+Encoded = bytes | mmap.mmap
+PADDING_CHUNK_BYTES = 64 * 1024
 UNDEFINED_LENGTH = 0xFFFFFFFF
 ITEM = 0xFFFEE000
 ITEM_DELIMITER = 0xFFFEE00D
@@ -60,7 +64,7 @@ class ElementReader:
         False in Explicit VR Big Endian.
     """
 
-    def __init__(self, data: bytes, *, implicit: bool, little_endian: bool) -> None:
+    def __init__(self, data: Encoded, *, implicit: bool, little_endian: bool) -> None:
         order = "<" if little_endian else ">"
         self._data = data
         self._implicit = implicit
@@ -173,4 +177,7 @@ class ElementReader:
 
     def _is_padding(self, at: int) -> bool:
         # Some senders fill up with zeros behind the last element.
-        return not any(self._data[at : at + 4]) and not self._data[at:].strip(b"\0")
+        if any(self._data[at : at + 4]):
+            return False
+        chunks = range(at, len(self._data), PADDING_CHUNK_BYTES)
+        return not any(self._data[begin : begin + PADDING_CHUNK_BYTES].strip(b"\0") for begin in chunks)

@@ -24,9 +24,8 @@ from pynetdicom.dimse_primitives import C_STORE
 from node.dimse.contexts import storage_sop_classes, transfer_syntaxes
 from node.dimse.handlers import MAX_COMMENT
 from node.dimse.scp import DicomListener, ListenerSettings
-from node.domain.study import InstanceFacts
 from node.errors import Misconfigured, PortInUse
-from node.intake import Arrival, Intake
+from node.intake import Arrival, Intake, Reception
 from node.store.files import FileStore, Reserve
 from tests.instances import (
     BIG_ENDIAN,
@@ -305,7 +304,7 @@ def test_disk_below_its_reserve_is_out_of_resources(tmp_path: Path) -> None:
 
 
 class BrokenIntake(Intake):
-    def store_instance(self, encoded: bytes, arrival: Arrival) -> InstanceFacts | None:
+    def receive(self, arrival: Arrival) -> Reception:
         raise ZeroDivisionError("Grün^Käthe")
 
 
