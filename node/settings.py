@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from node.domain.durability import Durability
 from node.domain.result import OptionalResult, SegmentationForm
 from node.errors import SettingsInvalid
 
@@ -64,6 +65,7 @@ class StoreSettings(Section):
     url: str
     reserve_bytes: Annotated[int, Field(ge=0)]
     reserve_percent: Annotated[float, Field(ge=0, le=90)]
+    durability: Durability
 
 
 class AssemblySettings(Section):

@@ -9,7 +9,6 @@ connections as Associations.
 import logging
 import socket
 import sys
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Condition

@@ -63,7 +63,7 @@ class RingingQueue(queue.Queue[Any]):
         super().__init__()
         self._bell = bell
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 as in queue.Queue
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Put `item` into the queue, and ring."""
         super().put(item, block, timeout)
         self._bell.ring()

@@ -1,23 +1,16 @@
-"""What must have happened to the bytes of a received Instance before its sender is told Success."""
+"""How the bytes of a received Instance become durable: one by one, many at once, or when the kernel likes."""
 
 import ctypes
 import errno
 import os
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from threading import Condition
 
+from node.domain.durability import Durability
+
 # The C library's own syncfs(); Python has os.sync(), which waits for every volume of the machine.
 _LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-class Durability(StrEnum):
-    """When the bytes of a received Instance count as kept; docs/durability.md tells what each survives."""
-
-    FSYNC = "fsync"
-    GROUP = "group"
-    NONE = "none"
 
 
 Sync = Callable[[int], None]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from node.domain.durability import Durability
 from node.errors import BadIdentifier, StoreFull
-from node.store.durability import Durability, open_sync
+from node.store.durability import open_sync
 from node.store.port import Content, View
 from node.store.spool import FileSpool, Surroundings
 from node.store.volume import volume_errors
@@ -68,9 +69,7 @@ class FileStore:
         with volume_errors(self._root):
             self._incoming.mkdir(parents=True, exist_ok=True)
             sync = open_sync(durability, self._root)
-        self._surroundings = Surroundings(
-            root=self._root, locate=self.path, sync=sync, check_space=self.check_space
-        )
+        self._surroundings = Surroundings(root=self._root, locate=self.path, sync=sync, check_space=self.check_space)
 
     def spool(self) -> FileSpool:
         """Begin a file that is written in pieces and gets its name when it is whole.
