@@ -277,6 +277,7 @@ def listener_settings(settings: Settings, *, insecure: bool) -> ListenerSettings
         port=node.port,
         max_pdu_bytes=node.max_pdu_bytes,
         max_associations=node.max_associations,
+        max_associations_per_peer=node.max_associations_per_peer,
         dimse_timeout_s=node.dimse_timeout_s,
         calling_aets=settings.security.calling_aets,
         insecure=insecure,

@@ -42,6 +42,7 @@ class NodeSettings(Section):
     data_dir: Path
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=1048576)]
     max_associations: Annotated[int, Field(ge=1, le=1000)]
+    max_associations_per_peer: Annotated[int, Field(ge=1, le=1000)]
     dimse_timeout_s: PositiveSeconds
 
 

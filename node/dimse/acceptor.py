@@ -9,6 +9,7 @@ connections as Associations.
 import logging
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Condition
@@ -24,7 +25,7 @@ from pynetdicom.transport import AssociationServer, RequestHandler
 
 from node.dimse.command import Command
 from node.dimse.lane import Sink
-from node.dimse.provider import Doorbell, GuardedSocket, LaneProvider, RingingQueue
+from node.dimse.provider import Doorbell, GuardedSocket, LaneProvider, Limits, RingingQueue
 from node.logs import log_context
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,22 @@ class Tally:
     received_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """How many Associations there may be at a time.
+
+    Attributes
+    ----------
+    associations
+        In all.
+    per_peer
+        From one address.
+    """
+
+    associations: int
+    per_peer: int
+
+
 class Callbacks(Protocol):
     """Who is told what happens to an Association."""
 
@@ -75,7 +92,7 @@ class GuardedAssociation(Association):
         bell = Doorbell()
         bell.set()
         self._reactor_checkpoint = bell
-        self.dul = LaneProvider(self, bell)
+        self.dul = LaneProvider(self, bell, self._begin, self.tally.association_id)
         self.dimse.msg_queue = RingingQueue(bell)
         # They set the timers of the provider, which is a new one.
         self.acse_timeout = self.ae.acse_timeout
@@ -89,6 +106,9 @@ class GuardedAssociation(Association):
             finally:
                 self.server.forget(self)
 
+    def _begin(self, request: Command, context_id: int) -> Sink:
+        return self.server.callbacks.begin(self, request, context_id)
+
 
 class GuardedHandler(RequestHandler):
     """Makes a `GuardedAssociation` of a connection."""
@@ -100,8 +120,12 @@ class GuardedHandler(RequestHandler):
         assoc = GuardedAssociation(server)
         assoc.name = f"AcceptorThread@{assoc.tally.association_id}"
         deadline_s = assoc.tally.begun_s + (server.ae.acse_timeout or DEFAULT_TIMEOUT_S)
-        longest = max(server.ae.maximum_pdu_size, MAX_ASSOCIATE_BYTES)
-        assoc.set_socket(GuardedSocket(assoc, self.request, max_pdu_bytes=longest, deadline_s=deadline_s))
+        limits = Limits(
+            max_pdu_bytes=max(server.ae.maximum_pdu_size, MAX_ASSOCIATE_BYTES),
+            timeout_s=server.timeout_s,
+            deadline_s=deadline_s,
+        )
+        assoc.set_socket(GuardedSocket(assoc, self.request, limits))
         assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
         assoc.acceptor.ae_title = server.ae_title
         assoc.acceptor.address_info = self.local
@@ -120,11 +144,11 @@ class GuardedServer(AssociationServer):
     request_queue_size = BACKLOG
 
     def __init__(
-        self, ae: ApplicationEntity, address: tuple[str, int], callbacks: Callbacks, max_associations: int
+        self, ae: ApplicationEntity, address: tuple[str, int], callbacks: Callbacks, capacity: Capacity
     ) -> None:
         self.callbacks = callbacks
         self.timeout_s = ae.network_timeout or DEFAULT_TIMEOUT_S
-        self._max_associations = max_associations
+        self._capacity = capacity
         self._open: set[GuardedAssociation] = set()
         self._changed = Condition()
         # No contexts here: each Association is given those that it asks for.
@@ -140,7 +164,7 @@ class GuardedServer(AssociationServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 the signature is socketserver's
         """Return False, which closes the connection, when too many are open."""
         with self._changed:
-            return len(self._open) < self._max_associations + MAX_WAITING
+            return len(self._open) < self._capacity.associations + MAX_WAITING
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 the signature is socketserver's
         """Log that a connection could not become an Association; the others go on."""
@@ -149,8 +173,9 @@ class GuardedServer(AssociationServer):
     def admit(self, assoc: GuardedAssociation) -> bool:
         """Return whether `assoc` may be one of the parallel Associations, and count it if so."""
         with self._changed:
-            admitted = sum(other.tally.is_admitted for other in self._open)
-            assoc.tally.is_admitted = admitted < self._max_associations
+            hosts = Counter(other.requestor.address for other in self._open if other.tally.is_admitted)
+            has_room = hosts.total() < self._capacity.associations
+            assoc.tally.is_admitted = has_room and hosts[assoc.requestor.address] < self._capacity.per_peer
             return assoc.tally.is_admitted
 
     def remember(self, assoc: GuardedAssociation) -> None:

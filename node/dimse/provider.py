@@ -4,11 +4,14 @@ import os
 import queue
 import select
 import socket
+from collections.abc import Callable
 from contextlib import suppress
-from threading import Event
+from dataclasses import dataclass
+from threading import Event, Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
 
@@ -16,9 +19,6 @@ from node.dimse.buffer import ReceiveBuffer
 from node.dimse.command import Command, command_pdus
 from node.dimse.lane import Lane, Outcome, Sink
 from node.logs import log_context
-
-if TYPE_CHECKING:
-    from node.dimse.acceptor import GuardedAssociation
 
 ESTABLISHED = "Sta6"
 AWAITING_CLOSE = "Sta13"
@@ -31,7 +31,7 @@ MIN_BYTES_PER_S = 4096
 
 
 class Doorbell(Event):
-    """Stands for the Event at which pynetdicom's reactor waits once in each round, which else turns 1,000 times a second.
+    """Stands for the Event at which pynetdicom's reactor waits once in each round; else it turns 1,000 times a second.
 
     `wait` also waits for a ring, or for `SWEEP_S`; whatever the reactor looks at rings.
     """
@@ -69,26 +69,33 @@ class RingingQueue(queue.Queue[Any]):
         self._bell.ring()
 
 
-class GuardedSocket(AssociationSocket):
-    """Reads whole PDUs only, of bounded length, before a deadline; what the lane has received comes first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a connection may cost.
 
-    Parameters
+    Attributes
     ----------
     max_pdu_bytes
         Longest PDU of any type, bytes.
     timeout_s
-        Within which a PDU must be complete, from its first byte on.
+        Within which a PDU must be complete, from its first byte on, seconds.
     deadline_s
         Until which the A-ASSOCIATE-RQ must have come, on the clock of `time.monotonic`.
     """
 
-    def __init__(
-        self, assoc: "GuardedAssociation", connection: socket.socket, *, max_pdu_bytes: int, deadline_s: float
-    ) -> None:
+    max_pdu_bytes: int
+    timeout_s: float
+    deadline_s: float
+
+
+class GuardedSocket(AssociationSocket):
+    """Reads whole PDUs only, of bounded length, before a deadline; what the lane has received comes first."""
+
+    def __init__(self, assoc: Association, connection: socket.socket, limits: Limits) -> None:
         self.buffer = ReceiveBuffer()
-        self.timeout_s = assoc.server.timeout_s
-        self._max_pdu_bytes = max_pdu_bytes
-        self._deadline_s: float | None = deadline_s
+        self.timeout_s = limits.timeout_s
+        self._max_pdu_bytes = limits.max_pdu_bytes
+        self._deadline_s: float | None = limits.deadline_s
         super().__init__(assoc, client_socket=connection)
 
     @property
@@ -149,12 +156,23 @@ class GuardedSocket(AssociationSocket):
 
 
 class LaneProvider(DULServiceProvider):
-    """Runs pynetdicom's state machine, and the lane while an Association is established."""
+    """Runs pynetdicom's state machine, and the lane while an Association is established.
 
-    def __init__(self, assoc: "GuardedAssociation", bell: Doorbell) -> None:
+    Parameters
+    ----------
+    begin
+        Begins to receive the data set of a C-STORE that came in the Presentation Context of this ID.
+    association_id
+        For the log.
+    """
+
+    def __init__(
+        self, assoc: Association, bell: Doorbell, begin: Callable[[Command, int], Sink], association_id: str
+    ) -> None:
         super().__init__(assoc)
-        self._guarded = assoc
         self._bell = bell
+        self._begin = begin
+        self._association_id = association_id
         self._lane: Lane | None = None
         self._is_serving = False
         # Which message is under way, when it began, and when its last bytes came; for `_patience_s`.
@@ -162,6 +180,8 @@ class LaneProvider(DULServiceProvider):
         self._begun_s = self._heard_s = 0.0
         # The wait is in `_wait`, and ends when something happens.
         self._run_loop_delay = 0
+        # By the time of a late `wake` the descriptor could be somebody else's.
+        self._wake_lock = Lock()
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._watch = select.poll()
         self._watch.register(self._wake_descriptor, select.POLLIN)
@@ -170,21 +190,22 @@ class LaneProvider(DULServiceProvider):
 
     def run_reactor(self) -> None:
         """Run until the connection is over, with the Association's id in every line of the log."""
-        with log_context(association=self._guarded.tally.association_id):
+        with log_context(association=self._association_id):
             try:
                 super().run_reactor()
             finally:
                 if self._lane is not None:
                     self._lane.close()
-                # `wake` may be called at any time; it must not write to a descriptor that is somebody else's by then.
-                descriptor, self._wake_descriptor = self._wake_descriptor, -1
-                os.close(descriptor)
+                with self._wake_lock:
+                    os.close(self._wake_descriptor)
+                    self._wake_descriptor = -1
                 self._bell.ring()
 
     def wake(self) -> None:
         """End the wait for the peer: there is something else to do."""
-        with suppress(OSError):
-            os.eventfd_write(self._wake_descriptor, 1)
+        with self._wake_lock:
+            if self._wake_descriptor >= 0:
+                os.eventfd_write(self._wake_descriptor, 1)
 
     def send_pdu(self, primitive: Any) -> None:
         """Queue a primitive for the peer."""
@@ -207,15 +228,15 @@ class LaneProvider(DULServiceProvider):
 
     def is_accepted(self, context_id: int) -> bool:
         """Return whether `context_id` names an accepted Presentation Context."""
-        return context_id in self._guarded._accepted_cx
+        return context_id in self.assoc._accepted_cx
 
     def begin(self, request: Command, context_id: int) -> Sink:
         """Begin to receive the data set of a C-STORE."""
-        return self._guarded.server.callbacks.begin(self._guarded, request, context_id)
+        return self._begin(request, context_id)
 
     def respond(self, response: bytes, context_id: int) -> None:
         """Send the Command Set of a response, in one piece."""
-        encoded = command_pdus(context_id, response, max_pdu_bytes=self._guarded.requestor.maximum_length or 0)
+        encoded = command_pdus(context_id, response, max_pdu_bytes=self.assoc.requestor.maximum_length or 0)
         self._connection().sendall(encoded)
 
     def _is_transport_event(self) -> bool:
@@ -243,7 +264,7 @@ class LaneProvider(DULServiceProvider):
         if self._lane is None:
             self._guarded_socket.established()
             self._lane = Lane(
-                self._guarded_socket.buffer, self, max_pdu_bytes=self._guarded.acceptor.maximum_length or 2**32
+                self._guarded_socket.buffer, self, max_pdu_bytes=self.assoc.acceptor.maximum_length or 2**32
             )
         try:
             outcome = self._receive(self._lane)

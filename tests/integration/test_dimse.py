@@ -83,6 +83,7 @@ class Peer:
             "port": 0,
             "max_pdu_bytes": 65536,
             "max_associations": 8,
+            "max_associations_per_peer": 8,
             "dimse_timeout_s": 5.0,
         }
         self.listener = DicomListener(ListenerSettings(**{**defaults, **settings}), intake)
