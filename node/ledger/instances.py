@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.domain.recording import Recording
 from node.domain.study import InstanceFacts, SeriesState
@@ -18,6 +18,8 @@ from node.ledger.schema import instances, receptions, series, studies
 OWNERS = select(
     instances.c.sop_instance_uid, instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.sha256
 )
+# Asked for every Instance that comes; made once, because making it takes longer than asking.
+OWNER = OWNERS.where(instances.c.sop_instance_uid == bindparam("uid"))
 
 
 class InstanceLedger(Desk):
@@ -70,7 +72,7 @@ class InstanceLedger(Desk):
     def owner(self, sop_instance_uid: str) -> tuple[str, str, str] | None:
         """Return Study, Series and digest of the Instance that counts, or None when it is unknown."""
         with self.reading() as connection:
-            row = connection.execute(OWNERS.where(instances.c.sop_instance_uid == sop_instance_uid)).one_or_none()
+            row = connection.execute(OWNER, {"uid": sop_instance_uid}).one_or_none()
         return None if row is None else (row.study_instance_uid, row.series_instance_uid, row.sha256)
 
     def known_sha256(self, sop_instance_uid: str) -> str | None:
