@@ -210,6 +210,7 @@ class Intake:
     def _finish(self, spool: Spool, arrival: Arrival, digest: str, offset: int) -> InstanceFacts | None:
         """Return after the Instance in `spool` is durable and recorded; its data set begins at byte `offset`."""
         with self._telling(arrival):
+            spool.begin_sync()
             with spool.view() as content:
                 header = scan_data_set(content, transfer_syntax_uid=arrival.transfer_syntax_uid, start=offset)
             _check_match(header, arrival)

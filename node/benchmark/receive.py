@@ -11,7 +11,7 @@ from statistics import median
 from time import monotonic
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from node.benchmark.receivers import AET, NODELAY, Receiver, Running, find_dcmtk, receivers
 from node.domain.uids import derive_uid
@@ -195,9 +195,9 @@ def _ct_image(number: int, load: Load) -> Dataset:
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID = CT_IMAGE_STORAGE
-    ds.file_meta.MediaStorageSOPClassUID = CT_IMAGE_STORAGE
-    ds.SOPInstanceUID = derive_uid("benchmark", "instance", str(load.rows), str(number))
+    ds.SOPClassUID = UID(CT_IMAGE_STORAGE)
+    ds.file_meta.MediaStorageSOPClassUID = UID(CT_IMAGE_STORAGE)
+    ds.SOPInstanceUID = UID(derive_uid("benchmark", "instance", str(load.rows), str(number)))
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.StudyInstanceUID = derive_uid("benchmark", "study", str(load.rows))
     ds.SeriesInstanceUID = derive_uid("benchmark", "series", str(load.rows))

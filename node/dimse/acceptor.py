@@ -35,6 +35,8 @@ MAX_ASSOCIATE_BYTES = 2**20
 # Connections that have not become an Association yet, beyond those that may.
 MAX_WAITING = 64
 BACKLOG = 128
+# Rounds of the accepting thread without an Association after which pynetdicom collects garbage.
+COLLECT_AFTER_ROUNDS = 600
 DEFAULT_TIMEOUT_S = 60.0
 
 
@@ -153,6 +155,12 @@ class GuardedServer(AssociationServer):
         self._changed = Condition()
         # No contexts here: each Association is given those that it asks for.
         super().__init__(ae, address, ae.ae_title, [], request_handler=GuardedHandler)
+        self._gc = [0, COLLECT_AFTER_ROUNDS]
+
+    def service_actions(self) -> None:
+        """Collect what dead Associations have left, but not while one is open: it would stop all threads for long."""
+        if not self._open:
+            super().service_actions()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Return the next connection; it answers at once and never blocks without end."""

@@ -45,6 +45,10 @@ class ReceiveBuffer:
         self.end += count
         return count
 
+    def release(self) -> None:
+        """Let go of the memory; the connection is over."""
+        self.view, self.start, self.end = memoryview(b""), 0, 0
+
     def take_into(self, target: memoryview) -> int:
         """Move unread bytes to `target` until one of the two is exhausted; return how many."""
         count = min(len(self), len(target))

@@ -32,6 +32,7 @@ METHODS: Mapping[Callable[..., Any], tuple[str, ...]] = {
         "request_handler",
     ),
     AssociationServer.get_request: ("self",),
+    AssociationServer.service_actions: ("self",),
     AssociationSocket.__init__: ("self", "assoc", "client_socket", "address"),
     AssociationSocket.recv: ("self", "nr_bytes"),
     AssociationSocket._shutdown_socket: ("self",),

@@ -196,6 +196,7 @@ class LaneProvider(DULServiceProvider):
             finally:
                 if self._lane is not None:
                     self._lane.close()
+                self._guarded_socket.buffer.release()
                 with self._wake_lock:
                     os.close(self._wake_descriptor)
                     self._wake_descriptor = -1

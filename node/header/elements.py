@@ -1,14 +1,11 @@
 """Data Elements of an encoded data set, found without decoding a value; a cut or endless one is refused (PS3.5 7)."""
 
-import mmap
 from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from node.errors import NotDicom
 
-# A data set in memory, or in a file that is looked at without being held.
-Encoded = bytes | mmap.mmap
 ZEROS = bytes(4)
 PADDING_CHUNK_BYTES = 64 * 1024
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -28,6 +25,16 @@ SHORT_VRS = frozenset({
     b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
     b"ST", b"TM", b"UI", b"UL", b"US",
 })  # fmt: skip
+
+
+class Encoded(Protocol):
+    """A data set in memory, or in a file that is looked at without being held: what can be cut like bytes."""
+
+    def __len__(self) -> int:
+        """Return how many bytes there are."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Return the bytes of `part`, which has no step."""
 
 
 # A tuple: made for every element of every Instance, and a frozen dataclass takes four times as long.
@@ -84,9 +91,10 @@ class ElementReader:
         """
         at = start
         while at < len(self._data):
-            if at > start and self._data[at : at + 4] == ZEROS and self._is_padding(at):
+            head = self._data[at : at + LONG_HEADER_BYTES]
+            if at > start and head[:4] == ZEROS and self._is_padding(at):
                 return
-            element = self.element_at(at)
+            element = self._element(at, head, implicit=self._implicit)
             yield element
             if element.length == UNDEFINED_LENGTH:
                 at = self.end_of(element)
@@ -101,19 +109,25 @@ class ElementReader:
         NotDicom
             If the element's header is cut, or holds no VR.
         """
-        self._require(at + HEADER_BYTES)
-        group, number, length = self._tag_and_length.unpack_from(self._data, at)
+        head = self._data[at : at + LONG_HEADER_BYTES]
+        return self._element(at, head, implicit=self._implicit if implicit is None else implicit)
+
+    def _element(self, at: int, head: bytes, *, implicit: bool) -> Element:
+        if len(head) < HEADER_BYTES:
+            self._require(at + HEADER_BYTES)
+        group, number, length = self._tag_and_length.unpack_from(head)
         tag = group << 16 | number
-        if group == DELIMITER_GROUP or (self._implicit if implicit is None else implicit):
+        if implicit or group == DELIMITER_GROUP:
             return Element(tag, b"", at + HEADER_BYTES, length)
-        vr = self._data[at + 4 : at + 6]
+        vr = head[4:6]
         if vr in SHORT_VRS:
-            (length,) = self._short.unpack_from(self._data, at + 6)
+            (length,) = self._short.unpack_from(head, 6)
             return Element(tag, vr, at + HEADER_BYTES, length)
         if not (vr.isalpha() and vr.isupper()):
             raise NotDicom(f"no Value Representation at byte {at} of the data set; it is cut or no DICOM; resend it")
-        self._require(at + LONG_HEADER_BYTES)
-        (length,) = self._long.unpack_from(self._data, at + HEADER_BYTES)
+        if len(head) < LONG_HEADER_BYTES:
+            self._require(at + LONG_HEADER_BYTES)
+        (length,) = self._long.unpack_from(head, HEADER_BYTES)
         return Element(tag, vr, at + LONG_HEADER_BYTES, length)
 
     def end_of(self, element: Element) -> int:

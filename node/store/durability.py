@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Condition
 
@@ -13,28 +14,34 @@ from node.domain.durability import Durability
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-Sync = Callable[[int], None]
+BeginSync = Callable[[int], Future[None]]
+
+# Associations whose files are made durable at a time; each waits for the disk, none computes.
+MAX_SYNCING = 64
 
 
-def open_sync(durability: Durability, folder: Path) -> Sync:
-    """Return what makes the file of an open descriptor durable as `durability` says.
+def open_sync(durability: Durability, folder: Path) -> BeginSync:
+    """Return what begins to make the file of an open descriptor durable, as `durability` says.
+
+    The header is read meanwhile: the disk is the longest part of an Instance's way.
 
     Parameters
     ----------
     folder
         On the volume that holds the files.
     """
-    match durability:
-        case Durability.FSYNC:
-            return os.fsync
-        case Durability.GROUP:
-            return GroupCommit(folder).wait
-        case Durability.NONE:
-            return _no_sync
+    if durability is Durability.NONE:
+        return _no_sync
+    sync: Callable[[int], None] = os.fsync if durability is Durability.FSYNC else GroupCommit(folder).wait
+    disk = ThreadPoolExecutor(MAX_SYNCING, thread_name_prefix="store-sync")
+    return lambda descriptor: disk.submit(sync, descriptor)
 
 
-def _no_sync(descriptor: int) -> None:
-    """Leave the bytes to the kernel: they survive the end of this process, not the end of power."""
+def _no_sync(_descriptor: int) -> Future[None]:
+    # The bytes are the kernel's: they survive the end of this process, not the end of power.
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
 
 
 class GroupCommit:

@@ -1,7 +1,6 @@
 """A store in a folder: temporary file, write, fsync, rename, fsync of the folder."""
 
 import fcntl
-import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from node.store.durability import open_sync
 from node.store.port import Content, View
 from node.store.spool import FileSpool, Surroundings
 from node.store.volume import volume_errors
+from node.store.window import FileWindow
 
 INCOMING = ".incoming"
 SET_ASIDE = ".set-aside"
@@ -68,8 +68,10 @@ class FileStore:
         self._incoming = self._root / INCOMING
         with volume_errors(self._root):
             self._incoming.mkdir(parents=True, exist_ok=True)
-            sync = open_sync(durability, self._root)
-        self._surroundings = Surroundings(root=self._root, locate=self.path, sync=sync, check_space=self.check_space)
+            begin_sync = open_sync(durability, self._root)
+        self._surroundings = Surroundings(
+            root=self._root, locate=self.path, begin_sync=begin_sync, check_space=self.check_space
+        )
 
     def spool(self) -> FileSpool:
         """Begin a file that is written in pieces and gets its name when it is whole.
@@ -166,11 +168,7 @@ class FileStore:
             If the file is not there or cannot be read.
         """
         with volume_errors(self._root), self.path(relative_path).open("rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                yield b""
-                return
-            with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
-                yield mapped
+            yield FileWindow(file.fileno(), os.fstat(file.fileno()).st_size)
 
     def delete(self, relative_path: str) -> None:
         """Remove the file at `relative_path`; nothing happens when it is gone already."""

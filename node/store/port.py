@@ -1,14 +1,21 @@
 """What the node asks of a place where bytes rest."""
 
-import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 Content = bytes | Sequence[bytes]
-# What is read without being held in memory.
-View = bytes | mmap.mmap
+
+
+class View(Protocol):
+    """What is read without being held in memory; it can be cut like bytes."""
+
+    def __len__(self) -> int:
+        """Return how many bytes there are."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Return the bytes of `part`, which has no step."""
 
 
 class Spool(Protocol):
@@ -29,6 +36,9 @@ class Spool(Protocol):
 
     def view(self) -> AbstractContextManager[View]:
         """Give what was written, without holding it in memory."""
+
+    def begin_sync(self) -> None:
+        """Begin to make what was written durable, while something else is done; `keep` waits for it."""
 
     def keep(self, relative_path: str) -> bool:
         """Return True after the bytes are durable and named, False when the name was taken (nothing changed).

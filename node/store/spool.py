@@ -1,15 +1,16 @@
 """A file that is being received: written in pieces, then given its name in the store, or forgotten."""
 
 import fcntl
-import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.store.durability import Sync
+from node.store.durability import BeginSync
 from node.store.volume import volume_errors
+from node.store.window import FileWindow
 
 # How much may come before the free space is looked at again.
 CHECK_EVERY_BYTES = 64 * 2**20
@@ -25,15 +26,15 @@ class Surroundings:
         Folder of the store, for messages.
     locate
         Returns where a relative path lies.
-    sync
-        Makes the file of a descriptor durable.
+    begin_sync
+        Begins to make the file of a descriptor durable.
     check_space
         Raises when so many bytes more would eat into the reserve.
     """
 
     root: Path
     locate: Callable[[str], Path]
-    sync: Sync
+    begin_sync: BeginSync
     check_space: Callable[[int], None]
 
 
@@ -48,7 +49,9 @@ class FileSpool:
     def __init__(self, temporary: Path, surroundings: Surroundings, *, is_new: bool = True) -> None:
         self._temporary = temporary
         self._surroundings = surroundings
-        self._is_durable = not is_new
+        # A file that was found has all its bytes on the disk, or they are gone.
+        self._syncing: Future[None] | None = None
+        self._needs_sync = is_new
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0)
         with volume_errors(surroundings.root):
             self._descriptor = os.open(temporary, flags, 0o666)
@@ -68,22 +71,23 @@ class FileSpool:
             self._surroundings.check_space(0)
             self._next_check = self.size_bytes + CHECK_EVERY_BYTES
 
-    @contextmanager
-    def view(self) -> Iterator[bytes | mmap.mmap]:
+    def view(self) -> AbstractContextManager[FileWindow]:
         """Give what was written, without holding it in memory."""
-        if not self.size_bytes:
-            yield b""
-            return
-        with mmap.mmap(self._descriptor, self.size_bytes, prot=mmap.PROT_READ) as mapped:
-            yield mapped
+        return nullcontext(FileWindow(self._descriptor, self.size_bytes))
+
+    def begin_sync(self) -> None:
+        """Begin to make what was written durable; `keep` waits for it. Nothing may be written any more."""
+        if self._needs_sync and self._syncing is None:
+            self._syncing = self._surroundings.begin_sync(self._descriptor)
 
     def keep(self, relative_path: str) -> bool:
         """Return True after the file is durable at `relative_path`, False when the path was taken."""
         target = self._surroundings.locate(relative_path)
+        self.begin_sync()
         with volume_errors(self._surroundings.root):
-            if not self._is_durable:
-                self._surroundings.sync(self._descriptor)
-                self._is_durable = True
+            if self._syncing is not None:
+                # Raises each time when it failed once: asking the kernel again would prove nothing.
+                self._syncing.result()
             try:
                 self._link(target)
             except FileExistsError:
@@ -95,6 +99,9 @@ class FileSpool:
         """Drop the temporary file; nothing happens the second time."""
         if self._descriptor < 0:
             return
+        if self._syncing is not None:
+            # The descriptor could be somebody else's by then.
+            wait((self._syncing,))
         with suppress(FileNotFoundError):
             self._temporary.unlink()
         descriptor, self._descriptor = self._descriptor, -1
