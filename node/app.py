@@ -22,12 +22,13 @@ from node.delivery.probe import probe_forms
 from node.delivery.transport import DestinationSpec, open_transport
 from node.dimse.scp import DicomListener, ListenerSettings
 from node.dispatch import Dispatch
-from node.intake import Intake
+from node.intake import Intake, IntakeLedger
 from node.ledger.capabilities import CapabilityLedger
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import Engine, migrate, open_engine
 from node.ledger.instances import InstanceLedger
 from node.ledger.jobs import JobLedger, RetryPolicy
+from node.ledger.registrar import Registrar
 from node.ledger.retractions import RetractionLedger
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView
@@ -44,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 WORKER_STOP_S = 30.0
 STANDARD_ERROR = 2
+# A receiver that comes back from the disk or the network waits so long for a busy station; Python's own 5 ms would be
+# longer than everything else that an Instance takes.
+SWITCH_INTERVAL_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +85,10 @@ class NodeApp:
         self._belt = self._build_belt()
         self._couriers = {name: self._build_courier(name) for name in settings.destinations}
         self._ears = DoneListener(self._broker_url, self._wake_couriers)
-        self._intake = self._build_intake()
-        self._listener = DicomListener(listener_settings(settings, insecure=self._role.insecure), self._intake)
+        self._registrar = Registrar(InstanceLedger(self._engine), self._belt.wake)
+        self._listener = DicomListener(
+            listener_settings(settings, insecure=self._role.insecure), self._build_intake(self._registrar)
+        )
         self._worker = Child("worker", self._spawn_worker, stop_timeout_s=WORKER_STOP_S)
         self.view = LedgerView(self._engine)
 
@@ -96,9 +102,12 @@ class NodeApp:
         BrokerUnreachable
             If the embedded broker does not start.
         """
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._lock.hold()
-        InstanceLedger(self._engine).end_all_associations(utc_now())
-        self._intake.start_up_scan()
+        instances = InstanceLedger(self._engine)
+        instances.end_all_associations(utc_now())
+        self._build_intake(instances).start_up_scan()
+        self._registrar.start()
         address = self._listener.start()
         if self._broker is not None:
             self._broker.start()
@@ -114,6 +123,7 @@ class NodeApp:
     def stop(self) -> None:
         """Take everything down: no new Instance first, the worker's Job in hand last."""
         self._listener.stop()
+        self._registrar.stop()
         self._belt.stop()
         if self._role.with_worker:
             self._worker.stop()
@@ -134,12 +144,13 @@ class NodeApp:
         for courier in self._couriers.values():
             courier.wake()
 
-    def _build_intake(self) -> Intake:
+    def _build_intake(self, ledger: IntakeLedger) -> Intake:
         return Intake(
             store=self._store,
-            ledger=InstanceLedger(self._engine),
+            ledger=ledger,
             clock=utc_now,
-            wake_assembly=self._belt.wake,
+            # The registrar does, after it has committed.
+            wake_assembly=lambda: None,
             own_results=self._settings.security.own_results,
         )
 
@@ -234,7 +245,7 @@ def open_retractions(settings: Settings) -> RetractionLedger:
 def open_store(settings: Settings) -> FileStore:
     """Return the store of `settings`."""
     reserve = Reserve(reserve_bytes=settings.store.reserve_bytes, reserve_percent=settings.store.reserve_percent)
-    return FileStore(settings.store_root, reserve)
+    return FileStore(settings.store_root, reserve, settings.store.durability)
 
 
 def model_folders(settings: Settings) -> tuple[Path, ...]:
@@ -296,6 +307,7 @@ def listener_settings(settings: Settings, *, insecure: bool) -> ListenerSettings
         port=node.port,
         max_pdu_bytes=node.max_pdu_bytes,
         max_associations=node.max_associations,
+        max_associations_per_peer=node.max_associations_per_peer,
         dimse_timeout_s=node.dimse_timeout_s,
         calling_aets=settings.security.calling_aets,
         insecure=insecure,

@@ -1,7 +1,8 @@
-"""The first station: one Instance becomes durable bytes and a committed row, then its sender may forget it."""
+"""The first station: one Instance becomes durable bytes and a row, then its sender may forget it."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -12,24 +13,37 @@ from node.domain.result import OWN_MANUFACTURER
 from node.domain.study import InstanceFacts
 from node.domain.uids import StudyUID, check_uid
 from node.errors import IdentifierClash, NodeError, NotDicom, Rejected, StoreFull, UidMismatch
+from node.header.elements import Encoded
 from node.header.part10 import file_meta, read_part10
 from node.header.scan import Header, scan_data_set, scan_file
 from node.store.paths import INSTANCES, instance_path
-from node.store.port import Store
+from node.store.port import Spool, Store
 
 logger = logging.getLogger(__name__)
 
 # Stands where an Association would, for Instances that a crash left without a row.
 START_UP_SCAN = "start-up-scan"
+DIGEST_CHUNK_BYTES = 1024 * 1024
 
 
 class IntakeLedger(Protocol):
-    """What intake asks of the ledger; each call is one committed transaction."""
+    """What intake asks of the ledger.
+
+    What is recorded is committed when the call returns, or soon after and in the order of the calls: a row that is
+    lost by then is made anew by the start-up scan, which adopts the file.
+    """
 
     def record_instance(self, facts: InstanceFacts) -> Recording:
-        """Commit one Instance whose bytes are durable, and open its Series and Study.
+        """Record one Instance whose bytes are durable, and open its Series and Study.
 
         NEW and CHANGED make `facts` the version that counts; SAME (equal `sha256`) changes nothing.
+
+        Raises
+        ------
+        IdentifierClash
+            If the UID belongs to an Instance of another Study or Series.
+        LedgerBusy
+            If it cannot be recorded now, nor is it clear that it soon will be.
         """
 
     def known_sha256(self, sop_instance_uid: str) -> str | None:
@@ -112,51 +126,42 @@ class Intake:
         self._own_results = own_results
         self._is_full = False
 
-    def store_instance(self, encoded: bytes, arrival: Arrival) -> InstanceFacts | None:
-        """Return after the bytes are on disk *and* the row is committed; the sender may then be told Success.
+    def receive(self, arrival: Arrival) -> "Reception":
+        """Begin to receive an Instance, whatever its size; exactly one of its `finish` and `discard` must follow.
 
-        The same content again is taken without writing anything. Other content under a known UID becomes a second
-        file, and counts from the commit on; no reader ever sees a mixture.
+        Raises
+        ------
+        BadIdentifier
+            If a UID of `arrival` is missing or malformed.
+        StoreFull
+            If the store is below its reserve.
+        Transient
+            If the store failed.
+        """
+        with self._telling(arrival):
+            check_uid(arrival.sop_class_uid, keyword="AffectedSOPClassUID")
+            check_uid(arrival.sop_instance_uid, keyword="AffectedSOPInstanceUID")
+            return Reception(self, self._store.spool(), arrival)
+
+    def store_instance(self, encoded: bytes, arrival: Arrival) -> InstanceFacts | None:
+        """Return after a data set that is at hand as a whole was received, see `Reception.finish`.
 
         Parameters
         ----------
         encoded
             The data set exactly as received, without preamble and File Meta Information.
 
-        Returns
-        -------
-        facts
-            None when the object is our own Result and settings drop those.
-
         Raises
         ------
-        NotDicom
-            If the data set is cut, damaged or none.
-        BadIdentifier
-            If a UID is missing or malformed.
-        UidMismatch
-            If data set and `arrival` name another Instance or SOP Class.
-        StoreFull
-            If the store is below its reserve; nothing was kept.
-        Transient
-            If store or ledger failed; the sender should try again.
+        Rejected, Transient
+            As `receive` and `Reception` do; nothing was kept.
         """
+        reception = self.receive(arrival)
         try:
-            header = scan_data_set(encoded, transfer_syntax_uid=arrival.transfer_syntax_uid)
-            _check_match(header, arrival)
-            if self._is_unwanted(header):
-                self._drop(header, arrival)
-                return None
-            facts = self._keep(encoded, header, arrival)
-        except Rejected as exc:
-            self._note("instance-refused", f"{exc.code} from {_shown(arrival.calling_aet)}: {exc}")
-            raise
-        except StoreFull as exc:
-            self._note_full(exc)
-            raise
-        self._is_full = False
-        self._wake_assembly()
-        return facts
+            reception.write((encoded,))
+            return reception.finish()
+        finally:
+            reception.discard()
 
     def association_ended(self, association_id: str) -> None:
         """Commit that nothing more comes over this Association, and wake assembly."""
@@ -170,10 +175,13 @@ class Intake:
     def start_up_scan(self) -> ScanOutcome:
         """Bring store and ledger together after a crash; call it before the first Instance is taken.
 
-        A whole Instance without a row is adopted. A version beside the one that counts was never acknowledged, or is
+        A whole Instance without a row is adopted, also when the loss of power took its name and left the temporary
+        one. A version beside the one that counts was never acknowledged, or is
         superseded, and is removed. What cannot be read is set aside. Temporary files of dead writers are removed.
         """
         adopted = set_aside = 0
+        for leftover in self._store.leftovers():
+            self._finish_leftover(leftover)
         removed = self._store.sweep()
         known = frozenset(self._ledger.known_paths())
         mine: set[str] = set()
@@ -199,58 +207,84 @@ class Intake:
         logger.info("store scanned", extra={"adopted": adopted, "removed": removed, "count": set_aside})
         return ScanOutcome(adopted=adopted, removed=removed, set_aside=set_aside)
 
-    def _keep(self, encoded: bytes, header: Header, arrival: Arrival) -> InstanceFacts:
-        digest = sha256(encoded).hexdigest()
-        meta = file_meta(
-            sop_class_uid=header.sop_class_uid,
-            sop_instance_uid=header.sop_instance_uid,
-            transfer_syntax_uid=header.transfer_syntax_uid,
-        )
-        path = self._write(header, digest, (meta, encoded))
-        kept = _Kept(path=path, sha256=digest, size_bytes=len(meta) + len(encoded), moved_bytes=len(meta))
-        facts = _facts(header, arrival, kept, self._clock())
+    def _finish(self, spool: Spool, arrival: Arrival, digest: str, offset: int) -> InstanceFacts | None:
+        """Return after the Instance in `spool` is durable and recorded; its data set begins at byte `offset`."""
+        with self._telling(arrival):
+            spool.begin_sync()
+            with spool.view() as content:
+                header = scan_data_set(content, transfer_syntax_uid=arrival.transfer_syntax_uid, start=offset)
+            _check_match(header, arrival)
+            if self._is_unwanted(header):
+                self._drop(header, arrival)
+                return None
+            kept = self._place(spool, header, digest)
+            facts = _facts(header, arrival, kept, self._clock())
+            self._record(facts)
+        self._is_full = False
+        self._wake_assembly()
+        return facts
+
+    def _record(self, facts: InstanceFacts) -> None:
         try:
             self._ledger.record_instance(facts)
         except IdentifierClash:
             # No row names this file, and none will.
-            self._store.delete(path)
+            self._store.delete(facts.path)
             raise
-        return facts
 
-    def _write(self, header: Header, digest: str, content: tuple[bytes, bytes]) -> str:
-        # What has a name in the store is whole, and `add` never replaces: two senders of one UID cannot mix.
+    def _place(self, spool: Spool, header: Header, digest: str) -> "_Kept":
+        # What has a name in the store is whole, and `keep` never replaces: two senders of one UID cannot mix.
         uids = (header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid)
-        plain = instance_path(*uids)
-        if not self._store.exists(plain) and self._store.add(plain, content):
-            return plain
-        if self._holds(plain, digest):
-            return plain
+        size_bytes, plain = spool.size_bytes, instance_path(*uids)
+        if not self._store.exists(plain) and spool.keep(plain):
+            return _Kept(path=plain, sha256=digest, size_bytes=size_bytes, moved_bytes=0)
+        found = self._held(plain, digest, header.data_set_offset)
+        if found is not None:
+            return found
         version = instance_path(*uids, version_sha256=digest)
-        if not self._store.exists(version):
-            self._store.add(version, content)
-        return version
+        if not self._store.exists(version) and spool.keep(version):
+            return _Kept(path=version, sha256=digest, size_bytes=size_bytes, moved_bytes=0)
+        return self._held(version, digest, header.data_set_offset) or _Kept(
+            path=version, sha256=digest, size_bytes=size_bytes, moved_bytes=0
+        )
 
-    def _holds(self, path: str, digest: str) -> bool:
-        content = self._store.read(path)
+    def _held(self, path: str, digest: str, scanned_offset: int) -> "_Kept | None":
+        """Return how the file at `path` keeps the content, None when it holds another."""
         try:
-            begin = read_part10(content).data_set_offset
+            with self._store.view(path) as content:
+                begin, size_bytes = read_part10(content).data_set_offset, len(content)
+                if _digest(content, begin) != digest:
+                    return None
         except NotDicom:
-            return False
-        return sha256(content[begin:]).hexdigest() == digest
+            return None
+        return _Kept(path=path, sha256=digest, size_bytes=size_bytes, moved_bytes=begin - scanned_offset)
+
+    def _finish_leftover(self, spool: Spool) -> None:
+        """Give a whole Instance whose name was lost its name again; `sweep` removes the others."""
+        try:
+            with spool.view() as content:
+                header = scan_file(content)
+                digest = _digest(content, header.data_set_offset)
+            self._place(spool, header, digest)
+        except Rejected:
+            # Cut: nobody was told Success for it.
+            logger.info("half an instance removed")
+        finally:
+            spool.discard()
 
     def _oldest_first(self) -> list[str]:
         paths = self._store.list_paths(INSTANCES)
         return sorted(paths, key=lambda path: self._store.path(path).stat().st_mtime_ns)
 
     def _read_facts(self, path: str) -> InstanceFacts:
-        content = self._store.read(path)
-        header = scan_file(content)
+        with self._store.view(path) as content:
+            header, calling_aet, size_bytes = scan_file(content), read_part10(content).sending_aet, len(content)
+            digest = _digest(content, header.data_set_offset)
         uids = (header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid)
-        digest = sha256(content[header.data_set_offset :]).hexdigest()
         if path not in (instance_path(*uids), instance_path(*uids, version_sha256=digest)):
             raise UidMismatch(f"the file holds Instance {header.sop_instance_uid}, which its name does not say")
-        kept = _Kept(path=path, sha256=digest, size_bytes=len(content), moved_bytes=0)
-        return _facts(header, arrival_of_file(header, START_UP_SCAN), kept, self._clock())
+        kept = _Kept(path=path, sha256=digest, size_bytes=size_bytes, moved_bytes=0)
+        return _facts(header, arrival_of_file(header, START_UP_SCAN, calling_aet), kept, self._clock())
 
     def _is_unwanted(self, header: Header) -> bool:
         return self._own_results == "drop" and header.attributes.get("Manufacturer") == OWN_MANUFACTURER
@@ -258,6 +292,18 @@ class Intake:
     def _drop(self, header: Header, arrival: Arrival) -> None:
         text = f"{header.sop_instance_uid} from {_shown(arrival.calling_aet)} is our own Result; security.own_results"
         self._note("own-result-dropped", text, header.study_instance_uid)
+
+    @contextmanager
+    def _telling(self, arrival: Arrival) -> Iterator[None]:
+        """Leave a line that a person may look for when the Instance is refused."""
+        try:
+            yield
+        except Rejected as exc:
+            self._note("instance-refused", f"{exc.code} from {_shown(arrival.calling_aet)}: {exc}")
+            raise
+        except StoreFull as exc:
+            self._note_full(exc)
+            raise
 
     def _note_full(self, exc: StoreFull) -> None:
         # Once, until an Instance fits again: a full volume must not fill the ledger too.
@@ -273,14 +319,82 @@ class Intake:
             logger.warning("event lost", extra={"error_type": kind, "reason_code": exc.code})
 
 
-def arrival_of_file(header: Header, association_id: str) -> Arrival:
-    """Return the Arrival of a file that nobody sent: it announces what it holds."""
+class Reception:
+    """One Instance on its way in, never held as a whole in memory."""
+
+    def __init__(self, intake: Intake, spool: Spool, arrival: Arrival) -> None:
+        self._intake = intake
+        self._spool = spool
+        self._arrival = arrival
+        self._digest = sha256()
+        meta = file_meta(
+            sop_class_uid=arrival.sop_class_uid,
+            sop_instance_uid=arrival.sop_instance_uid,
+            transfer_syntax_uid=arrival.transfer_syntax_uid,
+            sending_aet=arrival.calling_aet,
+        )
+        self._offset = len(meta)
+        spool.write((meta,))
+
+    def write(self, fragments: Sequence[bytes | memoryview]) -> None:
+        """Append the next bytes of the data set.
+
+        Raises
+        ------
+        StoreFull
+            If the store fell below its reserve, or became full.
+        Transient
+            If the store failed.
+        """
+        with self._intake._telling(self._arrival):
+            for fragment in fragments:
+                self._digest.update(fragment)
+            self._spool.write(fragments)
+
+    def finish(self) -> InstanceFacts | None:
+        """Return after the bytes are durable *and* recorded; the sender may then be told Success.
+
+        The same content again is taken without keeping anything. Other content under a known UID becomes a second
+        file, and counts from now on; no reader ever sees a mixture.
+
+        Returns
+        -------
+        facts
+            None when the object is our own Result and settings drop those.
+
+        Raises
+        ------
+        NotDicom
+            If the data set is cut, damaged or none.
+        BadIdentifier
+            If a UID is missing or malformed.
+        UidMismatch
+            If data set and announcement name another Instance or SOP Class.
+        IdentifierClash
+            If the UID belongs to an Instance of another Series.
+        StoreFull
+            If the store is full; nothing was kept.
+        Transient
+            If store or ledger failed; the sender should try again.
+        """
+        try:
+            return self._intake._finish(self._spool, self._arrival, self._digest.hexdigest(), self._offset)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Forget what came; nothing happens after `finish`."""
+        self._spool.discard()
+
+
+def arrival_of_file(header: Header, association_id: str, calling_aet: str = "") -> Arrival:
+    """Return the Arrival of a file that nobody sends now: it announces what it holds."""
     return Arrival(
         transfer_syntax_uid=header.transfer_syntax_uid,
         sop_class_uid=header.sop_class_uid,
         sop_instance_uid=header.sop_instance_uid,
         association_id=association_id,
-        calling_aet="",
+        calling_aet=calling_aet,
     )
 
 
@@ -289,7 +403,7 @@ class _Kept:
     path: str
     sha256: str
     size_bytes: int
-    # How far the File Meta Information moved the data set from where it was scanned.
+    # How far the data set lies from where it was scanned: the file that holds it may have come from somebody else.
     moved_bytes: int
 
 
@@ -314,8 +428,6 @@ def _facts(header: Header, arrival: Arrival, kept: _Kept, now: datetime) -> Inst
 
 def _check_match(header: Header, arrival: Arrival) -> None:
     announced = (arrival.sop_class_uid, arrival.sop_instance_uid)
-    check_uid(arrival.sop_class_uid, keyword="AffectedSOPClassUID")
-    check_uid(arrival.sop_instance_uid, keyword="AffectedSOPInstanceUID")
     if announced != (header.sop_class_uid, header.sop_instance_uid):
         raise UidMismatch(
             f"Instance {header.sop_instance_uid} of SOP Class {header.sop_class_uid} was announced as "
@@ -325,3 +437,10 @@ def _check_match(header: Header, arrival: Arrival) -> None:
 
 def _shown(calling_aet: str) -> str:
     return calling_aet.encode("ascii", "backslashreplace").decode() or "an unnamed sender"
+
+
+def _digest(content: Encoded, begin: int) -> str:
+    digest = sha256()
+    for at in range(begin, len(content), DIGEST_CHUNK_BYTES):
+        digest.update(content[at : at + DIGEST_CHUNK_BYTES])
+    return digest.hexdigest()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from node.domain.durability import Durability
 from node.domain.result import OptionalResult, SegmentationForm
 from node.errors import SettingsInvalid
 
@@ -42,6 +43,7 @@ class NodeSettings(Section):
     data_dir: Path
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=1048576)]
     max_associations: Annotated[int, Field(ge=1, le=1000)]
+    max_associations_per_peer: Annotated[int, Field(ge=1, le=1000)]
     dimse_timeout_s: PositiveSeconds
 
 
@@ -65,6 +67,7 @@ class StoreSettings(Section):
     url: str
     reserve_bytes: Annotated[int, Field(ge=0)]
     reserve_percent: Annotated[float, Field(ge=0, le=90)]
+    durability: Durability
 
 
 class AssemblySettings(Section):

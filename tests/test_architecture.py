@@ -21,8 +21,10 @@ FORBIDDEN_NAMES = frozenset({"utils", "util", "helpers", "helper", "common", "mi
 # The outer edges of processes, where anything at all is caught and recorded as Broken. A handler that ends with a bare
 # `raise` cleans up and hides nothing; it needs no entry.
 BROAD_EXCEPTS = frozenset({
-    ("node/dimse/handlers.py", "AssociationHandlers.store"),
+    ("node/dimse/handlers.py", "StoreSink._refusing"),
+    ("node/ledger/registrar.py", "Registrar._commit"),
     ("node/scheduler.py", "Belt._tick"),
+    ("workers/retraction.py", "carry_out_retractions"),
     ("workers/runner.py", "JobRunner._run_claimed"),
 })  # fmt: skip
 # A first migration lists a schema, and must never change again.

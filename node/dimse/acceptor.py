@@ -1,33 +1,31 @@
-"""The guards around pynetdicom's acceptor, and the only place that reaches into its inside.
+"""The guards around pynetdicom's acceptor: bounded in bytes, seconds and number, and counted until they are over.
 
-What is used beyond its documentation (3.0.4): `RequestHandler._create_association`, `Association._server`,
-`Association._serve_request`, `Association._accepted_cx`, `C_STORE._affected_sop_instance_uid`,
-`AssociationSocket.recv` and `._shutdown_socket`, and the name of a thread, by which `AE.active_associations` finds its
-acceptors. The documented way deep-copies 170 contexts of 45 Transfer Syntaxes per Association (130-200 ms), reads in
-pieces of 4 KB without limit or deadline, leaves a socket open that the peer closed first, gives no answer to a C-STORE
-that lacks a UID, and counts silent connections as Associations.
+What is used of pynetdicom beyond its documentation is listed in `node.dimse.internals`. The documented way deep-copies
+170 contexts of 45 Transfer Syntaxes per Association (130-200 ms), reads in pieces of 4 KB without limit or deadline,
+leaves a socket open that the peer closed first, gives no answer to a C-STORE that lacks a UID, and counts silent
+connections as Associations.
 """
 
 import logging
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BytesIO
 from threading import Condition
 from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
-from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+from pynetdicom.transport import AssociationServer, RequestHandler
 
+from node.dimse.command import Command
+from node.dimse.lane import Sink
+from node.dimse.provider import Doorbell, GuardedSocket, LaneProvider, Limits, RingingQueue
 from node.logs import log_context
 
 logger = logging.getLogger(__name__)
@@ -37,6 +35,8 @@ MAX_ASSOCIATE_BYTES = 2**20
 # Connections that have not become an Association yet, beyond those that may.
 MAX_WAITING = 64
 BACKLOG = 128
+# Rounds of the accepting thread without an Association after which pynetdicom collects garbage.
+COLLECT_AFTER_ROUNDS = 600
 DEFAULT_TIMEOUT_S = 60.0
 
 
@@ -54,11 +54,30 @@ class Tally:
     received_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """How many Associations there may be at a time.
+
+    Attributes
+    ----------
+    associations
+        In all.
+    per_peer
+        From one address.
+    """
+
+    associations: int
+    per_peer: int
+
+
 class Callbacks(Protocol):
     """Who is told what happens to an Association."""
 
     def bindings(self) -> list[tuple[evt.EventType, Callable[..., Any]]]:
         """Return which handler serves which event of pynetdicom."""
+
+    def begin(self, assoc: "GuardedAssociation", request: Command, context_id: int) -> Sink:
+        """Begin to receive the data set of a C-STORE."""
 
     def ended(self, assoc: "GuardedAssociation") -> None:
         """Take note that `assoc` is over."""
@@ -72,6 +91,14 @@ class GuardedAssociation(Association):
         self.tally = Tally()
         self.server = server
         self._server = server
+        bell = Doorbell()
+        bell.set()
+        self._reactor_checkpoint = bell
+        self.dul = LaneProvider(self, bell, self._begin, self.tally.association_id)
+        self.dimse.msg_queue = RingingQueue(bell)
+        # They set the timers of the provider, which is a new one.
+        self.acse_timeout = self.ae.acse_timeout
+        self.network_timeout = self.ae.network_timeout
 
     def run_reactor(self) -> None:
         """Run until the Association is over, with its id in every line of the log."""
@@ -81,56 +108,8 @@ class GuardedAssociation(Association):
             finally:
                 self.server.forget(self)
 
-    def _serve_request(self, msg: Any, context_id: int) -> None:
-        # pynetdicom gives no answer to a C-STORE that lacks a UID or its data set; the handler refuses it properly.
-        if isinstance(msg, C_STORE) and msg.MessageID is not None and context_id in self._accepted_cx:
-            if msg.AffectedSOPClassUID is None:
-                msg.AffectedSOPClassUID = self._accepted_cx[context_id].abstract_syntax
-            if msg.AffectedSOPInstanceUID is None:
-                # The property would turn an empty UID back into None.
-                msg._affected_sop_instance_uid = UID("")
-            msg.DataSet = msg.DataSet or BytesIO()
-        super()._serve_request(msg, context_id)
-
-
-class GuardedSocket(AssociationSocket):
-    """Reads whole PDUs only, of bounded length, before a deadline."""
-
-    max_pdu_bytes: int
-    timeout_s: float
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Return `nr_bytes` bytes, or fewer when the peer closed the connection.
-
-        Raises
-        ------
-        OSError
-            If the PDU is longer than we announced, or does not come in time.
-        """
-        if nr_bytes > self.max_pdu_bytes:
-            raise OSError(f"PDU of {nr_bytes} bytes, {self.max_pdu_bytes} are allowed")
-        connection = self.socket
-        if connection is None:
-            return bytearray()
-        deadline = monotonic() + self.timeout_s
-        buffer = bytearray(nr_bytes)
-        view, filled = memoryview(buffer), 0
-        while filled < nr_bytes:
-            # A peer that sends a byte now and then must not live for ever.
-            connection.settimeout(max(deadline - monotonic(), 0.001))
-            count = connection.recv_into(view[filled:])
-            if not count:
-                break
-            filled += count
-        connection.settimeout(self.timeout_s)
-        return bytearray(view[:filled]) if filled < nr_bytes else buffer
-
-    def _shutdown_socket(self) -> None:
-        connection = self.socket
-        if connection is not None:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
+    def _begin(self, request: Command, context_id: int) -> Sink:
+        return self.server.callbacks.begin(self, request, context_id)
 
 
 class GuardedHandler(RequestHandler):
@@ -142,10 +121,13 @@ class GuardedHandler(RequestHandler):
         server = self.server
         assoc = GuardedAssociation(server)
         assoc.name = f"AcceptorThread@{assoc.tally.association_id}"
-        sock = GuardedSocket(assoc, client_socket=self.request)
-        sock.max_pdu_bytes = max(server.ae.maximum_pdu_size, MAX_ASSOCIATE_BYTES)
-        sock.timeout_s = server.timeout_s
-        assoc.set_socket(sock)
+        deadline_s = assoc.tally.begun_s + (server.ae.acse_timeout or DEFAULT_TIMEOUT_S)
+        limits = Limits(
+            max_pdu_bytes=max(server.ae.maximum_pdu_size, MAX_ASSOCIATE_BYTES),
+            timeout_s=server.timeout_s,
+            deadline_s=deadline_s,
+        )
+        assoc.set_socket(GuardedSocket(assoc, self.request, limits))
         assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
         assoc.acceptor.ae_title = server.ae_title
         assoc.acceptor.address_info = self.local
@@ -164,15 +146,21 @@ class GuardedServer(AssociationServer):
     request_queue_size = BACKLOG
 
     def __init__(
-        self, ae: ApplicationEntity, address: tuple[str, int], callbacks: Callbacks, max_associations: int
+        self, ae: ApplicationEntity, address: tuple[str, int], callbacks: Callbacks, capacity: Capacity
     ) -> None:
         self.callbacks = callbacks
         self.timeout_s = ae.network_timeout or DEFAULT_TIMEOUT_S
-        self._max_associations = max_associations
+        self._capacity = capacity
         self._open: set[GuardedAssociation] = set()
         self._changed = Condition()
         # No contexts here: each Association is given those that it asks for.
         super().__init__(ae, address, ae.ae_title, [], request_handler=GuardedHandler)
+        self._gc = [0, COLLECT_AFTER_ROUNDS]
+
+    def service_actions(self) -> None:
+        """Collect what dead Associations have left, but not while one is open: it would stop all threads for long."""
+        if not self._open:
+            super().service_actions()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Return the next connection; it answers at once and never blocks without end."""
@@ -184,7 +172,7 @@ class GuardedServer(AssociationServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 the signature is socketserver's
         """Return False, which closes the connection, when too many are open."""
         with self._changed:
-            return len(self._open) < self._max_associations + MAX_WAITING
+            return len(self._open) < self._capacity.associations + MAX_WAITING
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 the signature is socketserver's
         """Log that a connection could not become an Association; the others go on."""
@@ -193,8 +181,9 @@ class GuardedServer(AssociationServer):
     def admit(self, assoc: GuardedAssociation) -> bool:
         """Return whether `assoc` may be one of the parallel Associations, and count it if so."""
         with self._changed:
-            admitted = sum(other.tally.is_admitted for other in self._open)
-            assoc.tally.is_admitted = admitted < self._max_associations
+            hosts = Counter(other.requestor.address for other in self._open if other.tally.is_admitted)
+            has_room = hosts.total() < self._capacity.associations
+            assoc.tally.is_admitted = has_room and hosts[assoc.requestor.address] < self._capacity.per_peer
             return assoc.tally.is_admitted
 
     def remember(self, assoc: GuardedAssociation) -> None:

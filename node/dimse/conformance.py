@@ -41,6 +41,7 @@ ASSOCIATIONS = """\
 | Implementation Version Name | {version} |
 | Maximum PDU length | `node.max_pdu_bytes` |
 | Parallel Associations | `node.max_associations`; one more is rejected ({limit}) |
+| The same from one address | `node.max_associations_per_peer`; one more is rejected likewise |
 | Asynchronous operations | none: one operation at a time |
 | Called AE Title | must be `node.aet`, else rejected ({called}) |
 | Calling AE Title | one of `security.calling_aets` unless that is empty, else rejected ({calling}) |

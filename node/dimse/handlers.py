@@ -1,19 +1,19 @@
 """What happens when a peer asks for an Association, sends an Instance, echoes, or goes."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, cast
 
-from pydicom.dataset import Dataset
 from pynetdicom import evt
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
-from node.dimse.acceptor import GuardedAssociation
+from node.dimse.acceptor import GuardedAssociation, Tally
+from node.dimse.command import Command, Reply
 from node.dimse.contexts import contexts_for
 from node.errors import Broken, NodeError
-from node.intake import Arrival, Intake
+from node.intake import Arrival, Intake, Reception
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,6 @@ class AssociationHandlers:
             (evt.EVT_REQUESTED, self.requested),
             (evt.EVT_REJECTED, self.rejected),
             (evt.EVT_C_ECHO, self.echo),
-            (evt.EVT_C_STORE, self.store),
         ]
 
     def requested(self, event: evt.Event) -> None:
@@ -78,32 +77,18 @@ class AssociationHandlers:
         """Answer a C-ECHO."""
         return SUCCESS
 
-    def store(self, event: evt.Event) -> int | Dataset:
-        """Answer a C-STORE: Success only after the Instance is durable and recorded."""
-        tally = _association(event).tally
-        request = cast(C_STORE, event.request)
-        encoded = request.DataSet.getvalue() if request.DataSet is not None else b""
-        tally.received_bytes += len(encoded)
+    def begin(self, assoc: GuardedAssociation, request: Command, context_id: int) -> "StoreSink":
+        """Begin to receive the data set of a C-STORE."""
+        context = assoc._accepted_cx[context_id]
         arrival = Arrival(
-            transfer_syntax_uid=str(event.context.transfer_syntax),
-            sop_class_uid=str(request.AffectedSOPClassUID),
-            sop_instance_uid=str(request.AffectedSOPInstanceUID),
-            association_id=tally.association_id,
-            calling_aet=tally.calling_aet,
+            transfer_syntax_uid=str(context.transfer_syntax[0]),
+            # What a request leaves out, its Presentation Context says.
+            sop_class_uid=request.sop_class_uid or str(context.abstract_syntax),
+            sop_instance_uid=request.sop_instance_uid,
+            association_id=assoc.tally.association_id,
+            calling_aet=assoc.tally.calling_aet,
         )
-        try:
-            self._intake.store_instance(encoded, arrival)
-        except NodeError as exc:
-            tally.refused += 1
-            said = {"reason_code": exc.code, "status": f"{exc.dimse_status:04X}", "calling_aet": tally.calling_aet}
-            logger.warning("instance refused", extra=said)
-            return refusal(exc)
-        except Exception as exc:  # the outer edge: one Instance must not end the Association
-            tally.refused += 1
-            logger.exception("instance broke the node", extra={"error_type": type(exc).__name__})
-            return refusal(Broken(f"{type(exc).__name__}; see the node's log"))
-        tally.stored += 1
-        return SUCCESS
+        return StoreSink(self._intake, assoc.tally, arrival)
 
     def ended(self, assoc: GuardedAssociation) -> None:
         """Write the Association's one line, and tell intake that nothing more comes over it."""
@@ -133,18 +118,67 @@ class AssociationHandlers:
             logger.warning("association end not recorded", extra={"reason_code": exc.code})
 
 
-def refusal(exc: NodeError) -> Dataset:
-    """Return the response that tells a peer why: Status (0000,0900) and Error Comment (0000,0902).
+class StoreSink:
+    """One C-STORE under way: its data set goes to `intake`; what fails is logged at once and answered at the end."""
+
+    def __init__(self, intake: Intake, tally: Tally, arrival: Arrival) -> None:
+        self._tally = tally
+        self._reception: Reception | None = None
+        self._refusal: Reply | None = None
+        with self._refusing():
+            self._reception = intake.receive(arrival)
+
+    def write(self, fragments: Sequence[memoryview]) -> None:
+        """Take the next fragments of the data set."""
+        self._tally.received_bytes += sum(map(len, fragments))
+        if self._reception is not None and self._refusal is None:
+            with self._refusing():
+                self._reception.write(fragments)
+
+    def finish(self) -> Reply:
+        """Return the answer: Success only after the Instance is durable, and recorded or adopted at the next start."""
+        if self._reception is not None and self._refusal is None:
+            with self._refusing():
+                self._reception.finish()
+        if self._refusal is not None:
+            return self._refusal
+        self._tally.stored += 1
+        return Reply(status=SUCCESS)
+
+    def discard(self) -> None:
+        """Forget what came: the peer went, or broke the protocol."""
+        if self._reception is not None:
+            self._reception.discard()
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except NodeError as exc:
+            self._refuse(exc)
+            calling_aet = self._tally.calling_aet
+            said = {"reason_code": exc.code, "status": f"{exc.dimse_status:04X}", "calling_aet": calling_aet}
+            logger.warning("instance refused", extra=said)
+        except Exception as exc:  # the outer edge: one Instance must not end the Association
+            self._refuse(Broken(f"{type(exc).__name__}; see the node's log"))
+            logger.exception("instance broke the node", extra={"error_type": type(exc).__name__})
+
+    def _refuse(self, exc: NodeError) -> None:
+        self._tally.refused += 1
+        self._refusal = refusal(exc)
+        self.discard()
+
+
+def refusal(exc: NodeError) -> Reply:
+    """Return the response that tells a peer why.
 
     References
     ----------
     DICOM PS3.4 B.2.3, PS3.7 C
     """
     comment = f"{exc.code}: {exc}".replace("\\", "/").encode("ascii", "replace").decode()
-    ds = Dataset()
-    ds.Status = exc.dimse_status
-    ds.ErrorComment = "".join(c if c.isprintable() else " " for c in comment)[:MAX_COMMENT].rstrip()
-    return ds
+    shown = "".join(c if c.isprintable() else " " for c in comment)[:MAX_COMMENT].rstrip()
+    return Reply(status=exc.dimse_status, comment=shown)
 
 
 def _association(event: evt.Event) -> GuardedAssociation:

@@ -10,7 +10,7 @@ from pynetdicom import AE, _config, register_uid
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
-from node.dimse.acceptor import MAX_WAITING, GuardedServer
+from node.dimse.acceptor import MAX_WAITING, Capacity, GuardedServer
 from node.dimse.contexts import RETIRED_CLASSES
 from node.dimse.handlers import AssociationHandlers
 from node.errors import Misconfigured, PortInUse
@@ -41,6 +41,8 @@ class ListenerSettings:
         Largest P-DATA-TF PDU that we announce and take, bytes.
     max_associations
         Parallel Associations; one more is rejected as local limit exceeded.
+    max_associations_per_peer
+        The same from one address.
     dimse_timeout_s
         Silence after which an Association is aborted, seconds.
     calling_aets
@@ -54,6 +56,7 @@ class ListenerSettings:
     port: int
     max_pdu_bytes: int
     max_associations: int
+    max_associations_per_peer: int
     dimse_timeout_s: float
     calling_aets: tuple[str, ...] = ()
     insecure: bool = False
@@ -83,9 +86,8 @@ class DicomListener:
         _register_retired_classes()
         settings = self._settings
         try:
-            server = GuardedServer(
-                self._entity(), (settings.bind, settings.port), self._handlers, settings.max_associations
-            )
+            capacity = Capacity(associations=settings.max_associations, per_peer=settings.max_associations_per_peer)
+            server = GuardedServer(self._entity(), (settings.bind, settings.port), self._handlers, capacity)
         except OSError as exc:
             raise _bind_error(settings, exc) from exc
         self._server = server

@@ -1,11 +1,13 @@
 """Data Elements of an encoded data set, found without decoding a value; a cut or endless one is refused (PS3.5 7)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple, Protocol
 
 from node.errors import NotDicom
 
+ZEROS = bytes(4)
+PADDING_CHUNK_BYTES = 64 * 1024
 UNDEFINED_LENGTH = 0xFFFFFFFF
 ITEM = 0xFFFEE000
 ITEM_DELIMITER = 0xFFFEE00D
@@ -25,8 +27,18 @@ SHORT_VRS = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Encoded(Protocol):
+    """A data set in memory, or in a file that is looked at without being held: what can be cut like bytes."""
+
+    def __len__(self) -> int:
+        """Return how many bytes there are."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Return the bytes of `part`, which has no step."""
+
+
+# A tuple: made for every element of every Instance, and a frozen dataclass takes four times as long.
+class Element(NamedTuple):
     """Where one Data Element lies.
 
     Attributes
@@ -60,7 +72,7 @@ class ElementReader:
         False in Explicit VR Big Endian.
     """
 
-    def __init__(self, data: bytes, *, implicit: bool, little_endian: bool) -> None:
+    def __init__(self, data: Encoded, *, implicit: bool, little_endian: bool) -> None:
         order = "<" if little_endian else ">"
         self._data = data
         self._implicit = implicit
@@ -79,11 +91,15 @@ class ElementReader:
         """
         at = start
         while at < len(self._data):
-            if at > start and self._is_padding(at):
+            head = self._data[at : at + LONG_HEADER_BYTES]
+            if at > start and head[:4] == ZEROS and self._is_padding(at):
                 return
-            element = self.element_at(at)
+            element = self._element(at, head, implicit=self._implicit)
             yield element
-            at = self.end_of(element)
+            if element.length == UNDEFINED_LENGTH:
+                at = self.end_of(element)
+            else:
+                at = self._require(element.offset + element.length)
 
     def element_at(self, at: int, *, implicit: bool | None = None) -> Element:
         """Return the element whose tag is at byte `at`; its value may still be cut.
@@ -93,19 +109,25 @@ class ElementReader:
         NotDicom
             If the element's header is cut, or holds no VR.
         """
-        self._require(at + HEADER_BYTES)
-        group, number, length = self._tag_and_length.unpack_from(self._data, at)
+        head = self._data[at : at + LONG_HEADER_BYTES]
+        return self._element(at, head, implicit=self._implicit if implicit is None else implicit)
+
+    def _element(self, at: int, head: bytes, *, implicit: bool) -> Element:
+        if len(head) < HEADER_BYTES:
+            self._require(at + HEADER_BYTES)
+        group, number, length = self._tag_and_length.unpack_from(head)
         tag = group << 16 | number
-        if group == DELIMITER_GROUP or (self._implicit if implicit is None else implicit):
+        if implicit or group == DELIMITER_GROUP:
             return Element(tag, b"", at + HEADER_BYTES, length)
-        vr = self._data[at + 4 : at + 6]
+        vr = head[4:6]
         if vr in SHORT_VRS:
-            (length,) = self._short.unpack_from(self._data, at + 6)
+            (length,) = self._short.unpack_from(head, 6)
             return Element(tag, vr, at + HEADER_BYTES, length)
         if not (vr.isalpha() and vr.isupper()):
             raise NotDicom(f"no Value Representation at byte {at} of the data set; it is cut or no DICOM; resend it")
-        self._require(at + LONG_HEADER_BYTES)
-        (length,) = self._long.unpack_from(self._data, at + HEADER_BYTES)
+        if len(head) < LONG_HEADER_BYTES:
+            self._require(at + LONG_HEADER_BYTES)
+        (length,) = self._long.unpack_from(head, HEADER_BYTES)
         return Element(tag, vr, at + LONG_HEADER_BYTES, length)
 
     def end_of(self, element: Element) -> int:
@@ -173,4 +195,5 @@ class ElementReader:
 
     def _is_padding(self, at: int) -> bool:
         # Some senders fill up with zeros behind the last element.
-        return not any(self._data[at : at + 4]) and not self._data[at:].strip(b"\0")
+        chunks = range(at, len(self._data), PADDING_CHUNK_BYTES)
+        return not any(self._data[begin : begin + PADDING_CHUNK_BYTES].strip(b"\0") for begin in chunks)

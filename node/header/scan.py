@@ -1,13 +1,16 @@
 """The header scan: one pass over an encoded data set that tells what it is and whether it is whole."""
 
+import mmap
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from tempfile import TemporaryFile
 
 from node.domain.study import KEPT_KEYWORDS, Attributes
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID, check_uid
 from node.errors import NotDicom
-from node.header.elements import PIXEL_DATA, UNDEFINED_LENGTH, Element, ElementReader
+from node.header.elements import PIXEL_DATA, UNDEFINED_LENGTH, Element, ElementReader, Encoded
 from node.header.part10 import read_part10
 from node.header.values import Value, character_encodings, decode_value, kept_tags
 
@@ -21,6 +24,7 @@ DEFLATED = frozenset({DEFLATED_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95", "1.2.840
 STANDARD_PREFIX = "1.2.840.10008.1.2."
 # A deflate bomb ends here; reports and waveforms, the usual deflated objects, stay far below.
 MAX_INFLATED_BYTES = 256 * 2**20
+INFLATE_CHUNK_BYTES = 256 * 1024
 LAST_META_GROUP = 0x0003
 # Pixel Data Provider URL, Float, Double Float and plain Pixel Data: one of them goes with the Image Pixel modules.
 PIXEL_CARRIERS = frozenset({0x00287FE0, 0x7FE00008, 0x7FE00009, PIXEL_DATA})
@@ -54,7 +58,7 @@ class Header:
     pixel_data_offset: int | None
 
 
-def scan_file(content: bytes) -> Header:
+def scan_file(content: Encoded) -> Header:
     """Return the header of a Part 10 file; offsets count from the beginning of the file.
 
     Raises
@@ -68,7 +72,7 @@ def scan_file(content: bytes) -> Header:
     return scan_data_set(content, transfer_syntax_uid=part10.transfer_syntax_uid, start=part10.data_set_offset)
 
 
-def scan_data_set(content: bytes, *, transfer_syntax_uid: str, start: int = 0) -> Header:
+def scan_data_set(content: Encoded, *, transfer_syntax_uid: str, start: int = 0) -> Header:
     """Return the header of the data set that begins at byte `start` of `content`; pixels are never decoded.
 
     Raises
@@ -84,14 +88,19 @@ def scan_data_set(content: bytes, *, transfer_syntax_uid: str, start: int = 0) -
     DICOM PS3.5 7, 8 and A.4
     """
     _check_transfer_syntax(transfer_syntax_uid)
-    is_deflated = transfer_syntax_uid in DEFLATED
-    data = _inflate(content[start:]) if is_deflated else content
+    if transfer_syntax_uid not in DEFLATED:
+        return _scan(content, transfer_syntax_uid=transfer_syntax_uid, start=start)
+    with _inflated(content, start) as inflated:
+        found = _scan(inflated, transfer_syntax_uid=transfer_syntax_uid, start=0)
+    return replace(found, data_set_offset=start, pixel_data_offset=None)
+
+
+def _scan(data: Encoded, *, transfer_syntax_uid: str, start: int) -> Header:
     little_endian = transfer_syntax_uid != EXPLICIT_BIG_ENDIAN
     reader = ElementReader(data, implicit=transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN, little_endian=little_endian)
-    kept, pixels = _collect(reader, 0 if is_deflated else start)
+    kept, pixels = _collect(reader, start)
     values = _decode(data, kept, little_endian=little_endian)
     _check_pixels(pixels, values, is_native=transfer_syntax_uid in NATIVE)
-    has_offset = pixels is not None and pixels.tag == PIXEL_DATA and not is_deflated
     return Header(
         study_instance_uid=StudyUID(_uid(values, "StudyInstanceUID")),
         series_instance_uid=SeriesUID(_uid(values, "SeriesInstanceUID")),
@@ -100,7 +109,7 @@ def scan_data_set(content: bytes, *, transfer_syntax_uid: str, start: int = 0) -
         transfer_syntax_uid=transfer_syntax_uid,
         attributes={keyword: values[keyword] for keyword in KEPT_KEYWORDS if keyword in values},
         data_set_offset=start,
-        pixel_data_offset=pixels.offset if pixels is not None and has_offset else None,
+        pixel_data_offset=pixels.offset if pixels is not None and pixels.tag == PIXEL_DATA else None,
     )
 
 
@@ -110,17 +119,40 @@ def _check_transfer_syntax(transfer_syntax_uid: str) -> None:
         raise NotDicom(f"Transfer Syntax {shown} is unknown; send the Instance in one of the standard's")
 
 
-def _inflate(deflated: bytes) -> bytes:
+@contextmanager
+def _inflated(content: Encoded, start: int) -> Iterator[Encoded]:
+    # In a nameless file: a peer must not decide how much memory we take.
+    with TemporaryFile() as file:
+        size = 0
+        for piece in _inflate(content, start):
+            size += len(piece)
+            if size > MAX_INFLATED_BYTES:
+                raise NotDicom(f"the deflated data set is larger than {MAX_INFLATED_BYTES} bytes; send it uncompressed")
+            file.write(piece)
+        if not size:
+            yield b""
+            return
+        file.flush()
+        with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as mapped:
+            yield mapped
+
+
+def _inflate(content: Encoded, start: int) -> Iterator[bytes]:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        inflated = stream.decompress(deflated, MAX_INFLATED_BYTES)
+        for begin in range(start, len(content), INFLATE_CHUNK_BYTES):
+            rest = content[begin : begin + INFLATE_CHUNK_BYTES]
+            piece = stream.decompress(rest, INFLATE_CHUNK_BYTES)
+            # A full piece may have more behind it, even when no input is left.
+            while stream.unconsumed_tail or len(piece) == INFLATE_CHUNK_BYTES:
+                yield piece
+                piece = stream.decompress(stream.unconsumed_tail, INFLATE_CHUNK_BYTES)
+            yield piece
+            if stream.eof:
+                return
     except zlib.error as exc:
         raise NotDicom("the deflated data set is damaged; resend the Instance") from exc
-    if stream.unconsumed_tail:
-        raise NotDicom(f"the deflated data set is larger than {MAX_INFLATED_BYTES} bytes; send it uncompressed")
-    if not stream.eof:
-        raise NotDicom("the deflated data set is cut; resend the Instance")
-    return inflated
+    raise NotDicom("the deflated data set is cut; resend the Instance")
 
 
 def _collect(reader: ElementReader, start: int) -> tuple[dict[int, Element], Element | None]:
@@ -137,7 +169,7 @@ def _collect(reader: ElementReader, start: int) -> tuple[dict[int, Element], Ele
     return kept, pixels
 
 
-def _decode(data: bytes, kept: Mapping[int, Element], *, little_endian: bool) -> dict[str, Value]:
+def _decode(data: Encoded, kept: Mapping[int, Element], *, little_endian: bool) -> dict[str, Value]:
     charset = kept.get(SPECIFIC_CHARACTER_SET)
     encodings = character_encodings(_raw(data, charset) if charset is not None else b"")
     wanted = kept_tags()
@@ -150,7 +182,7 @@ def _decode(data: bytes, kept: Mapping[int, Element], *, little_endian: bool) ->
     return values
 
 
-def _raw(data: bytes, element: Element) -> bytes:
+def _raw(data: Encoded, element: Element) -> bytes:
     return data[element.offset : element.offset + element.length]
 
 

@@ -1,10 +1,11 @@
 """What intake asks of the ledger: record an Instance, end an Association, tell what is known."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.domain.recording import Recording
 from node.domain.study import InstanceFacts, SeriesState
@@ -13,6 +14,12 @@ from node.errors import IdentifierClash
 from node.ledger.engine import Desk
 from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
+
+OWNERS = select(
+    instances.c.sop_instance_uid, instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.sha256
+)
+# Asked for every Instance that comes; made once, because making it takes longer than asking.
+OWNER = OWNERS.where(instances.c.sop_instance_uid == bindparam("uid"))
 
 
 class InstanceLedger(Desk):
@@ -29,31 +36,44 @@ class InstanceLedger(Desk):
             If the UID belongs to an Instance of another Study or Series, which must not be lost to this one.
         """
         with self.writing() as connection:
-            known = connection.execute(
-                select(instances).where(instances.c.sop_instance_uid == facts.sop_instance_uid)
-            ).one_or_none()
-            if known is not None:
-                _require_same_series(facts, known.study_instance_uid, known.series_instance_uid)
-                if known.sha256 == facts.sha256:
-                    return Recording.SAME
-            _open_series(connection, facts)
-            values = {field.name: getattr(facts, field.name) for field in fields(facts)}
-            # JSON takes a dict, not any Mapping.
-            values["attributes"] = dict(facts.attributes)
-            if known is None:
-                connection.execute(insert(instances).values(**values))
-                return Recording.NEW
-            connection.execute(
-                update(instances).where(instances.c.sop_instance_uid == facts.sop_instance_uid).values(**values)
-            )
-            add_event(
-                connection,
-                at=facts.received_at,
-                kind="instance-changed",
-                text=f"{facts.sop_instance_uid} came again with other content; the later version counts",
-                study_instance_uid=facts.study_instance_uid,
-            )
-            return Recording.CHANGED
+            batch = _Batch(connection, (facts,))
+            recording = batch.take(facts)
+            batch.write()
+            return recording
+
+    def record_arrivals(
+        self, arrived: Sequence[InstanceFacts], ended: Sequence[tuple[str, datetime]]
+    ) -> Sequence[InstanceFacts]:
+        """Commit Instances and the ends of Associations in one transaction, in this order.
+
+        Parameters
+        ----------
+        ended
+            Association id and the time of its end.
+
+        Returns
+        -------
+        clashing
+            Instances that were left out, because their UID belongs to another Study or Series.
+        """
+        clashing = []
+        with self.writing() as connection:
+            batch = _Batch(connection, arrived)
+            for facts in arrived:
+                try:
+                    batch.take(facts)
+                except IdentifierClash:
+                    clashing.append(facts)
+            batch.write()
+            for association_id, at in ended:
+                _end_association(connection, association_id, at)
+        return clashing
+
+    def owner(self, sop_instance_uid: str) -> tuple[str, str, str] | None:
+        """Return Study, Series and digest of the Instance that counts, or None when it is unknown."""
+        with self.reading() as connection:
+            row = connection.execute(OWNER, {"uid": sop_instance_uid}).one_or_none()
+        return None if row is None else (row.study_instance_uid, row.series_instance_uid, row.sha256)
 
     def known_sha256(self, sop_instance_uid: str) -> str | None:
         """Return the digest of the Instance that counts, or None when it is unknown."""
@@ -69,11 +89,7 @@ class InstanceLedger(Desk):
     def end_association(self, association_id: str, now: datetime) -> None:
         """Note that nothing more comes over this Association."""
         with self.writing() as connection:
-            connection.execute(
-                update(receptions)
-                .where(receptions.c.association_id == association_id, receptions.c.ended_at.is_(None))
-                .values(ended_at=now)
-            )
+            _end_association(connection, association_id, now)
 
     def end_all_associations(self, now: datetime) -> None:
         """Note at start-up that the Associations of an earlier life are over."""
@@ -84,6 +100,74 @@ class InstanceLedger(Desk):
         """Commit one line of the time line, such as a refusal that a person may look for."""
         with self.writing() as connection:
             add_event(connection, at=at, kind=kind, text=text, study_instance_uid=study_instance_uid)
+
+
+class _Batch:
+    """What one transaction records: each Instance is judged in turn, each Series opened once, rows written together."""
+
+    def __init__(self, connection: Connection, arrived: Sequence[InstanceFacts]) -> None:
+        self._connection = connection
+        uids = [facts.sop_instance_uid for facts in arrived]
+        rows = connection.execute(OWNERS.where(instances.c.sop_instance_uid.in_(uids))).all()
+        self._known = {
+            row.sop_instance_uid: (row.study_instance_uid, row.series_instance_uid, row.sha256) for row in rows
+        }
+        self._new: dict[str, InstanceFacts] = {}
+        self._changed: list[InstanceFacts] = []
+        # The last Instance of each Series and Association.
+        self._opened: dict[tuple[str, str, str], InstanceFacts] = {}
+
+    def take(self, facts: InstanceFacts) -> Recording:
+        """Return what recording `facts` does; `write` does it."""
+        uid = facts.sop_instance_uid
+        known = self._known.get(uid)
+        if known is not None:
+            _require_same_series(facts, known[0], known[1])
+            if known[2] == facts.sha256:
+                return Recording.SAME
+        self._known[uid] = (facts.study_instance_uid, facts.series_instance_uid, facts.sha256)
+        self._opened[facts.study_instance_uid, facts.series_instance_uid, facts.association_id] = facts
+        if known is None:
+            self._new[uid] = facts
+            return Recording.NEW
+        self._changed.append(facts)
+        return Recording.CHANGED
+
+    def write(self) -> None:
+        """Write everything that was taken."""
+        for facts in self._opened.values():
+            _open_series(self._connection, facts)
+        if self._new:
+            self._connection.execute(insert(instances), [_values(facts) for facts in self._new.values()])
+        for facts in self._changed:
+            self._replace(facts)
+
+    def _replace(self, facts: InstanceFacts) -> None:
+        self._connection.execute(
+            update(instances).where(instances.c.sop_instance_uid == facts.sop_instance_uid).values(**_values(facts))
+        )
+        add_event(
+            self._connection,
+            at=facts.received_at,
+            kind="instance-changed",
+            text=f"{facts.sop_instance_uid} came again with other content; the later version counts",
+            study_instance_uid=facts.study_instance_uid,
+        )
+
+
+def _values(facts: InstanceFacts) -> dict[str, Any]:
+    values = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    # JSON takes a dict, not any Mapping.
+    values["attributes"] = dict(facts.attributes)
+    return values
+
+
+def _end_association(connection: Connection, association_id: str, at: datetime) -> None:
+    connection.execute(
+        update(receptions)
+        .where(receptions.c.association_id == association_id, receptions.c.ended_at.is_(None))
+        .values(ended_at=at)
+    )
 
 
 def _require_same_series(facts: InstanceFacts, study_instance_uid: str, series_instance_uid: str) -> None:

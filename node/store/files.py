@@ -1,6 +1,5 @@
 """A store in a folder: temporary file, write, fsync, rename, fsync of the folder."""
 
-import errno
 import fcntl
 import os
 import re
@@ -10,14 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from node.errors import BadIdentifier, Misconfigured, NodeError, StoreFull, Transient
-from node.store.port import Content
+from node.domain.durability import Durability
+from node.errors import BadIdentifier, StoreFull
+from node.store.durability import open_sync
+from node.store.port import Content, View
+from node.store.spool import FileSpool, Surroundings
+from node.store.volume import volume_errors
+from node.store.window import FileWindow
 
 INCOMING = ".incoming"
 SET_ASIDE = ".set-aside"
+# Temporary names of received Instances; those of Results have none, and are never adopted.
+SPOOL_SUFFIX = ".received"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\Z")
-FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
-RIGHTS_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +58,39 @@ class FileStore:
         Folder of the store, created when absent. Temporary files lie in it, so that a rename never crosses volumes.
     reserve
         Free space below which nothing more is taken.
+    durability
+        What `spool` waits for; `add` and `put` always wait for everything.
     """
 
-    def __init__(self, root: Path, reserve: Reserve) -> None:
+    def __init__(self, root: Path, reserve: Reserve, durability: Durability = Durability.FSYNC) -> None:
         self._root = root.absolute()
         self._reserve = reserve
         self._incoming = self._root / INCOMING
-        with _volume_errors(self._root):
+        with volume_errors(self._root):
             self._incoming.mkdir(parents=True, exist_ok=True)
+            begin_sync = open_sync(durability, self._root)
+        self._surroundings = Surroundings(
+            root=self._root, locate=self.path, begin_sync=begin_sync, check_space=self.check_space
+        )
+
+    def spool(self) -> FileSpool:
+        """Begin a file that is written in pieces and gets its name when it is whole.
+
+        Raises
+        ------
+        StoreFull
+            If the volume is below its reserve, or full.
+        Transient
+            If the volume failed in another way.
+        """
+        self.check_space()
+        return FileSpool(self._incoming / f"{uuid4().hex}{SPOOL_SUFFIX}", self._surroundings)
+
+    def leftovers(self) -> Iterator[FileSpool]:
+        """Yield every spool whose writer died; one whose writer lives is locked and left alone."""
+        for path in sorted(self._incoming.glob(f"*{SPOOL_SUFFIX}")):
+            if not _is_locked(path):
+                yield FileSpool(path, self._surroundings, is_new=False)
 
     def add(self, relative_path: str, content: Content) -> bool:
         """Return True after `content` is durable at `relative_path`, False when the path was taken.
@@ -126,19 +155,31 @@ class FileStore:
         Transient
             If the file is not there or cannot be read.
         """
-        with _volume_errors(self._root):
+        with volume_errors(self._root):
             return self.path(relative_path).read_bytes()
+
+    @contextmanager
+    def view(self, relative_path: str) -> Iterator[View]:
+        """Give the file at `relative_path`, without holding it in memory.
+
+        Raises
+        ------
+        Transient
+            If the file is not there or cannot be read.
+        """
+        with volume_errors(self._root), self.path(relative_path).open("rb") as file:
+            yield FileWindow(file.fileno(), os.fstat(file.fileno()).st_size)
 
     def delete(self, relative_path: str) -> None:
         """Remove the file at `relative_path`; nothing happens when it is gone already."""
-        with _volume_errors(self._root):
+        with volume_errors(self._root):
             self.path(relative_path).unlink(missing_ok=True)
 
     def set_aside(self, relative_path: str) -> None:
         """Move the file at `relative_path` to ``.set-aside`` of the root, keeping its path below it."""
         source = self.path(relative_path)
         target = self._root / SET_ASIDE / relative_path
-        with _volume_errors(self._root):
+        with volume_errors(self._root):
             _into_folder(target, lambda: source.replace(target))
 
     def list_paths(self, folder: str) -> Iterator[str]:
@@ -154,14 +195,14 @@ class FileStore:
         at start-up never takes the file of a worker that is alive.
         """
         removed = 0
-        with _volume_errors(self._root):
+        with volume_errors(self._root):
             for leftover in self._incoming.iterdir():
                 removed += _remove_unlocked(leftover)
         return removed
 
     def check_space(self, size_bytes: int = 0) -> None:
         """Raise StoreFull when `size_bytes` more would eat into the reserve."""
-        with _volume_errors(self._root):
+        with volume_errors(self._root):
             volume = os.statvfs(self._root)
         free = volume.f_bavail * volume.f_frsize
         reserve = self._reserve.of_volume(volume.f_blocks * volume.f_frsize)
@@ -176,7 +217,7 @@ class FileStore:
         self.check_space(sum(map(len, chunks)))
         temporary = self._incoming / uuid4().hex
         try:
-            with _volume_errors(self._root), temporary.open("xb") as file:
+            with volume_errors(self._root), temporary.open("xb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.writelines(chunks)
                 file.flush()
@@ -212,27 +253,16 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _remove_unlocked(leftover: Path) -> bool:
-    try:
-        with leftover.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            leftover.unlink()
-    except (BlockingIOError, FileNotFoundError):
+    if _is_locked(leftover):
         return False
+    leftover.unlink(missing_ok=True)
     return True
 
 
-@contextmanager
-def _volume_errors(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise _meaning(exc, root) from exc
-
-
-def _meaning(exc: OSError, root: Path) -> NodeError:
-    what = f"store {root}: {errno.errorcode.get(exc.errno or 0, 'error')} ({exc.strerror})"
-    if exc.errno in FULL_ERRNOS:
-        return StoreFull(f"{what}; free space on the volume")
-    if exc.errno in RIGHTS_ERRNOS:
-        return Misconfigured(f"{what}; give the node's user the right to write there")
-    return Transient(f"{what}; nothing was acknowledged; check the volume if this comes again")
+def _is_locked(leftover: Path) -> bool:
+    with leftover.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,10 +1,58 @@
 """What the node asks of a place where bytes rest."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 Content = bytes | Sequence[bytes]
+
+
+class View(Protocol):
+    """What is read without being held in memory; it can be cut like bytes."""
+
+    def __len__(self) -> int:
+        """Return how many bytes there are."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Return the bytes of `part`, which has no step."""
+
+
+class Spool(Protocol):
+    """A file that is being received; exactly one of `keep` that returns True, and `discard`, ends it."""
+
+    size_bytes: int
+
+    def write(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Append `buffers`.
+
+        Raises
+        ------
+        StoreFull
+            If the volume is below its reserve, or became full.
+        Transient
+            If the volume failed in another way.
+        """
+
+    def view(self) -> AbstractContextManager[View]:
+        """Give what was written, without holding it in memory."""
+
+    def begin_sync(self) -> None:
+        """Begin to make what was written durable, while something else is done; `keep` waits for it."""
+
+    def keep(self, relative_path: str) -> bool:
+        """Return True after the bytes are durable and named, False when the name was taken (nothing changed).
+
+        Raises
+        ------
+        StoreFull
+            If the volume became full.
+        Transient
+            If the bytes could not be made durable; they must be received anew, trying again would prove nothing.
+        """
+
+    def discard(self) -> None:
+        """Forget it; nothing happens the second time, or after `keep`."""
 
 
 class Store(Protocol):
@@ -20,6 +68,20 @@ class Store(Protocol):
         Transient
             If the volume failed in another way.
         """
+
+    def spool(self) -> Spool:
+        """Begin a file that gets its name when it is whole.
+
+        Raises
+        ------
+        StoreFull
+            If the volume is below its reserve, or full.
+        Transient
+            If the volume failed in another way.
+        """
+
+    def leftovers(self) -> Iterator[Spool]:
+        """Yield every spool whose writer died, as it stands; call it before `sweep`, which removes them."""
 
     def put(self, relative_path: str, content: Content) -> None:
         """Return after `content` is durable at `relative_path`; a former file is replaced in one step.
@@ -40,6 +102,9 @@ class Store(Protocol):
 
     def read(self, relative_path: str) -> bytes:
         """Return the whole file at `relative_path`."""
+
+    def view(self, relative_path: str) -> AbstractContextManager[View]:
+        """Give the file at `relative_path`, without holding it in memory."""
 
     def delete(self, relative_path: str) -> None:
         """Remove the file at `relative_path`; nothing happens when it is gone already."""

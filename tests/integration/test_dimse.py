@@ -24,9 +24,8 @@ from pynetdicom.dimse_primitives import C_STORE
 from node.dimse.contexts import storage_sop_classes, transfer_syntaxes
 from node.dimse.handlers import MAX_COMMENT
 from node.dimse.scp import DicomListener, ListenerSettings
-from node.domain.study import InstanceFacts
 from node.errors import Misconfigured, PortInUse
-from node.intake import Arrival, Intake
+from node.intake import Arrival, Intake, Reception
 from node.store.files import FileStore, Reserve
 from tests.instances import (
     BIG_ENDIAN,
@@ -84,6 +83,7 @@ class Peer:
             "port": 0,
             "max_pdu_bytes": 65536,
             "max_associations": 8,
+            "max_associations_per_peer": 8,
             "dimse_timeout_s": 5.0,
         }
         self.listener = DicomListener(ListenerSettings(**{**defaults, **settings}), intake)
@@ -305,7 +305,7 @@ def test_disk_below_its_reserve_is_out_of_resources(tmp_path: Path) -> None:
 
 
 class BrokenIntake(Intake):
-    def store_instance(self, encoded: bytes, arrival: Arrival) -> InstanceFacts | None:
+    def receive(self, arrival: Arrival) -> Reception:
         raise ZeroDivisionError("Grün^Käthe")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from node.benchmark import describe_report, read_report, refresh_section
+from node.benchmark.report import describe_report, read_report, refresh_section
 from node.errors import NotFound
 
 MEASURED = {

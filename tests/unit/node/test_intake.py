@@ -13,7 +13,7 @@ from node.domain.result import OWN_MANUFACTURER
 from node.domain.study import InstanceFacts
 from node.errors import BadIdentifier, LedgerBusy, NotDicom, StoreFull, UidMismatch
 from node.intake import START_UP_SCAN, Intake
-from node.store.files import FileStore, Reserve
+from node.store.files import INCOMING, SPOOL_SUFFIX, FileStore, Reserve
 from tests.instances import INSTANCE, JPEG_2000, NOON, MemoryLedger, arrival, ct_slice, encode
 
 PLAIN = f"instances/1.2.3/1.2.3.4/{INSTANCE}.dcm"
@@ -198,6 +198,41 @@ def test_start_up_scan_sets_aside_what_nobody_can_read(bench: Bench) -> None:
         ".set-aside/instances/1.2/1.3/1.4.dcm",
         PLAIN,
     ]
+
+
+def test_whole_instance_that_lost_its_name_with_the_power_is_adopted_and_half_a_one_is_removed(bench: Bench) -> None:
+    facts = bench.intake.store_instance(encode(ct_slice()), arrival())
+    assert facts is not None
+    content = bench.store.read(PLAIN)
+    bench.store.path(PLAIN).unlink()
+    bench.ledger.instances.clear()
+    (bench.root / INCOMING / f"whole{SPOOL_SUFFIX}").write_bytes(content)
+    (bench.root / INCOMING / f"half{SPOOL_SUFFIX}").write_bytes(content[:-7])
+    assert bench.intake.start_up_scan().adopted == 1
+    assert bench.files() == [PLAIN]
+    adopted = bench.ledger.instances[INSTANCE]
+    assert (adopted.sha256, adopted.calling_aet) == (facts.sha256, "MODALITY")
+    assert adopted.pixel_data_offset == facts.pixel_data_offset
+
+
+def test_large_instance_is_received_in_pieces_and_scanned_where_its_pixels_begin(bench: Bench) -> None:
+    ds = ct_slice()
+    ds.Rows, ds.Columns, ds.PixelData = 1024, 1024, bytes(range(256)) * 8192
+    encoded = encode(ds)
+    reception = bench.intake.receive(arrival())
+    for begin in range(0, len(encoded), 100_000):
+        reception.write((memoryview(encoded)[begin : begin + 100_000],))
+    facts = reception.finish()
+    assert facts is not None
+    assert facts.pixel_data_offset is not None
+    assert bench.store.read(facts.path)[facts.pixel_data_offset :] == ds.PixelData
+
+
+def test_reception_that_is_discarded_leaves_nothing(bench: Bench) -> None:
+    reception = bench.intake.receive(arrival())
+    reception.write((encode(ct_slice()),))
+    reception.discard()
+    assert (bench.files(), bench.ledger.instances) == ([], {})
 
 
 def test_of_two_versions_without_a_row_the_younger_counts(bench: Bench) -> None:

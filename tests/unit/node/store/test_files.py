@@ -10,8 +10,9 @@ from threading import Barrier, Thread
 import pytest
 
 from node.errors import BadIdentifier, Misconfigured, StoreFull, Transient
-from node.store.files import INCOMING, FileStore, Reserve, _volume_errors
+from node.store.files import INCOMING, FileStore, Reserve
 from node.store.paths import instance_path, result_path
+from node.store.volume import volume_errors
 
 NOTHING = Reserve(reserve_bytes=0, reserve_percent=0)
 PATH = "instances/1.2/1.3/1.4.dcm"
@@ -122,7 +123,7 @@ def test_write_that_runs_into_the_size_limit_leaves_nothing_behind(tmp_path: Pat
 def test_full_volume_is_store_full_and_leaves_nothing_behind() -> None:
     """``/dev/full`` answers every write with ENOSPC; here it stands for the volume."""
     full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 closed below; a write would raise again
-    with pytest.raises(StoreFull) as caught, _volume_errors(Path("/store")):
+    with pytest.raises(StoreFull) as caught, volume_errors(Path("/store")):
         full.write(b"x")
     full.close()
     assert isinstance(caught.value.__cause__, OSError)

@@ -1,4 +1,4 @@
-"""Benchmarks: started in a worker, read back, and kept as sections of a page."""
+"""What was measured: read back from a worker, told, and kept as a section of a page."""
 
 import json
 import tempfile

@@ -1,0 +1,103 @@
+"""How the bytes of a received Instance become durable: one by one, many at once, or when the kernel likes."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Condition
+
+from node.domain.durability import Durability
+
+# The C library's own syncfs(); Python has os.sync(), which waits for every volume of the machine.
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+BeginSync = Callable[[int], Future[None]]
+
+# Associations whose files are made durable at a time; each waits for the disk, none computes.
+MAX_SYNCING = 64
+
+
+def open_sync(durability: Durability, folder: Path) -> BeginSync:
+    """Return what begins to make the file of an open descriptor durable, as `durability` says.
+
+    The header is read meanwhile: the disk is the longest part of an Instance's way.
+
+    Parameters
+    ----------
+    folder
+        On the volume that holds the files.
+    """
+    if durability is Durability.NONE:
+        return _no_sync
+    sync: Callable[[int], None] = os.fsync if durability is Durability.FSYNC else GroupCommit(folder).wait
+    disk = ThreadPoolExecutor(MAX_SYNCING, thread_name_prefix="store-sync")
+    return lambda descriptor: disk.submit(sync, descriptor)
+
+
+def _no_sync(_descriptor: int) -> Future[None]:
+    # The bytes are the kernel's: they survive the end of this process, not the end of power.
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
+
+
+class GroupCommit:
+    """Makes everything durable that waits, with one call for all: who comes while one runs shares the next.
+
+    The first who finds nobody at work does the work for all who wait, so it needs no thread of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # Kept open: the kernel reports a failed write to each descriptor that was open when it failed.
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._changed = Condition()
+        self._begun = 0
+        self._done = 0
+        self._is_running = False
+        # Rounds that failed, with their error; a round is forgotten when nobody can wait for it any more.
+        self._failed: dict[int, int] = {}
+
+    def wait(self, descriptor: int) -> None:  # noqa: ARG002 one call serves every file of the volume
+        """Return after everything that was written before this call is durable.
+
+        Raises
+        ------
+        OSError
+            If the volume could not write something of the round; nobody in it is told Success.
+        """
+        with self._changed:
+            # A round that has begun may have missed our bytes.
+            mine = self._begun + 1
+            while self._done < mine:
+                if self._is_running:
+                    self._changed.wait()
+                else:
+                    self._run_round()
+            number = self._failed.get(mine)
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+
+    def _run_round(self) -> None:
+        self._is_running = True
+        self._begun += 1
+        mine = self._begun
+        self._changed.release()
+        try:
+            failure = _syncfs(self._descriptor)
+        finally:
+            self._changed.acquire()
+            self._is_running = False
+            self._done = mine
+            self._changed.notify_all()
+        if failure:
+            self._failed = {mine: failure}
+
+
+def _syncfs(descriptor: int) -> int:
+    """Return 0, or the error number."""
+    if _LIBC.syncfs(descriptor) == 0:
+        return 0
+    return ctypes.get_errno() or errno.EIO

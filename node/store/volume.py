@@ -1,0 +1,29 @@
+"""What the failures of a volume mean."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from node.errors import Misconfigured, NodeError, StoreFull, Transient
+
+FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+RIGHTS_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@contextmanager
+def volume_errors(root: Path) -> Iterator[None]:
+    """Turn what the operating system says of the store at `root` into an error that says what to do."""
+    try:
+        yield
+    except OSError as exc:
+        raise _meaning(exc, root) from exc
+
+
+def _meaning(exc: OSError, root: Path) -> NodeError:
+    what = f"store {root}: {errno.errorcode.get(exc.errno or 0, 'error')} ({exc.strerror})"
+    if exc.errno in FULL_ERRNOS:
+        return StoreFull(f"{what}; free space on the volume")
+    if exc.errno in RIGHTS_ERRNOS:
+        return Misconfigured(f"{what}; give the node's user the right to write there")
+    return Transient(f"{what}; nothing was acknowledged; check the volume if this comes again")
