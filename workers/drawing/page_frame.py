@@ -41,8 +41,10 @@ class PageContext:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person changed, what was not read, what limits the answer."""
-        return (*self.provenance.amendments, *self.analysis.notes)
+        """What a person changed, what limits one finding, what limits all; there may be no room for the last."""
+        labels = [finding.label for finding in self.analysis.findings]
+        notes = sorted(self.analysis.notes, key=lambda note: not any(label in note for label in labels))
+        return (*self.provenance.amendments, *notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ def draw_frame(page: PageContext, *, headline: str, slices: str, details: Sequen
     canvas.rule((LEFT, 106), (RIGHT, 106))
     answer, size = fit(headline, sizes=HEADLINE_SIZES, width=RIGHT - LEFT, bold=True)
     canvas.text((LEFT, 158), answer, size=size, bold=True)
-    lines = wrap(["No earlier study was compared.", *details], size=19, width=RIGHT - LEFT)
+    lines = wrap([*details, "No earlier study was compared."], size=19, width=RIGHT - LEFT)
     if len(lines) > DETAIL_LINES:
         rest = " ".join(lines[DETAIL_LINES - 1 :])
         lines = [*lines[: DETAIL_LINES - 1], shorten(rest, size=19, width=RIGHT - LEFT)]
