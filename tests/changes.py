@@ -219,6 +219,11 @@ def empty_segment(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return kept
 
 
+def blank_pixels(ds: Dataset) -> None:
+    """Make every pixel black."""
+    ds.PixelData = bytes(len(ds.PixelData))
+
+
 def cut_pixels(ds: Dataset) -> None:
     ds.PixelData = ds.PixelData[: len(ds.PixelData) // 4 * 2]
 

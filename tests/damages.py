@@ -21,6 +21,7 @@ from tests.changes import (
     Change,
     add_label,
     annotate_unlisted,
+    blank_pixels,
     change_orientation,
     change_spacing,
     change_unit,
@@ -236,6 +237,13 @@ IDENTITY_DAMAGES = (
         kind=SR,
         change=put("SeriesDescription", "AI Lung Nodules SR"),
         said="unverified",
+        is_seen_by_anybody=False,
+    ),
+    Damage(
+        name="a picture that shows nothing",
+        kind=SC,
+        change=blank_pixels,
+        said="shows nothing",
         is_seen_by_anybody=False,
     ),
     Damage(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Column, ColumnElement, Connection, RowMapping, exists, insert, or_, select, update
 
-from node.domain.job import Job, JobID
+from node.domain.job import Job, JobID, JobState
 from node.domain.result import DeliveryState, Result, ResultKind
 from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
 from node.domain.uids import InstanceUID
@@ -72,13 +72,17 @@ class RetractionLedger(Desk):
                 _tell(connection, job, now=now, kind="rejection-noted", text=f"rejection note {note.sop_instance_uid}")
 
     def finish_retraction(self, retraction: Retraction, corrected: Sequence[Result], *, now: datetime) -> None:
-        """Commit the corrected Results, if any, with their Deliveries, once however often it is called."""
+        """Commit the corrected Results, if any, with their Deliveries, once however often it is called.
+
+        A correction of an answer that a newer one has replaced meanwhile would come too late: it is left out.
+        """
         with self.writing() as connection:
             if _mark(connection, retraction, retractions.c.done_at, now=now):
                 job = _job_of(connection, retraction)
-                for result in corrected:
+                written = () if _is_replaced(connection, job) else corrected
+                for result in written:
                     keep_result(connection, result, job.order.deliver_to, now=now)
-                kinds = ", ".join(result.kind.value for result in corrected) or "nothing takes their place"
+                kinds = ", ".join(result.kind.value for result in written) or "nothing takes their place"
                 _tell(connection, job, now=now, kind="retraction-done", text=f"corrected Results: {kinds}")
 
     def record_failure(self, retraction: Retraction, *, reason: tuple[str, str], now: datetime) -> None:
@@ -147,6 +151,11 @@ def _mark(connection: Connection, retraction: Retraction, column: Column[datetim
 
 def _job_of(connection: Connection, retraction: Retraction) -> Job:
     return to_job(connection.execute(select(jobs).where(jobs.c.job_id == retraction.job_id)).mappings().one())
+
+
+def _is_replaced(connection: Connection, job: Job) -> bool:
+    newer = exists().where(jobs.c.supersedes == job.job_id, jobs.c.state == JobState.COMPLETED.value)
+    return bool(connection.execute(select(newer)).scalar_one())
 
 
 def _find_job(connection: Connection, sop_instance_uid: InstanceUID) -> Job:

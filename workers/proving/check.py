@@ -164,4 +164,6 @@ def _prove_agreement(
 
 def _prove_picture(sc: Dataset) -> None:
     require(sc.get("BurnedInAnnotation") == "YES", "SC: Burned In Annotation does not warn of the patient's name")
+    pixels = bytes(sc.PixelData)
+    require(pixels.count(pixels[:1]) < len(pixels), "SC: the picture shows nothing")
     require(bool(sc.get("SourceImageSequence")), "SC: no source image is named")

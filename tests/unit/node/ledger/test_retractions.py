@@ -169,3 +169,17 @@ def test_a_finding_is_struck_once_and_later_corrections_know_of_it(books: Books)
     second = ledger.order_retraction(corrected.sop_instance_uid, take_back(), now=at(6))
     assert ledger.labels_struck_before(first) == ()
     assert ledger.labels_struck_before(second) == ("Nodule 1",)
+
+
+def test_a_correction_that_a_newer_answer_has_overtaken_is_left(books: Books) -> None:
+    job = answered(books)
+    ledger = RetractionLedger(books.engine)
+    retraction = ledger.order_retraction(SEG, take_back("Nodule 1"), now=at(3))
+    books.instances.record_instance(make_facts(2, received_at=at(4)))
+    books.route(make_order(numbers=(1, 2)), now=at(5))
+    later = next(one for one in books.view.list_jobs(state=None, limit=9) if one.supersedes is not None)
+    claimed = books.claim(later, now=at(6))
+    books.jobs.finish_job(claimed, make_outcome(make_result(claimed, number=6)), now=at(7))
+    ledger.finish_retraction(retraction, [make_result(job, kind=ResultKind.SR, number=5)], now=at(8))
+    assert "2.25.5" not in states(books)
+    assert ledger.pending_retractions() == ()
