@@ -137,13 +137,20 @@ class Demonstration:
         return [self._await_study(case.name, uid, judge) for uid in uids]
 
     def _await_study(self, name: str, uid: StudyUID, judge: Judge | None) -> Outcome:
-        if not wait_until(lambda: self._app.view.study_story(uid).is_finished, timeout_s=STUDY_TIMEOUT_S):
+        if not wait_until(lambda: self._is_finished(uid), timeout_s=STUDY_TIMEOUT_S):
             raise DestinationDown(f"{name}: not finished within {STUDY_TIMEOUT_S:.0f} s; see node.log")
         story = self._app.view.study_story(uid)
         files = received_results(self._pacs.record, story)
         picture = self._draw(name, files)
         verdict = judge(story, files) if judge is not None else None
         return Outcome(name=name, story=story, seconds=stage_seconds(story), verdict=verdict, picture=picture)
+
+    def _is_finished(self, uid: StudyUID) -> bool:
+        try:
+            return self._app.view.study_story(uid).is_finished
+        except NotFound:
+            # The row follows the answer to the sender by a moment.
+            return False
 
     def _draw(self, name: str, files: Mapping[ResultKind, Path]) -> Path | None:
         if ResultKind.SC not in files:

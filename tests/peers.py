@@ -37,13 +37,18 @@ VIEWER = Path(__file__).resolve().parent.parent / "build" / "ohif" / "package" /
 PIXELMED = Path("/usr/share/java/pixelmed.jar")
 NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
+# Folders with a python that is no virtual environment.
+SYSTEM = ("/usr/bin", "/usr/local/bin", "/bin")
+
 
 def require_program(name: str) -> str:
     """Return the path of a program; without it the test is skipped by name, or failed where CI=true.
 
-    Programs that pip installed lie beside the interpreter, which need not be on the path.
+    Programs that pip installed lie beside an interpreter, which need not be on the path; pynetdicom's have the names of
+    dcmtk's, so they are looked at last.
     """
-    path = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
+    folders = [folder for folder in os.get_exec_path() if not (Path(folder) / "python").exists() or folder in SYSTEM]
+    path = shutil.which(name, path=os.pathsep.join(folders)) or shutil.which(name, path=Path(sys.executable).parent)
     if path is None:
         absent(f"{name} is not installed")
     return path

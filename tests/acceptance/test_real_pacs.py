@@ -9,7 +9,7 @@ from pydicom import FileDataset, dcmread
 
 from node.rehearsal.headers import write_datasets
 from tests.node_process import QUICK, NodeProcess
-from tests.peers import Modality, Orthanc, free_port, wait_until
+from tests.peers import Modality, Orthanc, free_port, require_program, wait_until
 from tests.phantoms import small_brain_mr, small_chest_ct, small_chest_xray
 
 pytestmark = [pytest.mark.needs("Orthanc", "storescu", "dciodvfy", "dsrdump")]
@@ -74,7 +74,15 @@ def test_storescu_sends_and_the_results_are_in_orthanc(
 ) -> None:
     orthanc, node = hospital
     write_datasets(datasets, tmp_path / "in")
-    command = ["storescu", "+sd", "-aec", "RADNODE", node.peer.host, str(node.peer.port), str(tmp_path / "in")]
+    command = [
+        require_program("storescu"),
+        "+sd",
+        "-aec",
+        "RADNODE",
+        node.peer.host,
+        str(node.peer.port),
+        str(tmp_path / "in"),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     for content in await_results(orthanc, str(datasets[0].StudyInstanceUID), kinds).values():
         assert_valid(content, tmp_path)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -40,6 +39,7 @@ from tests.instances import (
     ct_slice,
     encode,
 )
+from tests.peers import require_program
 
 VERIFICATION = "1.2.840.10008.1.1"
 SHARED_DATA = Path(os.environ.get("RADNODE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -90,9 +90,15 @@ class Peer:
         self.host, self.port = self.listener.start()
 
     def dcmtk(self, program: str, *options: str, files: list[Path] | None = None) -> None:
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-        command = [program, "-aec", "RADNODE", *options, self.host, str(self.port), *map(str, files or [])]
+        command = [
+            require_program(program),
+            "-aec",
+            "RADNODE",
+            *options,
+            self.host,
+            str(self.port),
+            *map(str, files or []),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
 
