@@ -18,7 +18,6 @@ from node.domain.uids import derive_uid
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 GIGABYTE = 1e9
-BASE = "storescp tuned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
