@@ -22,7 +22,9 @@ from node.delivery.probe import probe_forms
 from node.delivery.transport import DestinationSpec, open_transport
 from node.dimse.scp import DicomListener, ListenerSettings
 from node.dispatch import Dispatch
-from node.intake import Intake, IntakeLedger
+from node.intake.adoption import Adoption
+from node.intake.ports import IntakeLedger
+from node.intake.station import Intake
 from node.ledger.capabilities import CapabilityLedger
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import Engine, migrate, open_engine
@@ -106,7 +108,7 @@ class NodeApp:
         self._lock.hold()
         instances = InstanceLedger(self._engine)
         instances.end_all_associations(utc_now())
-        self._build_intake(instances).start_up_scan()
+        Adoption(store=self._store, ledger=instances, clock=utc_now).scan()
         self._registrar.start()
         address = self._listener.start()
         if self._broker is not None:
@@ -149,8 +151,6 @@ class NodeApp:
             store=self._store,
             ledger=ledger,
             clock=utc_now,
-            # The registrar does, after it has committed.
-            wake_assembly=lambda: None,
             own_results=self._settings.security.own_results,
         )
 

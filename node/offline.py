@@ -18,7 +18,8 @@ from node.errors import Broken, NodeError, NotDicom, PipelineUnknown
 from node.fhir.diagnostic_report import build_bundle
 from node.header.part10 import PREAMBLE, has_prefix
 from node.header.scan import scan_file
-from node.intake import Intake, arrival_of_file
+from node.intake.adoption import arrival_of_file
+from node.intake.station import Intake
 from node.ledger.instances import InstanceLedger
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView, StudyStory
@@ -64,7 +65,6 @@ class OfflineNode:
             store=self._store,
             ledger=InstanceLedger(self._engine),
             clock=utc_now,
-            wake_assembly=lambda: None,
             own_results="store",
         )
         self._routing = build_routing(settings, self._engine)

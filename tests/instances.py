@@ -16,7 +16,7 @@ from pydicom.filewriter import write_dataset
 from node.domain.recording import Recording
 from node.domain.study import InstanceFacts
 from node.domain.uids import StudyUID
-from node.intake import Arrival
+from node.intake.ports import Arrival
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -96,7 +96,7 @@ class MemoryLedger:
     def record_instance(self, facts: InstanceFacts) -> Recording:
         with self._lock:
             known = self.instances.get(facts.sop_instance_uid)
-            if known is not None and known.sha256 == facts.sha256:
+            if known is not None and known.digest == facts.digest:
                 recording = Recording.SAME
             else:
                 recording = Recording.NEW if known is None else Recording.CHANGED
@@ -104,9 +104,9 @@ class MemoryLedger:
             self.recordings.append(recording)
             return recording
 
-    def known_sha256(self, sop_instance_uid: str) -> str | None:
+    def known_digest(self, sop_instance_uid: str) -> str | None:
         known = self.instances.get(sop_instance_uid)
-        return None if known is None else known.sha256
+        return None if known is None else known.digest
 
     def known_paths(self) -> Iterable[str]:
         return [facts.path for facts in self.instances.values()]

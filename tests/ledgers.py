@@ -111,7 +111,7 @@ def make_facts(
     study: str = STUDY,
     series: int = 1,
     association: str = "a1",
-    sha256: str | None = None,
+    digest: str | None = None,
     received_at: datetime = NOON,
     **attributes: Any,
 ) -> InstanceFacts:
@@ -126,7 +126,7 @@ def make_facts(
         attributes=MappingProxyType({"Modality": "CT", "InstanceNumber": float(number), **attributes}),
         path=f"instances/{uid}.dcm",
         size_bytes=1000,
-        sha256=sha256 or f"digest of {uid}",
+        digest=digest or f"digest of {uid}",
         pixel_data_offset=800,
         association_id=association,
         calling_aet="MODALITY",

@@ -13,7 +13,9 @@ from node.dimse.acceptor import GuardedAssociation, Tally
 from node.dimse.command import Command, Reply
 from node.dimse.contexts import contexts_for
 from node.errors import Broken, NodeError
-from node.intake import Arrival, Intake, Reception
+from node.intake.ports import Arrival
+from node.intake.reception import Reception
+from node.intake.station import Intake
 
 logger = logging.getLogger(__name__)
 

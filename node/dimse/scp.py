@@ -15,7 +15,7 @@ from node.dimse.contexts import RETIRED_CLASSES
 from node.dimse.handlers import AssociationHandlers
 from node.errors import Misconfigured, PortInUse
 from node.header.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.intake import Intake
+from node.intake.station import Intake
 
 logger = logging.getLogger(__name__)
 

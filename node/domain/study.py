@@ -41,8 +41,8 @@ class InstanceFacts:
     pixel_data_offset
         Byte of the file at which the value of Pixel Data (7FE0,0010) begins; None when there is none or the data set
         is deflated.
-    sha256
-        Digest of the data set as received, without preamble and File Meta Information.
+    digest
+        BLAKE3 of the data set as received, without preamble and File Meta Information.
     association_id
         Which Association or request brought it.
     """
@@ -55,7 +55,7 @@ class InstanceFacts:
     attributes: Attributes
     path: str
     size_bytes: int
-    sha256: str
+    digest: str
     pixel_data_offset: int | None
     association_id: str
     calling_aet: str

@@ -16,7 +16,7 @@ from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
 
 OWNERS = select(
-    instances.c.sop_instance_uid, instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.sha256
+    instances.c.sop_instance_uid, instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.digest
 )
 # Asked for every Instance that comes; made once, because making it takes longer than asking.
 OWNER = OWNERS.where(instances.c.sop_instance_uid == bindparam("uid"))
@@ -73,12 +73,12 @@ class InstanceLedger(Desk):
         """Return Study, Series and digest of the Instance that counts, or None when it is unknown."""
         with self.reading() as connection:
             row = connection.execute(OWNER, {"uid": sop_instance_uid}).one_or_none()
-        return None if row is None else (row.study_instance_uid, row.series_instance_uid, row.sha256)
+        return None if row is None else (row.study_instance_uid, row.series_instance_uid, row.digest)
 
-    def known_sha256(self, sop_instance_uid: str) -> str | None:
+    def known_digest(self, sop_instance_uid: str) -> str | None:
         """Return the digest of the Instance that counts, or None when it is unknown."""
         with self.reading() as connection:
-            statement = select(instances.c.sha256).where(instances.c.sop_instance_uid == sop_instance_uid)
+            statement = select(instances.c.digest).where(instances.c.sop_instance_uid == sop_instance_uid)
             return connection.execute(statement).scalar_one_or_none()
 
     def known_paths(self) -> Iterable[str]:
@@ -110,7 +110,7 @@ class _Batch:
         uids = [facts.sop_instance_uid for facts in arrived]
         rows = connection.execute(OWNERS.where(instances.c.sop_instance_uid.in_(uids))).all()
         self._known = {
-            row.sop_instance_uid: (row.study_instance_uid, row.series_instance_uid, row.sha256) for row in rows
+            row.sop_instance_uid: (row.study_instance_uid, row.series_instance_uid, row.digest) for row in rows
         }
         self._new: dict[str, InstanceFacts] = {}
         self._changed: list[InstanceFacts] = []
@@ -123,9 +123,9 @@ class _Batch:
         known = self._known.get(uid)
         if known is not None:
             _require_same_series(facts, known[0], known[1])
-            if known[2] == facts.sha256:
+            if known[2] == facts.digest:
                 return Recording.SAME
-        self._known[uid] = (facts.study_instance_uid, facts.series_instance_uid, facts.sha256)
+        self._known[uid] = (facts.study_instance_uid, facts.series_instance_uid, facts.digest)
         self._opened[facts.study_instance_uid, facts.series_instance_uid, facts.association_id] = facts
         if known is None:
             self._new[uid] = facts

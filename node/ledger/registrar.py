@@ -32,7 +32,7 @@ class Owner(NamedTuple):
 
     study_instance_uid: str
     series_instance_uid: str
-    sha256: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class Registrar:
             If the ledger has taken nothing for long, or cannot be read.
         """
         uid = facts.sop_instance_uid
-        mine = Owner(facts.study_instance_uid, facts.series_instance_uid, facts.sha256)
+        mine = Owner(facts.study_instance_uid, facts.series_instance_uid, facts.digest)
         found = None if uid in self._remembered else self._register.owner(uid)
         with self._changed:
             self._require_room()
@@ -133,14 +133,14 @@ class Registrar:
             self._in_a_hurry = True
             self._changed.notify_all()
 
-    def known_sha256(self, sop_instance_uid: str) -> str | None:
+    def known_digest(self, sop_instance_uid: str) -> str | None:
         """Return the digest of the version that counts, or None when the Instance is unknown."""
         with self._changed:
             known = self._remembered.get(sop_instance_uid)
         if known is None:
             found = self._register.owner(sop_instance_uid)
             known = Owner(*found) if found is not None else None
-        return None if known is None else known.sha256
+        return None if known is None else known.digest
 
     def known_paths(self) -> Iterable[str]:
         """Return the store's path of every version that counts and is committed."""

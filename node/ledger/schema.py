@@ -88,7 +88,7 @@ instances = Table(
     Column("attributes", JSON, nullable=False),
     Column("path", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
     Column("pixel_data_offset", BigInteger),
     Column("association_id", String(64), nullable=False),
     Column("calling_aet", String(16), nullable=False),

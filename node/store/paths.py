@@ -4,18 +4,18 @@ from node.domain.uids import check_uid
 
 INSTANCES = "instances"
 RESULTS = "results"
-# Enough of a SHA-256 to tell the versions of one Instance apart; the ledger holds the whole digest.
+# Enough of a digest to tell the versions of one Instance apart; the ledger holds the whole digest.
 VERSION_DIGITS = 16
 
 
 def instance_path(
-    study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, *, version_sha256: str | None = None
+    study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, *, version_digest: str | None = None
 ) -> str:
     """Return ``instances/<study>/<series>/<sop>.dcm``.
 
     Parameters
     ----------
-    version_sha256
+    version_digest
         Digest of the data set; given when another content already lies under the plain name.
 
     Raises
@@ -24,7 +24,7 @@ def instance_path(
         If one of the three is no UID.
     """
     name = _file_path(INSTANCES, study_instance_uid, series_instance_uid, sop_instance_uid)
-    return f"{name}.{version_sha256[:VERSION_DIGITS]}.dcm" if version_sha256 else f"{name}.dcm"
+    return f"{name}.{version_digest[:VERSION_DIGITS]}.dcm" if version_digest else f"{name}.dcm"
 
 
 def result_path(study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str, *, fence: int) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from threading import Event, Thread
-from time import monotonic
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import pydicom
@@ -24,7 +24,9 @@ from node.dimse.contexts import storage_sop_classes, transfer_syntaxes
 from node.dimse.handlers import MAX_COMMENT
 from node.dimse.scp import DicomListener, ListenerSettings
 from node.errors import Misconfigured, PortInUse
-from node.intake import Arrival, Intake, Reception
+from node.intake.ports import Arrival
+from node.intake.reception import Reception
+from node.intake.station import Intake
 from node.store.files import FileStore, Reserve
 from tests.instances import (
     BIG_ENDIAN,
@@ -73,9 +75,8 @@ class Peer:
         reserve = settings.pop("reserve", Reserve(reserve_bytes=0, reserve_percent=0))
         self.store = FileStore(root, reserve)
         self.ledger = MemoryLedger()
-        self.woken = Event()
         intake = settings.pop("intake", None) or Intake(
-            store=self.store, ledger=self.ledger, clock=lambda: NOON, wake_assembly=self.woken.set, own_results="store"
+            store=self.store, ledger=self.ledger, clock=lambda: NOON, own_results="store"
         )
         defaults: dict[str, Any] = {
             "aet": "RADNODE",
@@ -115,8 +116,7 @@ class Peer:
     def wait_for_end(self) -> None:
         deadline = monotonic() + DEADLINE_S
         while not self.ledger.ended and monotonic() < deadline:
-            self.woken.wait(0.2)
-            self.woken.clear()
+            sleep(0.01)
         assert self.ledger.ended
 
 
@@ -319,9 +319,7 @@ def test_fault_of_ours_is_a_processing_failure_and_the_association_lives(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger, store = MemoryLedger(), FileStore(tmp_path, Reserve(reserve_bytes=0, reserve_percent=0))
-    intake = BrokenIntake(
-        store=store, ledger=ledger, clock=lambda: NOON, wake_assembly=lambda: None, own_results="store"
-    )
+    intake = BrokenIntake(store=store, ledger=ledger, clock=lambda: NOON, own_results="store")
     peer = Peer(tmp_path, intake=intake)
     try:
         with caplog.at_level(logging.INFO), peer.association() as assoc:

@@ -12,7 +12,8 @@ from node.domain.recording import Recording
 from node.domain.result import OWN_MANUFACTURER
 from node.domain.study import InstanceFacts
 from node.errors import BadIdentifier, LedgerBusy, NotDicom, StoreFull, UidMismatch
-from node.intake import START_UP_SCAN, Intake
+from node.intake.adoption import START_UP_SCAN, Adoption
+from node.intake.station import Intake
 from node.store.files import INCOMING, SPOOL_SUFFIX, FileStore, Reserve
 from tests.instances import INSTANCE, JPEG_2000, NOON, MemoryLedger, arrival, ct_slice, encode
 
@@ -26,13 +27,8 @@ class Bench:
         self.root = root
         self.store = FileStore(root, Reserve(reserve_bytes=reserve_bytes, reserve_percent=90))
         self.ledger = MemoryLedger()
-        self.wakes = 0
-        self.intake = Intake(
-            store=self.store, ledger=self.ledger, clock=lambda: NOON, wake_assembly=self.wake, own_results=own_results
-        )
-
-    def wake(self) -> None:
-        self.wakes += 1
+        self.adoption = Adoption(store=self.store, ledger=self.ledger, clock=lambda: NOON)
+        self.intake = Intake(store=self.store, ledger=self.ledger, clock=lambda: NOON, own_results=own_results)
 
     def files(self) -> list[str]:
         return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
@@ -53,7 +49,6 @@ def test_instance_is_on_disk_and_recorded_when_intake_returns(bench: Bench) -> N
     assert facts.pixel_data_offset is not None
     assert content[facts.pixel_data_offset :] == b"\x02\x01" * 24
     assert bench.ledger.instances == {INSTANCE: facts}
-    assert bench.wakes == 1
     assert json.loads(json.dumps(dict(facts.attributes)))["Modality"] == "CT"
     assert pydicom.dcmread(bench.store.path(facts.path)).PatientName == "Grün^Käthe"
 
@@ -83,7 +78,7 @@ def test_other_content_becomes_a_second_version_that_counts(bench: Bench) -> Non
     second = bench.intake.store_instance(two, arrival())
     assert first is not None
     assert second is not None
-    assert second.path == f"instances/1.2.3/1.2.3.4/{INSTANCE}.{second.sha256[:16]}.dcm"
+    assert second.path == f"instances/1.2.3/1.2.3.4/{INSTANCE}.{second.digest[:16]}.dcm"
     assert bench.store.read(first.path).endswith(one)
     assert bench.store.read(second.path).endswith(two)
     assert bench.ledger.instances[INSTANCE] == second
@@ -123,7 +118,7 @@ def test_wrong_announcement_is_refused_and_leaves_an_event(
 ) -> None:
     with pytest.raises(error):
         bench.intake.store_instance(encode(ct_slice()), arrival(sop_instance_uid=announced))
-    assert (bench.files(), bench.ledger.instances, bench.wakes) == ([], {}, 0)
+    assert (bench.files(), bench.ledger.instances) == ([], {})
     assert [kind for kind, _ in bench.ledger.events] == ["instance-refused"]
     assert "MODALITY" in bench.ledger.events[0][1]
 
@@ -139,9 +134,7 @@ def test_cut_instance_is_refused_and_leaves_an_event_without_patient(bench: Benc
 def test_full_store_is_noted_once_and_nothing_is_kept(tmp_path: Path) -> None:
     bench = Bench(tmp_path, reserve_bytes=2**62)
     bench.store = FileStore(tmp_path, Reserve(reserve_bytes=2**62, reserve_percent=100))
-    bench.intake = Intake(
-        store=bench.store, ledger=bench.ledger, clock=lambda: NOON, wake_assembly=bench.wake, own_results="store"
-    )
+    bench.intake = Intake(store=bench.store, ledger=bench.ledger, clock=lambda: NOON, own_results="store")
     for _ in range(3):
         with pytest.raises(StoreFull):
             bench.intake.store_instance(encode(ct_slice()), arrival())
@@ -156,20 +149,17 @@ class BusyLedger(MemoryLedger):
 
 def test_ledger_that_does_not_commit_is_never_acknowledged_and_the_next_start_adopts(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    busy = Intake(
-        store=bench.store, ledger=BusyLedger(), clock=lambda: NOON, wake_assembly=bench.wake, own_results="store"
-    )
+    busy = Intake(store=bench.store, ledger=BusyLedger(), clock=lambda: NOON, own_results="store")
     with pytest.raises(LedgerBusy):
         busy.store_instance(encode(ct_slice()), arrival())
-    assert bench.wakes == 0
-    outcome = bench.intake.start_up_scan()
+    outcome = bench.adoption.scan()
     assert (outcome.adopted, outcome.removed, outcome.set_aside) == (1, 0, 0)
     adopted = bench.ledger.instances[INSTANCE]
     received = bench.intake.store_instance(encode(ct_slice()), arrival())
     assert received is not None
-    assert (adopted.path, adopted.sha256, adopted.pixel_data_offset, adopted.size_bytes) == (
+    assert (adopted.path, adopted.digest, adopted.pixel_data_offset, adopted.size_bytes) == (
         received.path,
-        received.sha256,
+        received.digest,
         received.pixel_data_offset,
         received.size_bytes,
     )
@@ -180,7 +170,7 @@ def test_ledger_that_does_not_commit_is_never_acknowledged_and_the_next_start_ad
 def test_start_up_scan_removes_versions_that_do_not_count_and_keeps_the_one_that_does(bench: Bench) -> None:
     for level in (1, 2):
         bench.intake.store_instance(encode(ct_slice(level=level)), arrival())
-    outcome = bench.intake.start_up_scan()
+    outcome = bench.adoption.scan()
     assert (outcome.adopted, outcome.removed, outcome.set_aside) == (0, 1, 0)
     assert bench.files() == [bench.ledger.instances[INSTANCE].path]
 
@@ -190,7 +180,7 @@ def test_start_up_scan_sets_aside_what_nobody_can_read(bench: Bench) -> None:
     whole = encode(ct_slice())
     bench.intake.store_instance(whole, arrival())
     bench.store.add("instances/1.2.3/1.2.3.4/9.9.dcm", bench.store.read(PLAIN))
-    outcome = bench.intake.start_up_scan()
+    outcome = bench.adoption.scan()
     assert (outcome.adopted, outcome.removed, outcome.set_aside) == (0, 0, 2)
     assert [kind for kind, _ in bench.ledger.events] == ["file-set-aside", "file-set-aside"]
     assert bench.files() == [
@@ -208,10 +198,10 @@ def test_whole_instance_that_lost_its_name_with_the_power_is_adopted_and_half_a_
     bench.ledger.instances.clear()
     (bench.root / INCOMING / f"whole{SPOOL_SUFFIX}").write_bytes(content)
     (bench.root / INCOMING / f"half{SPOOL_SUFFIX}").write_bytes(content[:-7])
-    assert bench.intake.start_up_scan().adopted == 1
+    assert bench.adoption.scan().adopted == 1
     assert bench.files() == [PLAIN]
     adopted = bench.ledger.instances[INSTANCE]
-    assert (adopted.sha256, adopted.calling_aet) == (facts.sha256, "MODALITY")
+    assert (adopted.digest, adopted.calling_aet) == (facts.digest, "MODALITY")
     assert adopted.pixel_data_offset == facts.pixel_data_offset
 
 
@@ -238,9 +228,9 @@ def test_reception_that_is_discarded_leaves_nothing(bench: Bench) -> None:
 def test_of_two_versions_without_a_row_the_younger_counts(bench: Bench) -> None:
     facts = [bench.intake.store_instance(encode(ct_slice(level=level)), arrival()) for level in (1, 2)]
     bench.ledger.instances.clear()
-    assert bench.intake.start_up_scan().adopted == 2
+    assert bench.adoption.scan().adopted == 2
     assert facts[1] is not None
-    assert bench.ledger.instances[INSTANCE].sha256 == facts[1].sha256
+    assert bench.ledger.instances[INSTANCE].digest == facts[1].digest
 
 
 @pytest.mark.parametrize("own_results", ["store", "drop"])
@@ -254,6 +244,6 @@ def test_own_result_coming_back_follows_the_setting(tmp_path: Path, own_results:
     assert [kind for kind, _ in bench.ledger.events] == (["own-result-dropped"] if own_results == "drop" else [])
 
 
-def test_association_end_reaches_the_ledger_and_wakes_assembly(bench: Bench) -> None:
+def test_association_end_reaches_the_ledger(bench: Bench) -> None:
     bench.intake.association_ended("a1")
-    assert (bench.ledger.ended, bench.wakes) == (["a1"], 1)
+    assert bench.ledger.ended == ["a1"]

@@ -100,7 +100,7 @@ class Bench:
             sop_instance_uid=uid,
             series_instance_uid=series,
             path=f"instances/{uid}.dcm",
-            sha256=f"digest of {uid}",
+            digest=f"digest of {uid}",
         )
         self.store.put(facts.path, content.getvalue())
         self.books.instances.record_instance(facts)

@@ -66,6 +66,7 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
             "jobs DROP threshold",
             "results DROP is_substitute",
             "results DROP retracted_at",
+            "instances RENAME COLUMN digest TO sha256",
         ):
             connection.execute(text(f"ALTER TABLE {added}"))
         for table in ("retractions", "capabilities"):

@@ -8,7 +8,8 @@ import pytest
 from node.domain.recording import Recording
 from node.domain.study import SeriesState
 from node.errors import IdentifierClash
-from node.intake import Intake
+from node.intake.adoption import Adoption
+from node.intake.station import Intake
 from node.store.files import FileStore, Reserve
 from tests.instances import arrival, ct_slice, encode
 from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order
@@ -49,8 +50,8 @@ def test_the_same_instance_again_changes_nothing(books: Books) -> None:
 def test_other_content_under_a_known_uid_counts_and_reopens_the_study(books: Books) -> None:
     books.instances.record_instance(make_facts())
     books.route()
-    assert books.instances.record_instance(make_facts(sha256="other")) is Recording.CHANGED
-    assert books.instances.known_sha256(f"{STUDY}.1.1") == "other"
+    assert books.instances.record_instance(make_facts(digest="other")) is Recording.CHANGED
+    assert books.instances.known_digest(f"{STUDY}.1.1") == "other"
     assert books.view.study_story(STUDY).state == "OPEN"
     assert "instance-changed" in books.kinds()
 
@@ -98,7 +99,7 @@ def test_start_up_ends_every_association_of_an_earlier_life(books: Books) -> Non
 
 
 def test_unknown_instance_has_no_digest_and_no_path(books: Books) -> None:
-    assert books.instances.known_sha256("1.2") is None
+    assert books.instances.known_digest("1.2") is None
     assert books.instances.known_paths() == ()
     books.instances.record_instance(make_facts())
     assert books.instances.known_paths() == (f"instances/{STUDY}.1.1.dcm",)
@@ -111,17 +112,15 @@ def test_a_refusal_without_a_study_is_kept(books: Books) -> None:
 
 def test_a_uid_that_another_study_uses_is_refused_and_the_first_instance_stays(books: Books, tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store", STORED)
-    intake = Intake(
-        store=store, ledger=books.instances, clock=lambda: at(0), wake_assembly=lambda: None, own_results="store"
-    )
+    intake = Intake(store=store, ledger=books.instances, clock=lambda: at(0), own_results="store")
     first = intake.store_instance(encode(ct_slice()), arrival())
     assert first is not None
     other = ct_slice()
     other.StudyInstanceUID, other.SeriesInstanceUID = "1.2.77", "1.2.77.1"
     with pytest.raises(IdentifierClash, match="of its own"):
         intake.store_instance(encode(other), arrival())
-    intake.start_up_scan()
+    Adoption(store=store, ledger=books.instances, clock=lambda: at(0)).scan()
     assert store.exists(first.path)
     assert tuple(store.list_paths("instances")) == (first.path,)
-    assert books.instances.known_sha256(first.sop_instance_uid) == first.sha256
+    assert books.instances.known_digest(first.sop_instance_uid) == first.digest
     assert "instance-refused" in [event.kind for event in books.view.list_events(5)]

@@ -77,8 +77,8 @@ def test_clash_is_told_before_and_after_the_commit(engine: Engine, is_committed:
     with pytest.raises(IdentifierClash, match=r"1\.9\.1"):
         first.record_instance(numbered(1, series_instance_uid=SeriesUID("1.8.8")))
     assert first.record_instance(numbered(1)) is Recording.SAME
-    assert first.record_instance(numbered(1, sha256="other")) is Recording.CHANGED
-    assert first.known_sha256("1.9.1") == "other"
+    assert first.record_instance(numbered(1, digest="other")) is Recording.CHANGED
+    assert first.known_digest("1.9.1") == "other"
 
 
 def test_of_two_senders_at_once_one_is_told_of_the_clash(engine: Engine) -> None:

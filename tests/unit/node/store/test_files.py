@@ -77,7 +77,7 @@ def test_path_never_leaves_the_root(tmp_path: Path, path: str) -> None:
 
 def test_instance_and_result_paths_refuse_what_is_no_uid() -> None:
     assert instance_path("1.2", "1.3", "1.4") == PATH
-    assert instance_path("1.2", "1.3", "1.4", version_sha256="ab" * 32) == f"instances/1.2/1.3/1.4.{'ab' * 8}.dcm"
+    assert instance_path("1.2", "1.3", "1.4", version_digest="ab" * 32) == f"instances/1.2/1.3/1.4.{'ab' * 8}.dcm"
     assert result_path("1.2", "1.3", "1.4", fence=2) == "results/1.2/1.3/1.4-2.dcm"
     with pytest.raises(BadIdentifier, match="SeriesInstanceUID"):
         result_path("1.2", "..", "1.4", fence=1)

@@ -1,0 +1,158 @@
+"""What becomes of files that a crash has left: they get the rows, or the names, that their writers owed them."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from node.domain.study import InstanceFacts
+from node.errors import Rejected, UidMismatch
+from node.header.part10 import read_part10
+from node.header.scan import Header, scan_file
+from node.intake.keeping import Kept, digest_of, facts_of, place
+from node.intake.ports import Arrival, IntakeLedger
+from node.store.paths import INSTANCES, instance_path
+from node.store.port import Spool, Store
+
+logger = logging.getLogger(__name__)
+
+# Stands where an Association would.
+START_UP_SCAN = "start-up-scan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanOutcome:
+    """What the start-up scan did.
+
+    Attributes
+    ----------
+    adopted
+        Whole Instances without a row that were recorded.
+    removed
+        Temporary files and versions that do not count.
+    set_aside
+        Files in the store that nobody can read.
+    """
+
+    adopted: int
+    removed: int
+    set_aside: int
+
+
+class Adoption:
+    """Brings store and ledger together after a crash.
+
+    Parameters
+    ----------
+    ledger
+        Commits before it returns.
+    clock
+        Returns the time, in UTC.
+    """
+
+    def __init__(self, *, store: Store, ledger: IntakeLedger, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+
+    def scan(self) -> ScanOutcome:
+        """Look at the whole store; no receiver may be at work.
+
+        A whole Instance without a row is adopted, also when the loss of power took its name and left the temporary
+        one. A version beside the one that counts was never acknowledged, or is superseded, and is removed. What cannot
+        be read is set aside. Temporary files of dead writers are removed.
+        """
+        for leftover in self._store.leftovers():
+            self._finish(leftover)
+        removed = self._store.sweep()
+        adopted = set_aside = 0
+        known = frozenset(self._ledger.known_paths())
+        mine: set[str] = set()
+        for path in self._oldest_first():
+            if path in known:
+                continue
+            facts = self._read(path)
+            if facts is None:
+                set_aside += 1
+            # Of two versions that are both unknown (a lost ledger) the younger counts.
+            elif facts.sop_instance_uid in mine or self._ledger.known_digest(facts.sop_instance_uid) is None:
+                self._record(facts)
+                mine.add(facts.sop_instance_uid)
+                adopted += 1
+            else:
+                self._store.delete(path)
+                removed += 1
+        if adopted:
+            self._ledger.end_association(START_UP_SCAN, self._clock())
+        logger.info("store scanned", extra={"adopted": adopted, "removed": removed, "count": set_aside})
+        return ScanOutcome(adopted=adopted, removed=removed, set_aside=set_aside)
+
+    def adopt(self, paths: Iterable[str]) -> int:
+        """Record what lies at `paths`, in this order, and return how many there were; others may be at work.
+
+        What has its row already is not changed.
+        """
+        found = [self._read(path) for path in dict.fromkeys(paths) if self._store.exists(path)]
+        adopted = [facts for facts in found if facts is not None]
+        for facts in adopted:
+            self._record(facts)
+        if adopted:
+            self._ledger.end_association(START_UP_SCAN, self._clock())
+        return len(adopted)
+
+    def _finish(self, leftover: Spool) -> None:
+        """Give a whole Instance whose name was lost its name again; `sweep` removes the others."""
+        try:
+            with leftover.view() as content:
+                header = scan_file(content)
+                digest = digest_of(content, header.data_set_offset)
+            place(self._store, leftover, header, digest)
+        except Rejected:
+            # Cut: nobody was told Success for it.
+            logger.info("half an instance removed")
+        finally:
+            leftover.discard()
+
+    def _oldest_first(self) -> list[str]:
+        paths = self._store.list_paths(INSTANCES)
+        return sorted(paths, key=lambda path: self._store.path(path).stat().st_mtime_ns)
+
+    def _read(self, path: str) -> InstanceFacts | None:
+        """Return what the file says; None when it was set aside, because nobody can read it."""
+        try:
+            return self._facts(path)
+        except Rejected as exc:
+            self._set_aside(path, exc)
+            return None
+
+    def _record(self, facts: InstanceFacts) -> None:
+        try:
+            self._ledger.record_instance(facts)
+        except Rejected as exc:
+            self._set_aside(facts.path, exc)
+
+    def _set_aside(self, path: str, exc: Rejected) -> None:
+        self._store.set_aside(path)
+        text = f"{path} has no row and cannot be taken ({exc.code}): {exc}"
+        self._ledger.record_event(at=self._clock(), kind="file-set-aside", text=text)
+
+    def _facts(self, path: str) -> InstanceFacts:
+        with self._store.view(path) as content:
+            header, calling_aet, size_bytes = scan_file(content), read_part10(content).sending_aet, len(content)
+            digest = digest_of(content, header.data_set_offset)
+        uids = (header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid)
+        if path not in (instance_path(*uids), instance_path(*uids, version_digest=digest)):
+            raise UidMismatch(f"the file holds Instance {header.sop_instance_uid}, which its name does not say")
+        kept = Kept(path=path, digest=digest, size_bytes=size_bytes)
+        return facts_of(header, arrival_of_file(header, START_UP_SCAN, calling_aet), kept, self._clock())
+
+
+def arrival_of_file(header: Header, association_id: str, calling_aet: str = "") -> Arrival:
+    """Return the Arrival of a file that nobody sends now: it announces what it holds."""
+    return Arrival(
+        transfer_syntax_uid=header.transfer_syntax_uid,
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        association_id=association_id,
+        calling_aet=calling_aet,
+    )

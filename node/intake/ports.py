@@ -1,0 +1,62 @@
+"""What comes to intake, and what intake asks of the ledger."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from node.domain.recording import Recording
+from node.domain.study import InstanceFacts
+from node.domain.uids import StudyUID
+
+
+class IntakeLedger(Protocol):
+    """What intake asks of the ledger.
+
+    What is recorded is committed when the call returns, or soon after and in the order of the calls: a row that is
+    lost by then is made anew by the start-up scan, which adopts the file.
+    """
+
+    def record_instance(self, facts: InstanceFacts) -> Recording:
+        """Record one Instance whose bytes are durable, and open its Series and Study.
+
+        NEW and CHANGED make `facts` the version that counts; SAME (equal `digest`) changes nothing.
+
+        Raises
+        ------
+        IdentifierClash
+            If the UID belongs to an Instance of another Study or Series.
+        LedgerBusy
+            If it cannot be recorded now, nor is it clear that it soon will be.
+        """
+
+    def known_digest(self, sop_instance_uid: str) -> str | None:
+        """Return the digest of the version that counts, or None when the Instance is unknown."""
+
+    def known_paths(self) -> Iterable[str]:
+        """Return the store's path of every version that counts."""
+
+    def end_association(self, association_id: str, now: datetime) -> None:
+        """Note that nothing more comes over this Association."""
+
+    def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
+        """Commit one line that a person may look for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """How an Instance came: what its sender announced, and who that was.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid
+        Affected SOP Class UID (0000,0002) and Affected SOP Instance UID (0000,1000), or what stands for them.
+    association_id
+        Which Association or request brought it.
+    """
+
+    transfer_syntax_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    association_id: str
+    calling_aet: str

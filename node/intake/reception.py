@@ -1,0 +1,106 @@
+"""One Instance on its way in: written as it comes, judged when it is whole, never held in memory."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from blake3 import blake3
+
+from node.domain.study import InstanceFacts
+from node.errors import UidMismatch
+from node.header.part10 import file_meta
+from node.header.scan import Header, scan_data_set
+from node.intake.ports import Arrival
+from node.store.port import Spool
+
+
+class Taker(Protocol):
+    """What a Reception asks of intake."""
+
+    def take(self, spool: Spool, header: Header, arrival: Arrival, digest: str) -> InstanceFacts | None:
+        """Return after the Instance in `spool` is durable and recorded."""
+
+    def telling(self, arrival: Arrival) -> AbstractContextManager[None]:
+        """Leave a line that a person may look for when the Instance is refused."""
+
+
+class Reception:
+    """One Instance on its way in; exactly one of `finish` and `discard` ends it."""
+
+    def __init__(self, taker: Taker, spool: Spool, arrival: Arrival) -> None:
+        self._taker = taker
+        self._spool = spool
+        self._arrival = arrival
+        self._digest = blake3()
+        meta = file_meta(
+            sop_class_uid=arrival.sop_class_uid,
+            sop_instance_uid=arrival.sop_instance_uid,
+            transfer_syntax_uid=arrival.transfer_syntax_uid,
+            sending_aet=arrival.calling_aet,
+        )
+        self._offset = len(meta)
+        spool.write((meta,))
+
+    def write(self, fragments: Sequence[bytes | memoryview]) -> None:
+        """Append the next bytes of the data set.
+
+        Raises
+        ------
+        StoreFull
+            If the store fell below its reserve, or became full.
+        Transient
+            If the store failed.
+        """
+        with self._taker.telling(self._arrival):
+            for fragment in fragments:
+                self._digest.update(fragment)
+            self._spool.write(fragments)
+
+    def finish(self) -> InstanceFacts | None:
+        """Return after the bytes are durable *and* recorded; the sender may then be told Success.
+
+        The same content again is taken without keeping anything. Other content under a known UID becomes a second
+        file, and counts from now on; no reader ever sees a mixture.
+
+        Returns
+        -------
+        facts
+            None when the object is our own Result and settings drop those.
+
+        Raises
+        ------
+        NotDicom
+            If the data set is cut, damaged or none.
+        BadIdentifier
+            If a UID is missing or malformed.
+        UidMismatch
+            If data set and announcement name another Instance or SOP Class.
+        IdentifierClash
+            If the UID belongs to an Instance of another Series.
+        StoreFull
+            If the store is full; nothing was kept.
+        Transient
+            If store or ledger failed; the sender should try again.
+        """
+        try:
+            with self._taker.telling(self._arrival):
+                with self._spool.view() as content:
+                    syntax = self._arrival.transfer_syntax_uid
+                    header = scan_data_set(content, transfer_syntax_uid=syntax, start=self._offset)
+                _check_match(header, self._arrival)
+                return self._taker.take(self._spool, header, self._arrival, self._digest.hexdigest())
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Forget what came; nothing happens after `finish`."""
+        self._spool.discard()
+
+
+def _check_match(header: Header, arrival: Arrival) -> None:
+    announced = (arrival.sop_class_uid, arrival.sop_instance_uid)
+    if announced != (header.sop_class_uid, header.sop_instance_uid):
+        raise UidMismatch(
+            f"Instance {header.sop_instance_uid} of SOP Class {header.sop_class_uid} was announced as "
+            f"{arrival.sop_instance_uid} of {arrival.sop_class_uid}; correct the sender"
+        )
