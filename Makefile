@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test validate-slow lint bench peers conformance clean
+.PHONY: help demo test validate-slow lint bench rehearse send-race kill fuzz peers conformance clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -12,6 +12,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3)
 # Test files that run side by side; each starts its own processes on ports of the system's choice.
 TEST_JOBS ?= 2
+# How often `make kill` kills, and with which random numbers.
+KILLS ?= 102
+SEED := $(or $(SEED),$(shell date +%s))
 # Further arguments: `make demo ARGS="--out /tmp/demo"`, `make test ARGS="-k header"`.
 ARGS ?=
 
@@ -37,6 +40,19 @@ lint: $(VENV)/.dev-installed ## style, types and import contracts
 bench: $(VENV)/.worker-installed ## what the stages cost (ARGS=--write keeps it in docs/benchmarks.md), and the main job with its seconds by stage
 	@$(BIN)/radnode bench encode $(ARGS)
 	@time $(BIN)/radnode demo --out build/bench
+
+rehearse: $(VENV)/.worker-installed ## site acceptance with every fault, on a node of its own; a report to sign in rehearsal-output/
+	@$(BIN)/radnode rehearse --faults $(ARGS)
+
+send-race: $(VENV)/.worker-installed ## 100,000 C-STORE requests to dcmtk's storescp, every response counted
+	@$(BIN)/radnode bench responses --instances 100000 $(ARGS)
+
+kill: $(VENV)/.dev-installed ## kill -9 at 100 random moments while Instances come; SEED=… for the same ones again
+	@echo 'make kill SEED=$(SEED)'
+	RADNODE_KILLS=$(KILLS) RADNODE_KILL_SEED=$(SEED) $(BIN)/python -m pytest -v tests/acceptance/test_kill_receiving.py $(ARGS)
+
+fuzz: $(VENV)/.dev-installed ## 100,000 damaged PDUs, commands and data sets against a node; SEED=… for the same ones again
+	$(BIN)/python -m tests.fuzz --cases 100000 --seed $(SEED) $(ARGS)
 
 peers: ## Orthanc, dcmtk, dicom3tools, Redis, Chromium and OHIF, where apt-get, root rights and npm are there
 	@.ci/install-peers

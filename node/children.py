@@ -44,6 +44,10 @@ class Child:
         self._thread.start()
         self._spawned.wait()
 
+    def expect_end(self) -> None:
+        """Take it for no accident when the child ends from now on; it is not started again."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """End the child, by force when it does not end in time; returns when it is gone."""
         self._stopping.set()

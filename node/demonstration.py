@@ -23,7 +23,8 @@ from node.rehearsal.brain_mr import brain_mr
 from node.rehearsal.chest_ct import chest_ct
 from node.rehearsal.chest_xray import chest_xray
 from node.rehearsal.modality import send
-from node.rehearsal.pacs import PacsRecord, SimulatedPacs
+from node.rehearsal.pacs import SimulatedPacs
+from node.rehearsal.record import PacsRecord
 from node.rehearsal.truth import Verdict, judge_label, judge_lesion, judge_nodules
 from node.settings import DestinationSettings, Settings
 

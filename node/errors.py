@@ -5,12 +5,19 @@ NodeError
 │   ├── StoreFull            disk below its reserve, or the write failed
 │   ├── LedgerBusy           the ledger did not answer in time
 │   ├── BrokerUnreachable    the bell cannot be rung; Jobs wait in the ledger
+│   │   ├── BrokerLoginRefused
+│   │   └── BrokerTakesNothing
 │   ├── DestinationDown      no connection, no association, or no Status
 │   ├── DestinationBusy      the Destination answered A7xx
 │   ├── StudyChanged         the inputs of a Job are no longer the ones it was ordered on
+│   ├── ModelChanged         this worker has another version of the model than the Job was ordered on
+│   ├── OutOfMemory          neither the device nor the CPU had the memory for a Job
+│   ├── DeviceFailed         the device cannot compute, or failed and will not again in this process
 │   └── LeaseLost            another worker owns the Job now
 ├── Rejected                 this object or Series, never
 │   ├── NotDicom             no Part 10 file, or cut
+│   │   └── TooComplex       nested too deep, or of too many elements
+│   ├── TooLarge             longer than the node takes
 │   ├── BadIdentifier        a UID is missing, malformed or hostile
 │   ├── UidMismatch          command set and data set disagree
 │   ├── IdentifierClash      the UID belongs to an Instance of another Series
@@ -38,7 +45,11 @@ NodeError
 │   ├── PortInUse
 │   ├── DataDirInUse
 │   ├── LedgerUnusable
-│   └── NotFound
+│   │   └── LedgerDamaged
+│   ├── AuditUnwritable      a record of the audit trail is lost
+│   ├── AuditBroken          its records are missing, changed or in another order
+│   ├── NotFound
+│   └── WrongState           the thing is in no state in which that can be done
 └── Broken                   our bug
 """
 
@@ -99,6 +110,18 @@ class BrokerUnreachable(Transient):
     code = "broker-unreachable"
 
 
+class BrokerLoginRefused(BrokerUnreachable):
+    """The broker does not accept our user or password, or grants them too little."""
+
+    code = "broker-login-refused"
+
+
+class BrokerTakesNothing(BrokerUnreachable):
+    """The broker answers, and takes no message: it is full, read-only, or cannot save."""
+
+    code = "broker-takes-nothing"
+
+
 class DestinationDown(Transient):
     """A Destination did not answer: no connection, no association, or no Status."""
 
@@ -120,6 +143,25 @@ class StudyChanged(Transient):
     http_status = 409
 
 
+class ModelChanged(Transient):
+    """A Job was ordered on another model, or another version of it, than this worker has."""
+
+    code = "model-changed"
+    http_status = 409
+
+
+class OutOfMemory(Transient):
+    """A Job needed more memory than there was, at the smallest batch and on the CPU too."""
+
+    code = "out-of-memory"
+
+
+class DeviceFailed(Transient):
+    """The device of a worker cannot compute, or reported a fault after which this process cannot use it."""
+
+    code = "device-failed"
+
+
 class LeaseLost(Transient):
     """A worker tried to change a Job that is no longer its own."""
 
@@ -139,6 +181,19 @@ class NotDicom(Rejected):
     """The bytes are no complete DICOM data set."""
 
     code = "not-dicom"
+
+
+class TooComplex(NotDicom):
+    """Sequences nest deeper, or there are more elements, than in any object of the standard."""
+
+    code = "too-complex"
+
+
+class TooLarge(Rejected):
+    """The Instance is larger than settings allow, or its data set inflates to more than the node reads."""
+
+    code = "too-large"
+    http_status = 413
 
 
 class BadIdentifier(Rejected):
@@ -315,11 +370,36 @@ class LedgerUnusable(Misconfigured):
     code = "ledger-unusable"
 
 
+class LedgerDamaged(LedgerUnusable):
+    """The file of the ledger is damaged; what it knew must be restored, or made anew from the store."""
+
+    code = "ledger-damaged"
+
+
+class AuditUnwritable(Misconfigured):
+    """A record could not be added to the audit trail."""
+
+    code = "audit-unwritable"
+
+
+class AuditBroken(Misconfigured):
+    """Records of the audit trail are missing, changed or in another order."""
+
+    code = "audit-broken"
+
+
 class NotFound(Misconfigured):
     """A person asked for something that the node does not know."""
 
     code = "not-found"
     http_status = 404
+
+
+class WrongState(Misconfigured):
+    """A person asked for something that is not to be done in the state in which the thing is."""
+
+    code = "wrong-state"
+    http_status = 409
 
 
 class Broken(NodeError):

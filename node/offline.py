@@ -1,6 +1,7 @@
 """A node without network: files in, the same stations, Results as files out."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from node.app import build_assembly, build_routing, open_ledger, open_store, spawn_worker
+from node.app import build_assembly, build_routing, open_ledger, retry_policy, spawn_worker
 from node.clock import utc_now
 from node.domain.decision import Decision
 from node.domain.job import Job, JobState
@@ -21,8 +22,10 @@ from node.header.scan import scan_file
 from node.intake.adoption import arrival_of_file
 from node.intake.station import Intake
 from node.ledger.instances import InstanceLedger
+from node.ledger.jobs import JobLedger
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView, StudyStory
+from node.receiver import open_store
 from node.rules.explain import refusal_of
 from node.settings import Settings
 from node.version import product_version
@@ -30,6 +33,8 @@ from node.version import product_version
 ASSOCIATION = "process"
 # The settling of a Series waits for nothing more; quiet time is for networks.
 FAR_AHEAD = timedelta(days=1)
+# Exit codes of a worker that has told what became of its Job: it is spent, or the Job was over its time limit.
+TOLD = (os.EX_TEMPFAIL, os.EX_SOFTWARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,7 @@ class OfflineNode:
             ledger=InstanceLedger(self._engine),
             clock=utc_now,
             own_results="store",
+            max_instance_bytes=settings.store.max_instance_bytes,
         )
         self._routing = build_routing(settings, self._engine)
         self._view = LedgerView(self._engine)
@@ -87,16 +93,18 @@ class OfflineNode:
             pass
 
     def run_jobs(self) -> None:
-        """Run every Job in a worker process of its own.
+        """Run every Job in a worker process, and in another one what is left when it dies with a Job in hand.
 
         Raises
         ------
         Broken
-            If the worker ends with an error; what it finished is in the ledger.
+            If the worker ends with an error without having worked on a Job; what it finished is in the ledger.
         """
-        process = spawn_worker(self._settings, ("drain",))
-        if process.wait() != 0:
-            raise Broken("the worker ended with an error; its log is on standard error")
+        jobs = JobLedger(self._engine)
+        while (code := spawn_worker(self._settings, ("drain",)).wait()) != 0:
+            died_with = jobs.reap_expired(utc_now() + FAR_AHEAD, retry_policy(self._settings))
+            if not died_with and code not in TOLD:
+                raise Broken("the worker ended with an error; its log is on standard error")
 
     def stories(self) -> tuple[StudyStory, ...]:
         """Return every Study that was taken in, in the order of arrival."""

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from node.clock import Clock
+from node.clock import Clock, ClockWatch
 from node.errors import Transient
 
 logger = logging.getLogger(__name__)
 
 Tick = Callable[[datetime], datetime | None]
+Leap = Callable[[timedelta, datetime], None]
 
 # A wake-up that was lost costs at most this.
 SWEEP = timedelta(seconds=5)
@@ -19,11 +20,29 @@ RECOVERY = timedelta(seconds=2)
 
 
 class Belt:
-    """Ticks its stations in order, each time it is woken and each time one of them is due."""
+    """Ticks its stations in order, each time it is woken and each time one of them is due.
 
-    def __init__(self, name: str, stations: Mapping[str, Tick], clock: Clock) -> None:
+    Parameters
+    ----------
+    follow
+        Called with how far the clock was set, and the time now, before any station is told that time.
+    watch
+        Tells that the clock was set.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stations: Mapping[str, Tick],
+        clock: Clock,
+        *,
+        follow: Leap = lambda _leap, _now: None,
+        watch: ClockWatch | None = None,
+    ) -> None:
         self._stations = stations
         self._clock = clock
+        self._follow = follow
+        self._watch = watch or ClockWatch()
         self._woken = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"belt-{name}", daemon=True)
@@ -54,10 +73,20 @@ class Belt:
 
     def _tick(self, name: str, tick: Tick) -> datetime | None:
         try:
-            return tick(self._clock())
+            now = self._clock()
+            self._mind_leap(now)
+            return tick(now)
         except Transient as exc:
             logger.warning("station waits", extra={"station": name, "reason_code": exc.code})
         except Exception:
             # The outer edge of a station: one fault must not stop the belt. The ledger still holds the work.
             logger.exception("station broken", extra={"station": name})
         return self._clock() + RECOVERY
+
+    def _mind_leap(self, now: datetime) -> None:
+        leap = self._watch.leap(now)
+        if leap:
+            logger.warning("clock was set", extra={"seconds": leap.total_seconds()})
+            self._follow(leap, now)
+            # Only now: what fails is done again.
+            self._watch.accept(now)

@@ -6,6 +6,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from node.domain.durability import Durability
 from node.domain.result import OptionalResult, SegmentationForm
+from node.domain.retention import KeepUntil
 from node.errors import SettingsInvalid
 
 ENVIRONMENT_PREFIX = "RADNODE__"
@@ -45,6 +47,7 @@ class NodeSettings(Section):
     max_associations: Annotated[int, Field(ge=1, le=1000)]
     max_associations_per_peer: Annotated[int, Field(ge=1, le=1000)]
     dimse_timeout_s: PositiveSeconds
+    receivers: Annotated[int, Field(ge=1, le=64)]
 
 
 class BrokerSettings(Section):
@@ -67,6 +70,7 @@ class StoreSettings(Section):
     url: str
     reserve_bytes: Annotated[int, Field(ge=0)]
     reserve_percent: Annotated[float, Field(ge=0, le=90)]
+    max_instance_bytes: Annotated[int, Field(ge=1_000_000)]
     durability: Durability
 
 
@@ -91,6 +95,7 @@ class DispatchSettings(Section):
     heartbeat_seconds: PositiveSeconds
     max_attempts: Annotated[int, Field(ge=1, le=10)]
     retry_seconds: Seconds
+    drain_seconds: Annotated[float, Field(ge=0, le=25)]
 
     @model_validator(mode="after")
     def _heart_beats_twice_a_lease(self) -> "DispatchSettings":
@@ -114,6 +119,22 @@ class ResultsSettings(Section):
     reject_superseded: bool
 
 
+class RetentionSettings(Section):
+    """``[retention]``: how long Studies stay, and what must hold before they go."""
+
+    studies_days: Annotated[float, Field(ge=0)]
+    results_days: Annotated[float, Field(ge=0)]
+    keep_until: KeepUntil
+    high_percent: Annotated[float, Field(ge=0, lt=100)]
+    low_percent: Annotated[float, Field(ge=0, lt=100)]
+
+    @model_validator(mode="after")
+    def _low_is_lower(self) -> "RetentionSettings":
+        if self.high_percent and self.low_percent >= self.high_percent:
+            raise ValueError("low_percent must be less than high_percent")
+        return self
+
+
 class ModelsSettings(Section):
     """``[models]``: where model folders lie."""
 
@@ -127,11 +148,29 @@ class WebSettings(Section):
     port: Port
 
 
+class TlsSettings(Section):
+    """``[security.tls]``: how peers reach us by TLS; files in PEM."""
+
+    certificate: str
+    key: str
+    ca: str
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> "TlsSettings":
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together; give both, or none")
+        if self.ca and not self.certificate:
+            raise ValueError("ca asks peers for certificates, which needs certificate and key of our own")
+        return self
+
+
 class SecuritySettings(Section):
     """``[security]``: who may do what."""
 
     calling_aets: tuple[AeTitle, ...]
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...]
     own_results: Literal["store", "drop"]
+    tls: TlsSettings
 
 
 class LogSettings(Section):
@@ -149,14 +188,33 @@ class PipelineSettings(Section):
     time_limit_s: PositiveSeconds = 600.0
 
 
+class DestinationTls(Section):
+    """``[destinations.<name>.tls]``: how a Destination is reached by TLS; files in PEM."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    check_host: bool = True
+
+
 class DestinationSettings(Section):
-    """``[destinations.<name>]``: where Results go."""
+    """``[destinations.<name>]``: where Results go.
+
+    Attributes
+    ----------
+    associations
+        How many at once for one Study; with one, objects arrive in their order. C-STORE only.
+    tls
+        None: a C-STORE Destination is called without TLS, and a STOW-RS one as its URL says.
+    """
 
     transport: Literal["cstore", "stow", "folder"]
     aet: AeTitle | Literal[""] = ""
     host: str = ""
     port: Port = 0
     url: str = ""
+    associations: Annotated[int, Field(ge=1, le=16)] = 1
+    tls: DestinationTls | None = None
 
     @property
     def address(self) -> str:
@@ -184,6 +242,7 @@ class Settings(Section):
     dispatch: DispatchSettings
     delivery: DeliverySettings
     results: ResultsSettings
+    retention: RetentionSettings
     models: ModelsSettings
     web: WebSettings
     security: SecuritySettings
@@ -222,7 +281,8 @@ class Settings(Section):
 
     def as_environment(self) -> dict[str, str]:
         """Return variables from which another process loads these very settings."""
-        table = self.model_dump(mode="json")
+        # TOML has no word for none; what is none by default is left out.
+        table = self.model_dump(mode="json", exclude_none=True)
         table["broker"]["url"] = self.broker.url.get_secret_value()
         table["ledger"]["url"] = self.ledger.url.get_secret_value()
         # Whole, because a name in the name of a variable would lose its capitals.
@@ -288,18 +348,18 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _overlay(base: dict[str, Any], over: Mapping[str, Any], *, where: str) -> None:
-    for section, value in over.items():
-        if isinstance(value, Mapping) and isinstance(base.get(section), dict):
-            if section in NAMED_TABLES:
-                for name, entry in value.items():
-                    base[section][name] = {
-                        **base[section].get(name, {}),
-                        **_as_table(entry, f"{section}.{name}", where),
-                    }
-            else:
-                base[section].update(value)
+    for section in NAMED_TABLES & base.keys() & over.keys():
+        for name, entry in _as_table(over[section], section, where).items():
+            _as_table(entry, f"{section}.{name}", where)
+    _merge(base, over)
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
         else:
-            base[section] = dict(value) if isinstance(value, Mapping) else value
+            base[key] = dict(value) if isinstance(value, Mapping) else value
 
 
 def _as_table(entry: object, key: str, where: str) -> Mapping[str, Any]:
@@ -368,11 +428,19 @@ def _say(error: Mapping[str, Any]) -> str:
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    inner: dict[tuple[str, ...], type[BaseModel]] = {
+        ("pipelines",): PipelineSettings,
+        ("destinations",): DestinationSettings,
+        ("destinations", "tls"): DestinationTls,
+        ("security", "tls"): TlsSettings,
+    }
+    tables = tuple(map(str, location))
+    if tables[:1] and tables[0] in NAMED_TABLES:
+        # The second is a name that a site chose.
+        tables = (tables[0], *tables[2:])
     model: type[BaseModel] = Settings
-    named: dict[str, type[BaseModel]] = {"pipelines": PipelineSettings, "destinations": DestinationSettings}
-    if location:
-        section = str(location[0])
-        annotation = named.get(section) or model.model_fields[section].annotation
+    if tables:
+        annotation = inner.get(tables) or model.model_fields[tables[0]].annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     return sorted(model.model_fields)

@@ -14,8 +14,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from node.domain.recording import Recording
-from node.domain.study import InstanceFacts
+from node.domain.study import InstanceFacts, Place
 from node.domain.uids import StudyUID
+from node.errors import IdentifierClash
 from node.intake.ports import Arrival
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -25,6 +26,8 @@ BIG_ENDIAN = "1.2.840.10008.1.2.2"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 STUDY, SERIES, INSTANCE = "1.2.3", "1.2.3.4", "1.2.3.4.5"
+# More than a test sends.
+MAX_INSTANCE_BYTES = 2**32
 NOON = datetime(2025, 1, 14, 12, tzinfo=UTC)
 
 
@@ -103,6 +106,11 @@ class MemoryLedger:
                 self.instances[facts.sop_instance_uid] = facts
             self.recordings.append(recording)
             return recording
+
+    def check_place(self, place: Place) -> None:
+        known = self.instances.get(place.sop_instance_uid)
+        if known is not None and known.place != place:
+            raise IdentifierClash("of another series")
 
     def known_digest(self, sop_instance_uid: str) -> str | None:
         known = self.instances.get(sop_instance_uid)

@@ -18,6 +18,7 @@ from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import migrate, open_engine
 from node.ledger.instances import InstanceLedger
+from node.ledger.interventions import Interventions
 from node.ledger.jobs import JobLedger, JobOutcome
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView
@@ -59,6 +60,7 @@ class Books:
         self.instances = InstanceLedger(self.engine)
         self.studies = StudyLedger(self.engine)
         self.jobs = JobLedger(self.engine)
+        self.interventions = Interventions(self.engine)
         self.deliveries = DeliveryLedger(self.engine)
         self.view = LedgerView(self.engine)
 

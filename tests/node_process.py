@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +24,28 @@ ADDRESS = re.compile(r"receives DICOM as (?P<aet>\S+) on (?P<host>[\d.]+):(?P<po
 STOP_TIMEOUT_S = 60.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How a node's process is started, where that is not as a user does it.
+
+    Attributes
+    ----------
+    verb
+        ``up``, or ``serve`` for a node without a worker.
+    prefix
+        A program and its arguments that start the node in their turn, such as ``prlimit --nofile=64``.
+    environment
+        Variables beside those of this process.
+    """
+
+    verb: str = "up"
+    prefix: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+AS_A_USER = Launch()
+
+
 class NodeProcess:
     """One `radnode up` with its worker and its broker; a context manager that ends all of them.
 
@@ -31,19 +55,36 @@ class NodeProcess:
         Holds settings, data and log; the same folder again is the same node after a restart.
     settings
         TOML text; `node.port` and `node.data_dir` are set here.
+    node_keys
+        Further lines of the table ``[node]``.
+    launch
+        What else there is to its start.
     """
 
-    def __init__(self, folder: Path, settings: str, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: str,
+        *,
+        port: int = 0,
+        node_keys: str = "",
+        launch: Launch = AS_A_USER,
+    ) -> None:
         self.folder = folder
+        self._launch = launch
         self.file = folder / "settings.toml"
-        head = f'[node]\nport = {port}\ndata_dir = "{folder / "data"}"\n\n[store]\nreserve_bytes = 0\n\n'
+        head = f'[node]\nport = {port}\ndata_dir = "{folder / "data"}"\n{node_keys}\n[store]\nreserve_bytes = 0\n\n'
         self.file.write_text(head + settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._view: LedgerView | None = None
         self.peer = Peer(aet="RADNODE", host="127.0.0.1", port=0)
 
     def __enter__(self) -> "NodeProcess":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -53,12 +94,18 @@ class NodeProcess:
 
     def start(self) -> None:
         """Start it, and wait until it says where it listens."""
+        self.spawn()
         output = self.folder / "output.txt"
-        with output.open("wb") as out, (self.folder / "node.log").open("ab") as log:
-            command = [sys.executable, "-m", "node", "up", "--settings", str(self.file)]
-            self._process = subprocess.Popen(command, stdout=out, stderr=log, env=plain_environment())
         found = wait_until(lambda: ADDRESS.search(output.read_text()), what="the node's address", limit_s=60.0)
         self.peer = Peer(aet=found["aet"], host=found["host"], port=int(found["port"]))
+
+    def spawn(self) -> None:
+        """Start it, and wait for nothing."""
+        with (self.folder / "output.txt").open("wb") as out, (self.folder / "node.log").open("ab") as log:
+            verb, prefix = self._launch.verb, self._launch.prefix
+            command = [*prefix, sys.executable, "-m", "node", verb, "--settings", str(self.file)]
+            environment = {**plain_environment(), **self._launch.environment}
+            self._process = subprocess.Popen(command, stdout=out, stderr=log, env=environment)
 
     @property
     def process(self) -> psutil.Process:
@@ -87,6 +134,15 @@ class NodeProcess:
         assert self._process is not None
         self._process.kill()
         return self._process.wait()
+
+    def kill_all(self) -> None:
+        """Kill the node's process and everything that it has started, none of which can tell the others."""
+        doomed = self.process.children(recursive=True)
+        self.kill()
+        for process in doomed:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(doomed, STOP_TIMEOUT_S)
 
     def stop(self) -> int:
         """Ask it to end; returns its exit code."""

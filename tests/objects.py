@@ -61,9 +61,10 @@ def write_object(
 
 
 def _add_pixels(ds: Dataset, length: int) -> None:
-    """Give the object one row of pixels that tell a shifted or swapped byte."""
+    """Give the object pixels that tell a shifted or swapped byte; what makes no whole row is padding."""
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = 1, min(length, 65535)
+    ds.Columns = min(length, 4096)
+    ds.Rows = length // ds.Columns
     ds.BitsAllocated = ds.BitsStored = 8
     ds.HighBit, ds.PixelRepresentation = 7, 0
     pattern = bytes(range(251))

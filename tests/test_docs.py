@@ -52,13 +52,20 @@ def fields_of(annotation: object) -> type[BaseModel] | None:
     return None
 
 
+def keys_of(model: type[BaseModel]) -> Iterator[str]:
+    """Yield the keys of a table, and those of the tables inside it."""
+    for key, field in model.model_fields.items():
+        inner = fields_of(field.annotation)
+        yield from keys_of(inner) if inner is not None else [key]
+
+
 def test_every_key_that_the_code_reads_is_in_the_settings_file() -> None:
     written = {(table.split(".")[0], found["key"]) for table, found in settings_keys()}
     read = {
         (section, key)
         for section, field in Settings.model_fields.items()
         if (model := fields_of(field.annotation)) is not None
-        for key in model.model_fields
+        for key in keys_of(model)
         if model is not DestinationSettings
     }
     assert written - {("destinations", key) for key in DestinationSettings.model_fields} == read

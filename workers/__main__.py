@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from node.children import end_with_parent
 from node.errors import Misconfigured, NodeError
 from node.logs import configure_logging
 from node.settings import Settings, load_settings
+from workers.post import make_post
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -66,14 +68,15 @@ def _build_parser() -> argparse.ArgumentParser:
 def _serve(arguments: Arguments, settings: Settings) -> int:
     from workers.tasks import serve_jobs
 
-    return serve_jobs(settings, device=arguments.device, processes=arguments.processes)
+    return serve_jobs(settings, make_post(arguments.device, processes=arguments.processes))
 
 
 def _drain(arguments: Arguments, settings: Settings) -> int:
     from workers.app import build_runner
 
-    build_runner(settings, arguments.device, dates_by_inputs=True).run_all()
-    return 0
+    runner = build_runner(settings, make_post(arguments.device), dates_by_inputs=True)
+    runner.run_all()
+    return os.EX_TEMPFAIL if runner.is_spent else 0
 
 
 def _retract(_arguments: Arguments, settings: Settings) -> int:

@@ -1,7 +1,7 @@
 """Composition root of a worker: the only file that names concrete Pipelines."""
 
 import os
-import platform
+import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,12 @@ from node.settings import Settings
 from node.store.files import FileStore, Reserve
 from node.version import product_version
 from workers.heartbeat import LeaseTerms
+from workers.inference.faults import prove_device
 from workers.pipelines.base import Pipeline
 from workers.pipelines.brain_tumour import BrainTumour
 from workers.pipelines.chest_xray import ChestXray
 from workers.pipelines.lung_nodules import LungNodules
+from workers.post import Post
 from workers.retraction import Registry
 from workers.runner import JobRunner, WarmPipeline, Workshop
 from workers.wishes import SiteWishes
@@ -40,9 +42,10 @@ PIPELINES: Mapping[str, PipelineMaker] = {
 class WarmShelf:
     """Pipelines by name, each loaded once, at its first Job."""
 
-    def __init__(self, settings: Settings, device: torch.device) -> None:
+    def __init__(self, settings: Settings, device: torch.device, makers: Mapping[str, PipelineMaker]) -> None:
         self._settings = settings
         self._device = device
+        self._makers = makers
         self._warm: dict[str, WarmPipeline] = {}
 
     def __call__(self, name: str) -> WarmPipeline:
@@ -60,38 +63,53 @@ class WarmShelf:
         return self._warm[name]
 
     def _load(self, name: str) -> WarmPipeline:
-        maker, card = PIPELINES.get(name), _find_card(self._settings, name)
+        maker, card = self._makers.get(name), _find_card(self._settings, name)
         if maker is None:
             raise _unknown(name)
-        return WarmPipeline(pipeline=maker(card, self._device), card=card, settings=self._settings.pipelines[name])
+        return WarmPipeline(pipeline=maker(card, self._device), card=card)
 
 
-def build_runner(settings: Settings, device: str, *, processes: int = 1, dates_by_inputs: bool = False) -> JobRunner:
+def build_runner(
+    settings: Settings,
+    post: Post,
+    *,
+    dates_by_inputs: bool = False,
+    makers: Mapping[str, PipelineMaker] = PIPELINES,
+) -> JobRunner:
     """Return what runs Jobs in this process; opens the ledger, loads no model yet.
 
     Parameters
     ----------
-    processes
-        How many such processes share this machine's cores.
     dates_by_inputs
         See `workers.runner.Workshop`.
+    makers
+        Name of each Pipeline to what loads it.
+
+    Raises
+    ------
+    DeviceFailed
+        If the device cannot be used.
     """
-    torch_device = torch.device(device)
-    if torch_device.type == "cpu":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+    device = torch.device(post.device)
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // post.processes))
+    prove_device(device)
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
     dispatch = settings.dispatch
     workshop = Workshop(
         ledger=JobLedger(engine),
         store=open_store(settings),
-        warm=WarmShelf(settings, torch_device),
+        warm=WarmShelf(settings, device, makers),
+        time_limit_s=partial(_time_limit_s, settings),
         wishes=SiteWishes(settings, CapabilityLedger(engine)),
         terms=LeaseTerms(
             lease_s=dispatch.lease_seconds,
             heartbeat_s=dispatch.heartbeat_seconds,
             retry=RetryPolicy(max_attempts=dispatch.max_attempts, pause_s=dispatch.retry_seconds),
+            # SIGALRM, for which nobody has a handler here, ends the process from without.
+            alarm=partial(signal.setitimer, signal.ITIMER_REAL),
         ),
-        owner=f"{platform.node()}:{os.getpid()}",
+        owner=post.name_process(os.getpid()),
         node_aet=settings.node.aet,
         software_version=product_version(),
         rejects_superseded=settings.results.reject_superseded,
@@ -114,6 +132,12 @@ def build_registry(settings: Settings) -> Registry:
         software_version=product_version(),
         clock=utc_now,
     )
+
+
+def _time_limit_s(settings: Settings, name: str) -> float:
+    if name not in settings.pipelines:
+        raise _unknown(name)
+    return settings.pipelines[name].time_limit_s
 
 
 def _find_card(settings: Settings, name: str) -> ModelCard:

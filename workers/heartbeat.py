@@ -4,9 +4,9 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from types import TracebackType
 
 from node.clock import Clock
@@ -18,57 +18,97 @@ logger = logging.getLogger(__name__)
 
 # sysexits.h EX_SOFTWARE; the pool starts a fresh process in its place.
 EXIT_AFTER_HANG = 70
+# How many beats a Job may be over its time limit before the kernel ends the process: this thread goes first, if it can.
+ALARM_BEATS = 2
+
+# Ends this process after so many seconds, whatever it does; 0 calls it off.
+Alarm = Callable[[float], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTerms:
-    """How long a claim holds, how often it is renewed, and what happens when it cannot be."""
+    """How long a claim holds, how often it is renewed, and what happens when it cannot be.
+
+    Attributes
+    ----------
+    alarm
+        Held by the kernel: code that never lets go of the interpreter lets no thread of ours run.
+    """
 
     lease_s: float
     heartbeat_s: float
     retry: RetryPolicy
+    alarm: Alarm
 
 
 class Heartbeat:
     """Renews the lease of one Job while the block runs.
 
     A Job over its time limit is failed in the ledger, and this process ends: nothing else stops a hung kernel.
+
+    Parameters
+    ----------
+    elapsed_s
+        Seconds since any moment; unlike `clock`, nobody can set it.
     """
 
-    def __init__(self, ledger: JobLedger, job: Job, *, terms: LeaseTerms, time_limit_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        ledger: JobLedger,
+        job: Job,
+        *,
+        terms: LeaseTerms,
+        time_limit_s: float,
+        clock: Clock,
+        elapsed_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ledger = ledger
         self._job = job
         self._terms = terms
         self._clock = clock
-        self._deadline = clock() + timedelta(seconds=time_limit_s)
+        self._elapsed_s = elapsed_s
+        self._deadline_s = elapsed_s() + time_limit_s
         self._time_limit_s = time_limit_s
         self._done = threading.Event()
+        self._is_lost = False
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{job.job_id}", daemon=True)
         self.exit_process: Callable[[int], object] = os._exit
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Heartbeat":
+        self._terms.alarm(self._time_limit_s + ALARM_BEATS * self._terms.heartbeat_s)
         self._thread.start()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
         self._thread.join()
+        self._terms.alarm(0.0)
+
+    def require_lease(self) -> None:
+        """Return if the Job was still this worker's at the last beat.
+
+        Raises
+        ------
+        LeaseLost
+            If it was taken away, canceled, or superseded.
+        """
+        if self._is_lost:
+            raise LeaseLost(f"job {self._job.job_id} is no longer this worker's; its work is dropped")
 
     def _beat(self) -> None:
-        is_ours = True
         while not self._done.wait(self._terms.heartbeat_s):
-            now = self._clock()
             try:
-                if now >= self._deadline:
+                if self._elapsed_s() >= self._deadline_s:
                     self._end_hung_job()
                     return
-                if is_ours:
-                    self._ledger.renew_lease(self._job, lease_s=self._terms.lease_s, now=now)
+                if not self._is_lost:
+                    self._ledger.renew_lease(self._job, lease_s=self._terms.lease_s, now=self._clock())
             except LeaseLost:
-                # The work goes on to its end and is refused there; a thread cannot be stopped from outside. The time
-                # limit still holds: whoever took the Job away may have done so because it hangs.
-                is_ours = False
+                # The work goes on to the end of its stage; a thread cannot be stopped from outside. The time limit
+                # still holds: whoever took the Job away may have done so because it hangs.
+                self._is_lost = True
                 logger.warning("lease lost while working", extra={"job_id": self._job.job_id})
             except LedgerBusy as exc:
                 logger.warning("lease not renewed", extra={"job_id": self._job.job_id, "reason_code": exc.code})

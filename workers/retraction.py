@@ -23,7 +23,7 @@ from workers.fetch import fetch_inputs
 from workers.provenance import Provenance
 from workers.proving.check import check_results
 from workers.proving.rejection import check_rejection
-from workers.shelving import shelve_result
+from workers.shelving import shelve_result, shelve_retraction
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +82,15 @@ def _carry_out(registry: Registry, retraction: Retraction) -> None:
     # First of all: that a Result is taken back must be told whether or not another can take its place.
     note = encode_rejection(list(objects.values()), retraction, provenance)
     check_rejection(note, list(objects.values()))
-    registry.retractions.record_note(retraction, shelve_result(registry.store, job, note), now=registry.clock())
+    shelved_note = shelve_result(registry.store, job, note)
+    registry.retractions.record_note(retraction, shelved_note, now=registry.clock())
     told = strike_entries(job, struck_before)
     corrected: tuple[EncodedResult, ...] = ()
     # A report without any of its findings would say that the model saw none.
     if retraction.order.struck and strike_entries(told, retraction.order.struck).findings:
         corrected = _correct(registry, told, provenance, objects)
     results = [shelve_result(registry.store, job, one) for one in corrected]
+    shelve_retraction(registry.store, job, retraction, (shelved_note, *results), now=registry.clock())
     registry.retractions.finish_retraction(retraction, results, now=registry.clock())
     logger.info("results retracted", extra={"job_id": job.job_id, "count": len(rejected)})
 

@@ -12,32 +12,35 @@ from pydicom import Dataset, dcmread
 
 from node.clock import Clock
 from node.domain.job import Job, JobID, JobOrder
+from node.domain.model_version import ModelVersion
 from node.domain.result import Result, ResultKind, ResultWishes
-from node.errors import Broken, LeaseLost, NodeError, Rejected
+from node.errors import Broken, DeviceFailed, LeaseLost, ModelChanged, NodeError, OutOfMemory, Rejected
 from node.ledger.jobs import JobLedger, JobOutcome
 from node.logs import log_context
 from node.models import ModelCard
-from node.settings import PipelineSettings
 from node.store.port import Store
 from workers.encoding.encoder import encode
 from workers.fetch import fetch_inputs
 from workers.heartbeat import Heartbeat, LeaseTerms
+from workers.inference.faults import named_faults
 from workers.moment import newest_moment
 from workers.pipelines.base import Pipeline
 from workers.provenance import Provenance
 from workers.proving.check import check_results
-from workers.shelving import shelve_result
+from workers.shelving import shelve_card, shelve_result
 
 logger = logging.getLogger(__name__)
+
+# Before a Job that this worker's model must not answer is offered again: to another worker, or asked of another model.
+MODEL_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmPipeline:
-    """A Pipeline whose weights are loaded, with the card of its model and the site's settings."""
+    """A Pipeline whose weights are loaded, with the card of its model."""
 
     pipeline: Pipeline[Any]
     card: ModelCard
-    settings: PipelineSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,8 @@ class Workshop:
     ----------
     warm
         Name of a Pipeline to the loaded Pipeline; PipelineUnknown or ModelInvalid if it cannot be loaded.
+    time_limit_s
+        Name of a Pipeline to how long one Job of it may take; PipelineUnknown if settings have none of that name.
     wishes
         The Results that a Job is to write.
     owner
@@ -62,6 +67,7 @@ class Workshop:
     ledger: JobLedger
     store: Store
     warm: Callable[[str], WarmPipeline]
+    time_limit_s: Callable[[str], float]
     wishes: Callable[[JobOrder], ResultWishes]
     terms: LeaseTerms
     owner: str
@@ -100,6 +106,12 @@ class JobRunner:
 
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
+        self._is_spent = False
+
+    @property
+    def is_spent(self) -> bool:
+        """True when this process can do no more Jobs: its device failed, or its memory did not suffice."""
+        return self._is_spent
 
     def run_job(self, job_id: JobID) -> bool:
         """Run one Job to its end; False when it was not to be had (done, taken, not due)."""
@@ -115,9 +127,9 @@ class JobRunner:
         return True
 
     def run_all(self) -> int:
-        """Run waiting Jobs without a broker until none is left; returns how many ran."""
+        """Run waiting Jobs without a broker until none is left, or this process is spent; returns how many ran."""
         count = 0
-        while (job_id := self._shop.ledger.next_scheduled(self._shop.clock())) is not None:
+        while not self._is_spent and (job_id := self._shop.ledger.next_scheduled(self._shop.clock())) is not None:
             count += self.run_job(job_id)
         return count
 
@@ -134,10 +146,10 @@ class JobRunner:
     def _try_job(self, job: Job, watch: Stopwatch) -> str:
         shop = self._shop
         try:
-            warm = shop.warm(job.order.pipeline)
-            limit_s = warm.settings.time_limit_s
-            with Heartbeat(shop.ledger, job, terms=shop.terms, time_limit_s=limit_s, clock=shop.clock):
-                outcome = self._work(job, warm, watch)
+            limit_s = shop.time_limit_s(job.order.pipeline)
+            heart = Heartbeat(shop.ledger, job, terms=shop.terms, time_limit_s=limit_s, clock=shop.clock)
+            with heart, named_faults():
+                outcome = self._work(job, watch, heart)
             shop.ledger.finish_job(job, outcome, now=shop.clock())
         except Rejected as exc:
             logger.warning("job refused", extra={"reason_code": exc.code})
@@ -145,7 +157,13 @@ class JobRunner:
             return exc.code
         except LeaseLost:
             raise
+        except ModelChanged as exc:
+            logger.warning("job given back", extra={"reason_code": exc.code})
+            shop.ledger.give_back(job, reason=(exc.code, str(exc)), now=shop.clock(), pause_s=MODEL_PAUSE_S)
+            return exc.code
         except NodeError as exc:
+            # A fresh process begins with a device that works, and without what this one's memory is littered with.
+            self._is_spent = isinstance(exc, (DeviceFailed, OutOfMemory))
             logger.warning("job attempt failed", extra={"reason_code": exc.code})
             return self._fail(job, (exc.code, str(exc)))
         return "completed"
@@ -157,19 +175,23 @@ class JobRunner:
             return LeaseLost.code
         return reason[0]
 
-    def _work(self, job: Job, warm: WarmPipeline, watch: Stopwatch) -> JobOutcome:
+    def _work(self, job: Job, watch: Stopwatch, heart: Heartbeat) -> JobOutcome:
         shop = self._shop
+        warm = shop.warm(job.order.pipeline)
+        _require_model(job, warm.card)
         with watch.stage("prepare"):
             inputs = fetch_inputs(job, shop.ledger.input_instances(job), shop.store)
             prepared = warm.pipeline.read(inputs)
+        heart.require_lease()
         with watch.stage("infer"):
             analysis = warm.pipeline.analyze(prepared)
+        heart.require_lease()
         with watch.stage("encode"):
             provenance = self._provenance(job, warm.card, inputs)
             encoded = encode(analysis, provenance, inputs, shop.wishes(job.order))
             check_results(encoded, analysis, inputs)
             results = tuple(shelve_result(shop.store, job, one) for one in encoded)
-        return JobOutcome(
+        outcome = JobOutcome(
             findings=[finding.as_json() for finding in analysis.findings],
             seconds=watch.seconds,
             model_sha256=warm.card.weights_sha256,
@@ -178,6 +200,8 @@ class JobRunner:
             threshold=analysis.threshold,
             rejects_predecessor=shop.rejects_superseded,
         )
+        shelve_card(shop.store, job, outcome, now=shop.clock())
+        return outcome
 
     def _provenance(self, job: Job, card: ModelCard, inputs: Mapping[str, Sequence[Dataset]]) -> Provenance:
         moment = newest_moment(chain(*inputs.values())) if self._shop.dates_by_inputs else job.accepted_at
@@ -196,5 +220,26 @@ class JobRunner:
             return None
         earlier: Sequence[Result] = self._shop.ledger.results_of(job.supersedes)
         reports = [result for result in earlier if result.kind is ResultKind.SR]
+        if not reports:
+            return None
         # A corrected report comes after the one that was taken back.
-        return dcmread(self._shop.store.path(reports[-1].path)) if reports else None
+        newest = reports[-1]
+        return _refer_to(newest) if newest.purged_at is not None else dcmread(self._shop.store.path(newest.path))
+
+
+def _refer_to(result: Result) -> Dataset:
+    """Return what a reference needs of a Result whose file is no longer kept."""
+    ds = Dataset()
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = result.study_instance_uid, result.series_instance_uid
+    ds.SOPClassUID, ds.SOPInstanceUID = result.sop_class_uid, result.sop_instance_uid
+    return ds
+
+
+def _require_model(job: Job, card: ModelCard) -> None:
+    ordered = ModelVersion(name=job.order.model, version=job.order.model_version)
+    here = ModelVersion(name=card.name, version=card.version)
+    if ordered != here:
+        raise ModelChanged(
+            f"job {job.job_id} was ordered on {ordered}, and this worker has {here}; restart the node, or install on "
+            "both the same"
+        )

@@ -1,10 +1,15 @@
 """Encoded Results are put into the store, ready for the ledger."""
 
 import hashlib
+from collections.abc import Sequence
+from datetime import datetime
 
 from node.domain.job import Job
 from node.domain.result import Result
-from node.store.paths import result_path
+from node.domain.retraction import Retraction
+from node.ledger.cards import job_card, retraction_card
+from node.ledger.jobs import JobOutcome
+from node.store.paths import card_path, result_path
 from node.store.port import Store
 from workers.encoding.encoder import EncodedResult
 
@@ -33,3 +38,29 @@ def shelve_result(store: Store, job: Job, encoded: EncodedResult) -> Result:
         sha256=hashlib.sha256(encoded.content).hexdigest(),
         is_substitute=encoded.is_substitute,
     )
+
+
+def shelve_card(store: Store, job: Job, outcome: JobOutcome, *, now: datetime) -> None:
+    """Return after what the ledger is about to be told of the Job lies beside its Results, should the ledger be lost.
+
+    Raises
+    ------
+    StoreFull
+        If the store does not take it.
+    """
+    path = card_path(job.order.study_instance_uid, job.job_id, name=str(job.fence))
+    store.put(path, job_card(job, outcome, now=now))
+
+
+def shelve_retraction(
+    store: Store, job: Job, retraction: Retraction, written: Sequence[Result], *, now: datetime
+) -> None:
+    """Return after what the ledger is about to be told of a retraction lies beside what it wrote.
+
+    Raises
+    ------
+    StoreFull
+        If the store does not take it.
+    """
+    path = card_path(job.order.study_instance_uid, job.job_id, name=retraction.retraction_id)
+    store.put(path, retraction_card(retraction, written, now=now))

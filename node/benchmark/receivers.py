@@ -2,28 +2,36 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 from urllib.request import urlopen
 
+from node.app import open_view
+from node.benchmark.usage import MemoryWatch, cpu_s, memory_bytes
 from node.errors import NotFound
+from node.settings import load_settings
 
 START_LIMIT_S = 60.0
 POLL_S = 0.02
 # A program that takes no more processor time than this in such a period has started.
 CALM_S = 0.02
 CALM_PERIOD_S = 0.5
+CALM_LIMIT_S = 10.0
 NODELAY: Mapping[str, str] = {"TCP_NODELAY": "1", "TCP_BUFFER_LENGTH": "131072"}
 AET = "RECEIVER"
+PDU_BYTES = 131072
+# Parallel Associations that every program takes without being told so (pynetdicom's default is the lowest).
+UNASKED_ASSOCIATIONS = 10
+# More Studies than any load has.
+MANY = 1000
 
 # What a careful user of pynetdicom writes: the data set goes to a file as it came, nothing is decoded.
 PYNETDICOM_RAW = """
@@ -36,6 +44,7 @@ def store(event):
     return 0x0000
 ae = AE(sys.argv[3])
 ae.maximum_pdu_size = 131072
+ae.maximum_associations = int(sys.argv[4])
 for context in AllStoragePresentationContexts:
     ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
 ae.start_server(("127.0.0.1", int(sys.argv[1])), evt_handlers=[(evt.EVT_C_STORE, store)])
@@ -53,14 +62,24 @@ class Receiver:
     command
         Returns the command line for a port and an empty folder.
     count
-        Returns how many Instances it has stored, for the same two.
+        Returns how many Instances it says that it has, for the same two.
+    kept
+        Where its files lie, below that folder.
+    environment
+        Variables that it is started with.
     """
 
     name: str
     is_durable: bool
     command: Callable[[int, Path], Sequence[str]]
     count: Callable[[int, Path], int]
+    kept: str
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_nagle(self) -> bool:
+        """Whether it leaves Nagle's delay on, and so answers some 20 times a second."""
+        return self.name.endswith("default")
 
 
 class Running:
@@ -72,7 +91,9 @@ class Running:
         self.port = _free_port()
         folder.mkdir(parents=True)
         command = receiver.command(self.port, folder)
-        environment = {**os.environ, **receiver.environment}
+        # What the person who measures has set for himself would change what is compared.
+        plain = {name: value for name, value in os.environ.items() if name not in NODELAY and "RADNODE" not in name}
+        environment = {**plain, **receiver.environment}
         with (folder / "output.txt").open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=output, env=environment, start_new_session=True
@@ -85,7 +106,8 @@ class Running:
                 self._end()
                 raise NotFound(f"{self._receiver.name} does not listen; see {self._folder / 'output.txt'}")
             sleep(POLL_S)
-        self._wait_until_calm(deadline)
+        # Some listen before they are ready; their start must not be counted.
+        self.wait_until_calm()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,52 +115,59 @@ class Running:
 
     @property
     def stored(self) -> int:
-        """How many Instances it has stored."""
+        """How many Instances it says that it has."""
         return self._receiver.count(self.port, self._folder)
 
+    def kept(self) -> Iterator[Path]:
+        """Yield the files that it keeps; a database may be among them."""
+        return (path for path in (self._folder / self._receiver.kept).rglob("*") if path.is_file())
+
     def cpu_s(self) -> float:
-        """Return the processor time of the program and of its children that have ended, seconds."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        """Return the processor time of the program and of everything below it since it was started; seconds."""
+        return cpu_s(self._process.pid)
 
-    def peak_bytes(self) -> int:
-        """Return the most memory that the program held at a time."""
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii"))
-        return int(found[1]) * 1024 if found else 0
+    def memory_bytes(self) -> int:
+        """Return what the program and everything below it hold now; what they share counts once."""
+        return memory_bytes(self._process.pid)
 
-    def _wait_until_calm(self, deadline: float) -> None:
-        # Some listen before they are ready; their start must not be counted.
-        busy_s = 1.0
+    def watch_memory(self, *, sample_s: float) -> MemoryWatch:
+        """Return a watch on the memory of the program and of everything below it."""
+        return MemoryWatch(self._process.pid, sample_s=sample_s)
+
+    def wait_until_calm(self) -> None:
+        """Return when it has nothing more to do, or always has something to do."""
+        deadline, busy_s = monotonic() + CALM_LIMIT_S, CALM_S + 1
         while busy_s > CALM_S and monotonic() < deadline:
             before_s = self.cpu_s()
             sleep(CALM_PERIOD_S)
             busy_s = self.cpu_s() - before_s
 
     def _end(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
-        try:
+        # Only the program itself: it ends what it has started in its own order.
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(START_LIMIT_S)
-        except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._process.wait()
 
 
-def receivers() -> Mapping[str, Receiver]:
-    """Return every receiver that can be compared, by name."""
+def receivers(*, associations: int = 1) -> Mapping[str, Receiver]:
+    """Return every receiver that can be compared, by name.
+
+    Parameters
+    ----------
+    associations
+        How many each must take at a time; those that have a limit get a higher one only where theirs is too low.
+    """
     known = [
         _storescp("storescp tuned", NODELAY),
         _storescp("storescp default", {}, pdu=()),
         _storescp("storescp fork", NODELAY, "--fork"),
-        _orthanc("Orthanc tuned", nodelay=True),
-        _orthanc("Orthanc default", nodelay=False),
-        Receiver(
-            name="pynetdicom raw",
-            is_durable=False,
-            command=lambda port, folder: (sys.executable, "-c", PYNETDICOM_RAW, str(port), str(_received(folder)), AET),
-            count=lambda _port, folder: _count(folder / "received"),
-        ),
-        *(_radnode(durability) for durability in ("fsync", "group", "none")),
+        _orthanc("Orthanc tuned", is_tuned=True),
+        _orthanc("Orthanc default", is_tuned=False),
+        _pynetdicom(associations),
+        *(_radnode(durability, associations) for durability in ("fsync", "group", "none")),
     ]
     return {receiver.name: receiver for receiver in known}
 
@@ -158,8 +187,22 @@ def find_dcmtk(program: str) -> str:
     raise NotFound(f"{program} of dcmtk is not on PATH; install dcmtk")
 
 
+def find_orthanc() -> str:
+    """Return the path of Orthanc; Debian puts it where only root looks.
+
+    Raises
+    ------
+    NotFound
+        If it is not installed.
+    """
+    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+    if program is None:
+        raise NotFound("Orthanc is not on PATH; install it")
+    return program
+
+
 def _storescp(
-    name: str, environment: Mapping[str, str], *options: str, pdu: Sequence[str] = ("--max-pdu", "131072")
+    name: str, environment: Mapping[str, str], *options: str, pdu: Sequence[str] = ("--max-pdu", str(PDU_BYTES))
 ) -> Receiver:
     def command(port: int, folder: Path) -> Sequence[str]:
         bits = ("+B",) if pdu else ()
@@ -170,15 +213,13 @@ def _storescp(
         is_durable=False,
         command=command,
         count=lambda _port, folder: _count(folder / "received"),
+        kept="received",
         environment=environment,
     )
 
 
-def _orthanc(name: str, *, nodelay: bool) -> Receiver:
+def _orthanc(name: str, *, is_tuned: bool) -> Receiver:
     def command(port: int, folder: Path) -> Sequence[str]:
-        program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
-        if program is None:
-            raise NotFound("Orthanc is not on PATH; install it")
         web = _free_port()
         settings = {
             "Name": "bench",
@@ -190,37 +231,61 @@ def _orthanc(name: str, *, nodelay: bool) -> Receiver:
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
             "Plugins": [],
-            "TcpNoDelay": nodelay,
         }
+        # Its TcpNoDelay is that of its web server; for DICOM it obeys dcmtk's environment.
+        tuned = {"MaximumPduLength": PDU_BYTES} if is_tuned else {}
         (folder / "web-port").write_text(str(web), encoding="ascii")
         file = folder / "orthanc.json"
-        file.write_text(json.dumps(settings), encoding="utf-8")
-        return (program, str(file))
+        file.write_text(json.dumps(settings | tuned), encoding="utf-8")
+        return (find_orthanc(), str(file))
 
     def count(_port: int, folder: Path) -> int:
         web = (folder / "web-port").read_text(encoding="ascii")
         with urlopen(f"http://127.0.0.1:{web}/statistics") as answer:
             return int(json.load(answer)["CountInstances"])
 
-    environment = NODELAY if nodelay else {}
-    return Receiver(name=name, is_durable=True, command=command, count=count, environment=environment)
+    environment = NODELAY if is_tuned else {}
+    return Receiver(name=name, is_durable=True, command=command, count=count, kept="db", environment=environment)
 
 
-def _radnode(durability: str) -> Receiver:
+def _pynetdicom(associations: int) -> Receiver:
+    def command(port: int, folder: Path) -> Sequence[str]:
+        limit = max(associations, UNASKED_ASSOCIATIONS)
+        return (sys.executable, "-c", PYNETDICOM_RAW, str(port), str(_received(folder)), AET, str(limit))
+
+    return Receiver(
+        name="pynetdicom raw",
+        is_durable=False,
+        command=command,
+        count=lambda _port, folder: _count(folder / "received"),
+        kept="received",
+    )
+
+
+def _radnode(durability: str, associations: int) -> Receiver:
+    """Return a node with the settings that it is shipped with, but for what is measured and a reserve of the disk."""
+    limits = f"max_associations = {associations}\nmax_associations_per_peer = {associations}\n"
+
     def command(port: int, folder: Path) -> Sequence[str]:
         file = folder / "settings.toml"
         file.write_text(
-            f'[node]\naet = "{AET}"\nport = {port}\ndata_dir = "{folder / "data"}"\n\n'
-            f'[store]\nreserve_bytes = 0\ndurability = "{durability}"\n\n[log]\nlevel = "WARNING"\n',
+            f'[node]\naet = "{AET}"\nport = {port}\ndata_dir = "{folder / "data"}"\n'
+            f"{limits if associations > UNASKED_ASSOCIATIONS else ''}\n"
+            f'[store]\nreserve_bytes = 0\ndurability = "{durability}"\n',
             encoding="utf-8",
         )
         return (sys.executable, "-m", "node", "serve", "--settings", str(file))
+
+    def count(_port: int, folder: Path) -> int:
+        view = open_view(load_settings(folder / "settings.toml"))
+        return sum(series.instances for story in view.list_studies(MANY) for series in story.series)
 
     return Receiver(
         name=f"radnode {durability}",
         is_durable=durability != "none",
         command=command,
-        count=lambda _port, folder: _count(folder / "data" / "store" / "instances"),
+        count=count,
+        kept="data/store/instances",
     )
 
 

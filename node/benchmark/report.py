@@ -2,14 +2,18 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from node.app import spawn_worker
 from node.errors import Broken, NotFound
 from node.settings import Settings
+
+# Of the checkout in which a benchmark is run.
+PAGE = Path("docs/benchmarks.md")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,28 @@ class Ratio:
 
     name: str
     times_faster: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What was promised of a figure, and what was measured; one of the two limits is given."""
+
+    what: str
+    measured: float
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """Name, limit, figure, and whether it holds, as people read them."""
+        limit = f"≤ {self.at_most:g}" if self.at_least is None else f"≥ {self.at_least:g}"
+        return self.what, limit, f"{self.measured:.3g}", "yes" if self.is_held else "NO"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the figure is within its limit."""
+        too_low = self.at_least is not None and self.measured < self.at_least
+        return not too_low and (self.at_most is None or self.measured <= self.at_most)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +138,30 @@ def describe_report(report: BenchReport, command: str) -> str:
     lines += ["", "| by the medians | times faster |", "| --- | ---: |"]
     lines += [f"| {ratio.name} | {ratio.times_faster:.1f} |" for ratio in report.ratios]
     return "\n".join(lines)
+
+
+def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows under their header as a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def describe_targets(targets: Sequence[Target]) -> str:
+    """Return targets as a Markdown table."""
+    return to_markdown(("target", "promised", "measured", "held"), [target.cells for target in targets])
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the value that `share` of all are not above.
+
+    Parameters
+    ----------
+    values
+        Sorted, not empty.
+    share
+        0-1; 0.99 for p99.
+    """
+    return values[max(ceil(share * len(values)) - 1, 0)]
 
 
 def refresh_section(page: Path, bench: str, section: str) -> None:

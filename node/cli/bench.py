@@ -1,27 +1,28 @@
 """`radnode bench …`: what the stages cost on this machine, in tables and as a page of the documents."""
 
-import tempfile
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from node.benchmark.receive import Load, compare, to_markdown
-from node.benchmark.receivers import receivers
-from node.benchmark.report import BenchReport, describe_report, refresh_section, run_in_worker
+from node.benchmark.report import PAGE, BenchReport, describe_report, refresh_section, run_in_worker
+from node.cli.bench_receive import bench_receive, bench_receive_idle, bench_receive_memory, bench_receive_set_up
+from node.cli.bench_send import bench_responses, bench_send
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import print_json, print_table, reports_errors, stdout
 
-PAGE = Path("docs/benchmarks.md")
-CT_SIZE = 512
-# What is compared where several send at once; the first is the base.
-FORKING = ("storescp fork", "Orthanc tuned", "radnode fsync", "radnode group", "radnode none")
 COLUMNS = ("min", "median", "bytes")
 
 RoundsOption = Annotated[int, typer.Option(min=1, help="How often each Subject is measured.")]
 WriteOption = Annotated[bool, typer.Option("--write", help=f"Refresh its section of {PAGE}.")]
 
 app = typer.Typer(no_args_is_help=True, help="Measure what the stages cost.")
+
+app.command("receive")(bench_receive)
+app.command("receive-set-up")(bench_receive_set_up)
+app.command("receive-idle")(bench_receive_idle)
+app.command("receive-memory")(bench_receive_memory)
+app.command("send")(bench_send)
+app.command("responses")(bench_responses)
 
 
 @app.callback()
@@ -46,27 +47,6 @@ def bench_encode(
         print_json(report)
     else:
         _print_report(report)
-
-
-@app.command("receive")
-@reports_errors
-def bench_receive(
-    *,
-    rounds: RoundsOption = 5,
-    associations: Annotated[int, typer.Option(min=1, help="Parallel senders.")] = 1,
-    instances: Annotated[int, typer.Option(min=1, help="CT Images of 525 KB in each round.")] = 300,
-    write: WriteOption = False,
-) -> None:
-    """Measure receiving beside dcmtk, Orthanc and pynetdicom, in turn; every round begins with an empty store."""
-    load = Load(instances=instances, rows=CT_SIZE, columns=CT_SIZE, associations=associations)
-    names = FORKING if associations > 1 else tuple(name for name in receivers() if name not in FORKING[:1])
-    with tempfile.TemporaryDirectory(prefix="radnode-bench-") as folder:
-        told = to_markdown(list(compare(load, names=names, rounds=rounds, folder=Path(folder))))
-    options = f"--associations {associations} --rounds {rounds} --instances {instances}"
-    if write:
-        section = f"`radnode bench receive {options} --write`: medians of {rounds} rounds in turn.\n\n{told}"
-        refresh_section(PAGE, f"receive {associations}", section)
-    stdout().print(told, markup=False)
 
 
 def _print_report(report: BenchReport) -> None:

@@ -1,12 +1,15 @@
 """What several commands need: the options they share, and the ledger they look into."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from node.app import open_view
+from node.audit.message import AuditEvent
 from node.ledger.views import LedgerView
+from node.receiver import open_trail
 from node.settings import FILE_NAME, Settings, load_settings
 
 SettingsOption = Annotated[
@@ -31,3 +34,16 @@ def read_settings(path: Path | None) -> Settings:
 def look_into_ledger(path: Path | None) -> LedgerView:
     """Return the ledger of the node that these settings describe, for reading."""
     return open_view(read_settings(path))
+
+
+def record_audit(settings: Settings, event: AuditEvent) -> None:
+    """Return after what a person did is in the audit trail, and on disk.
+
+    Raises
+    ------
+    AuditUnwritable
+        If it cannot be written.
+    """
+    with closing(open_trail(settings)) as trail:
+        trail.append(event)
+        trail.sync()

@@ -5,11 +5,14 @@ from typing import Annotated
 import typer
 
 from node.app import open_deliveries
+from node.audit.account import find_account
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings
 from node.cli.output import print_json, print_table, reports_errors, short_uid, stdout
 from node.clock import utc_now
 from node.domain.capability import name_kind
 from node.domain.result import DeliveryState
+from node.domain.uids import StudyUID
+from node.errors import SettingsInvalid
 
 app = typer.Typer(no_args_is_help=True, help="Deliveries in the ledger.")
 
@@ -56,3 +59,23 @@ def retry_deliveries(
     """Make every waiting or refused Delivery due again."""
     count = open_deliveries(read_settings(settings)).retry_deliveries(destination=destination, now=utc_now())
     stdout().print(f"{count} Deliveries are due again.")
+
+
+@app.command("dismiss")
+@reports_errors
+def dismiss_deliveries(
+    *,
+    destination: Annotated[str | None, typer.Option(help="Only to this Destination.")] = None,
+    study: Annotated[str | None, typer.Option(help="Only of this Study Instance UID.")] = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Take note that refused Deliveries stay refused; retention keeps their Studies no longer."""
+    if destination is None and study is None:
+        raise SettingsInvalid("say --destination or --study: what is dismissed was looked at by a person")
+    count = open_deliveries(read_settings(settings)).dismiss_deliveries(
+        destination=destination,
+        study=None if study is None else StudyUID(study),
+        ordered_by=find_account(),
+        now=utc_now(),
+    )
+    stdout().print(f"{count} refused Deliveries are taken note of.")

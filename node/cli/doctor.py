@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import typer
 
@@ -13,9 +14,9 @@ from node.app import (
     model_folders,
     open_capabilities,
     open_ledger,
-    open_store,
     read_rules,
 )
+from node.audit.inspection import prove_trail
 from node.bell import probe_broker
 from node.broker import find_server
 from node.cli.context import JsonOption, SettingsOption, read_settings
@@ -23,9 +24,16 @@ from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_error
 from node.clock import utc_now
 from node.delivery.lookout import see
 from node.delivery.probe import probe_destination, probe_forms
-from node.errors import NodeError
+from node.errors import AuditBroken, NodeError, SettingsInvalid
 from node.models import find_model
+from node.receiver import audit_folder, open_store, tls_identity
 from node.settings import Settings
+from node.tls import TlsIdentity, prove_identity
+
+# Files of the audit trail that are looked at: yesterday and today, where something is recorded every day.
+PROVEN_FILES = 2
+# Time to renew a certificate in peace.
+RENEW_BEFORE = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +47,7 @@ class Check:
 
 @reports_errors
 def doctor(*, as_json: JsonOption = False, settings: SettingsOption = None) -> None:
-    """Try ledger, store, broker, models, rules and every Destination; exit code 1 if one fails."""
+    """Try audit trail, ledger, store, broker, models, rules and every Destination; exit code 1 if one fails."""
     checks = [_try(name, probe) for name, probe in _probes(read_settings(settings)).items()]
     if as_json:
         print_json(checks)
@@ -52,11 +60,15 @@ def doctor(*, as_json: JsonOption = False, settings: SettingsOption = None) -> N
 
 def _probes(settings: Settings) -> dict[str, Callable[[], str]]:
     probes: dict[str, Callable[[], str]] = {
+        "audit trail": lambda: _probe_trail(settings),
         "ledger": lambda: _probe_ledger(settings),
         "store": lambda: _probe_store(settings),
         "broker": lambda: _probe_broker(settings),
         "rules": lambda: f"{len(read_rules(settings, find_models(settings)))} rules are right",
     }
+    identity = tls_identity(settings)
+    if identity is not None:
+        probes["tls"] = lambda: _probe_tls(identity)
     for name in settings.pipelines:
         probes[f"model of {name}"] = lambda name=name: _probe_model(settings, name)  # type: ignore[misc]  # binds name
     for name in settings.destinations:
@@ -76,9 +88,28 @@ def _probe_ledger(settings: Settings) -> str:
         return "opens, schema is of this version"
 
 
+def _probe_trail(settings: Settings) -> str:
+    """Return that the newest part of the trail is whole; `radnode audit verify` looks at all of it."""
+    proof = prove_trail(audit_folder(settings), newest_files=PROVEN_FILES)
+    if proof.broken is not None:
+        raise AuditBroken(f"{proof.broken}; keep the folder as it is, and find out who changed it")
+    return f"records {proof.first} to {proof.last} are whole" if proof.records else "empty"
+
+
 def _probe_store(settings: Settings) -> str:
     open_store(settings).check_space()
     return f"{settings.store_root} has more free space than its reserve"
+
+
+def _probe_tls(identity: TlsIdentity) -> str:
+    """Return until when the certificate is valid; one that must be renewed soon is wrong already."""
+    until = prove_identity(identity)
+    if until - utc_now() < RENEW_BEFORE:
+        raise SettingsInvalid(
+            f"{identity.where}.certificate {identity.certificate} expires on {until:%Y-%m-%d}; renew it"
+        )
+    asked = "peers need none" if identity.ca is None else f"peers need one of {identity.ca}"
+    return f"the certificate is valid until {until:%Y-%m-%d}, {asked}"
 
 
 def _probe_broker(settings: Settings) -> str:

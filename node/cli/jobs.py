@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from node.app import open_jobs
+from node.app import installed_model, open_interventions
+from node.audit.account import find_account
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings
 from node.cli.output import age, print_json, print_table, reports_errors, short_uid, stdout
 from node.clock import utc_now
@@ -60,16 +61,26 @@ def show_job(job_id: JobArgument, *, as_json: JsonOption = False, settings: Sett
 @app.command("retry")
 @reports_errors
 def retry_job(job_id: JobArgument, *, settings: SettingsOption = None) -> None:
-    """Schedule a canceled Job again."""
-    open_jobs(read_settings(settings)).retry_job(JobID(job_id), now=utc_now())
+    """Start a Job anew that was canceled, waits or hangs, with all its attempts and the model installed now."""
+    loaded = read_settings(settings)
+    pipeline = look_into_ledger(settings).find_job(JobID(job_id)).order.pipeline
+    installed = installed_model(loaded, pipeline)
+    open_interventions(loaded).retry_job(JobID(job_id), ordered_by=find_account(), installed=installed, now=utc_now())
     stdout().print(f"{job_id} is scheduled again.")
 
 
 @app.command("cancel")
 @reports_errors
-def cancel_job(job_id: JobArgument, *, settings: SettingsOption = None) -> None:
-    """Cancel a Job that waits or runs."""
-    open_jobs(read_settings(settings)).cancel_job(JobID(job_id), now=utc_now())
+def cancel_job(
+    job_id: JobArgument,
+    *,
+    reason: Annotated[str, typer.Option(help="Why, for whoever asks later; no patient's name.")] = "",
+    settings: SettingsOption = None,
+) -> None:
+    """Cancel a Job that waits or runs; what a worker still answers is dropped."""
+    open_interventions(read_settings(settings)).cancel_job(
+        JobID(job_id), ordered_by=find_account(), reason=reason, now=utc_now()
+    )
     stdout().print(f"{job_id} is canceled.")
 
 

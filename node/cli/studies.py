@@ -6,11 +6,13 @@ import typer
 
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger
 from node.cli.output import age, print_json, print_table, reports_errors, short_uid, stdout
+from node.cli.purge import purge_studies
 from node.domain.capability import name_kind
 from node.domain.uids import StudyUID
 from node.ledger.views import StudyStory
 
 app = typer.Typer(no_args_is_help=True, help="Studies in the ledger.")
+app.command("purge")(purge_studies)
 
 
 @app.command("list")

@@ -42,7 +42,7 @@ def worker(
         int, typer.Option(min=1, help="Jobs at a time; one a GPU, as many as cores allow on CPU.")
     ] = 1,
 ) -> None:
-    """Run a worker of the node that these settings describe; SIGTERM finishes the Job in hand."""
+    """Run a worker of the node that these settings describe; SIGTERM finishes the Job in hand, or gives it back."""
     loaded = read_settings(settings)
     if not loaded.broker.url.get_secret_value():
         loaded = loaded.with_broker(EmbeddedBroker(broker_folder(loaded)).url)
@@ -62,11 +62,13 @@ def _run(path: Path | None, role: Role) -> None:
     host, port = app.start()
     try:
         out = stdout()
-        out.print(f"radnode receives DICOM as {settings.node.aet} on {host}:{port}")
+        way = " by TLS" if settings.security.tls.certificate else ""
+        out.print(f"radnode receives DICOM as {settings.node.aet} on {host}:{port}{way}")
         out.print(f"Data lie in {settings.node.data_dir.resolve()}")
         names = ", ".join(f"{name} ({entry.transport})" for name, entry in settings.destinations.items())
         out.print(f"Results go to {names}" if names else "No Destination is configured: Results stay in the store")
-        out.print(f"Try: radnode send FILES --to {settings.node.aet}@{host}:{port}")
+        if not way:
+            out.print(f"Try: radnode send FILES --to {settings.node.aet}@{host}:{port}")
         sys.stdout.flush()
         ending.wait()
     finally:

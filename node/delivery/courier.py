@@ -8,11 +8,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from node.audit.transfer import Transfer
 from node.delivery.lookout import Lookout
 from node.delivery.parcel import Fate, Outcome, Parcel
 from node.delivery.patience import Patience
 from node.delivery.transport import Transport
 from node.domain.result import Delivery
+from node.domain.uids import StudyUID
 from node.errors import Broken, DestinationBusy, DestinationDown, Misconfigured, NodeError
 
 logger = logging.getLogger(__name__)
@@ -75,11 +77,17 @@ class Surroundings:
         The time now (UTC).
     chance
         Uniform in [0, 1).
+    depart
+        Returns what tells the audit trail of one Study on its way.
+    knock
+        Returns when a Destination that was down is there again, and raises DestinationDown or Misconfigured when not.
     """
 
     locate: Callable[[str], Path]
     clock: Callable[[], datetime]
     chance: Callable[[], float]
+    depart: Callable[[StudyUID], Transfer]
+    knock: Callable[[], object]
 
 
 class Courier:
@@ -108,24 +116,31 @@ class Courier:
         self._patience = patience
         self._surroundings = surroundings
         self._failures = 0
+        self._is_down = False
         self._closed_until: datetime | None = None
 
     def tick(self, now: datetime) -> datetime | None:
         """Send what is due, then see what the Destination accepts if that is not known; return when to be called next.
 
         Each answer is committed to the ledger before the next object is sent, so a crash repeats one object at most.
-        A Destination that is down costs one connection per back-off step, however many Deliveries wait or arrive.
+        A Destination that is down costs one connection per back-off step, however many Deliveries wait or arrive; when
+        it is there again, all of them leave.
 
         Raises
         ------
         LedgerBusy
             If an answer could not be written; that object will be sent again, with the same UID and bytes.
         """
-        if self._closed_until is not None and now < self._closed_until:
+        closed_for = timedelta(0) if self._closed_until is None else self._closed_until - now
+        # Longer than any pause: somebody has set the clock back.
+        if timedelta(0) < closed_for <= self._patience.longest_pause:
             return self._closed_until
         self._closed_until = None
         due = self._ledger.due_deliveries(self._destination, now, DUE_LIMIT)
         waiting = {delivery.delivery_id: delivery for delivery in due}
+        if due and self._is_down and not self._has_returned():
+            self._give_up(waiting.values())
+            return self._next_call(now)
         for study in _group_by_study(due):
             # A Result may have been taken back while the Studies before it were sent.
             pending = self._ledger.still_pending(study.keys())
@@ -135,6 +150,16 @@ class Courier:
                 self._give_up(waiting.values())
                 break
         return self._next_call(now)
+
+    def _has_returned(self) -> bool:
+        """Return whether a Destination that was down is there again."""
+        try:
+            self._surroundings.knock()
+        except (DestinationDown, Misconfigured) as exc:
+            self._defer(exc)
+            return False
+        self._is_down = False
+        return True
 
     def _next_call(self, now: datetime) -> datetime | None:
         """Return the earliest time at which something can be done."""
@@ -152,8 +177,11 @@ class Courier:
         """
         began = self._surroundings.clock()
         tally: Counter[Fate] = Counter()
+        transfer = self._surroundings.depart(next(iter(study.values())).study_instance_uid)
 
         def report(parcel: Parcel, outcome: Outcome) -> None:
+            if outcome.fate is Fate.SENT:
+                transfer.count(parcel.sop_class_uid)
             tally[self._record(waiting.pop(parcel.delivery_id), outcome)] += 1
 
         error: DestinationDown | DestinationBusy | Misconfigured | None = None
@@ -161,6 +189,8 @@ class Courier:
             self._transport.send([self._parcel(delivery) for delivery in study.values()], report)
         except (DestinationDown, DestinationBusy, Misconfigured) as exc:
             error = exc
+        finally:
+            transfer.end()
         if tally[Fate.SENT] or error is None:
             self._failures = 0
         if error is not None:
@@ -219,7 +249,10 @@ class Courier:
         """Close the Destination for one back-off step."""
         now = self._surroundings.clock()
         self._failures += 1
-        self._closed_until = now + self._patience.pause(self._failures, self._surroundings.chance())
+        # One that is busy answers, and only the next object tells when it no longer is.
+        self._is_down = not isinstance(error, DestinationBusy)
+        pause = self._patience.knock_pause if self._is_down else self._patience.pause
+        self._closed_until = now + pause(self._failures, self._surroundings.chance())
         self._ledger.defer_deliveries(
             self._destination,
             now=now,
@@ -228,8 +261,11 @@ class Courier:
             reason_text=str(error),
         )
         needs_person = isinstance(error, Misconfigured)
+        level = logging.ERROR if needs_person else logging.WARNING
+        # The first, second, fourth, eighth … time: an outage of a day is not told 10,000 times.
+        is_news = self._failures.bit_count() == 1
         logger.log(
-            logging.ERROR if needs_person else logging.WARNING,
+            level if is_news else logging.DEBUG,
             DESTINATION_MISCONFIGURED if needs_person else DESTINATION_DEFERRED,
             extra={
                 "destination": self._destination,

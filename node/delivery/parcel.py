@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from node.errors import NodeError
+from node.tls import TlsTrust
 
 # Code of a Delivery that arrived although the Destination had something to say (Bxxx).
 SENT_WITH_WARNING = "sent-with-warning"
@@ -29,6 +30,10 @@ class DestinationSpec:
         Our own AE title, 1-16 characters.
     timeout_s
         Silence that counts as failure; seconds, > 0.
+    associations
+        How many at once for one Study, 1-16; ``cstore`` only.
+    tls
+        How TLS is spoken; None: as the transport does by itself.
     """
 
     name: str
@@ -37,6 +42,8 @@ class DestinationSpec:
     host: str = ""
     port: int = 0
     url: str = ""
+    associations: int = 1
+    tls: TlsTrust | None = None
     calling_aet: str = "RADNODE"
     timeout_s: float = 30.0
 

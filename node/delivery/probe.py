@@ -1,14 +1,19 @@
 """Whether a Destination can be reached, and what it accepts, before anything is sent to it."""
 
 import os
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from node.delivery.association import StoreAssociation, echo
 from node.delivery.cstore import peer_of
 from node.delivery.parcel import DestinationSpec
 from node.delivery.stow import StowTransport
 from node.domain.capability import WRITTEN_FORMS, Form
-from node.errors import DestinationDown
+from node.errors import DestinationDown, Misconfigured
+
+# Whoever is there takes a connection sooner, also when a packet is lost.
+KNOCK_LIMIT_S = 2.5
 
 
 def probe_destination(spec: DestinationSpec) -> str:
@@ -52,6 +57,40 @@ def probe_forms(spec: DestinationSpec) -> frozenset[Form] | None:
             return frozenset(WRITTEN_FORMS.values())
         case _:
             return None
+
+
+def knock(spec: DestinationSpec) -> None:
+    """Return when a Destination that was down is there again; nothing is sent to it.
+
+    Raises
+    ------
+    DestinationDown
+        If it is not; where nobody answers at all, within `KNOCK_LIMIT_S`.
+    Misconfigured
+        If a C-STORE peer does not know one of the AE titles.
+    """
+    match spec.transport:
+        case "cstore":
+            _connect(spec.host, spec.port)
+            with StoreAssociation(peer_of(spec), WRITTEN_FORMS.values()):
+                return
+        case "folder":
+            _probe_folder(Path(spec.url))
+        case _:
+            parts = urlsplit(spec.url)
+            _connect(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+            try:
+                StowTransport(spec).probe()
+            except Misconfigured:
+                # It answers; a service that stores need not have the search by which it is asked.
+                return
+
+
+def _connect(host: str, port: int) -> None:
+    try:
+        socket.create_connection((host, port), timeout=KNOCK_LIMIT_S).close()
+    except OSError as exc:
+        raise DestinationDown(f"{host}:{port}: no connection ({exc.strerror or exc}); it is tried again") from exc
 
 
 def _probe_folder(folder: Path) -> str:

@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from time import perf_counter
 
 from node.delivery.association import Peer, is_ae_title
-from node.delivery.cstore import carry
+from node.delivery.carriage import carry
 from node.delivery.parcel import Fate, Outcome
 from node.delivery.part10 import FileHead, read_file_head
 from node.errors import DestinationDown, Misconfigured, NotDicom, NotFound, SettingsInvalid
@@ -40,6 +38,7 @@ class SentFile:
 class SendReport:
     """What became of all files, in the order in which they were given."""
 
+    peer: Peer
     files: tuple[SentFile, ...]
     seconds: float
 
@@ -62,18 +61,21 @@ class SendReport:
 Progress = Callable[[SentFile], None]
 
 
-def parse_peer(text: str) -> Peer:
+def parse_peer(text: str, *, calling_aet: str = "RADNODE") -> Peer:
     """Return the peer of ``AET@HOST:PORT``; an IPv6 address stands in brackets.
 
     Raises
     ------
     SettingsInvalid
-        If the text has another form.
+        If the text has another form, or `calling_aet` cannot be an AE title.
     """
+    if not is_ae_title(calling_aet):
+        raise SettingsInvalid(f"calling AE title {calling_aet!r}: an AE title has 1-16 ASCII characters")
     found = PEER.fullmatch(text.strip())
     if found is None or not is_ae_title(found["aet"]) or not 1 <= int(found["port"]) <= 0xFFFF:
         raise SettingsInvalid(f"peer {text!r}: expected AET@HOST:PORT, such as PACS@192.0.2.7:104")
-    return Peer(aet=found["aet"].strip(), host=found["host"].strip("[]"), port=int(found["port"]))
+    host, port = found["host"].strip("[]"), int(found["port"])
+    return Peer(aet=found["aet"].strip(), host=host, port=port, calling_aet=calling_aet.strip())
 
 
 def find_files(paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -122,28 +124,39 @@ def send_files(
     paths
         Part 10 files; their bytes are sent as they are. One that is named twice is sent twice.
     associations
-        How many in parallel, >= 1; each takes every n-th file.
+        How many at once, >= 1. On one, files arrive in their order.
     progress
         Called after each file, by one thread at a time; what follows waits until it returns.
     """
     began = perf_counter()
     tally = _Tally(progress)
-    with ThreadPoolExecutor(max_workers=max(1, associations), thread_name_prefix="send") as pool:
-        numbered = list(enumerate(paths))
-        shares = [numbered[start::associations] for start in range(associations)]
-        for future in [pool.submit(_send_share, share, peer, tally) for share in shares if share]:
-            future.result()
+    ready: dict[int, tuple[int, Path, FileHead]] = {}
+    for place, path in enumerate(paths):
+        try:
+            ready[len(ready)] = (place, path, read_file_head(path))
+        except NotDicom as exc:
+            tally.add(place, path, None, Outcome.refused(exc))
+        except OSError as exc:
+            tally.add(place, path, None, Outcome.refused(NotFound(f"file {path.name}: {exc.strerror}")))
+
+    def note(index: int, outcome: Outcome) -> None:
+        tally.add(*ready.pop(index), outcome)
+
+    try:
+        carry(peer, [(path, head) for _, path, head in ready.values()], note, associations=associations)
+    except (DestinationDown, Misconfigured) as exc:
+        for place, path, head in ready.values():
+            tally.add(place, path, head, Outcome.retry(exc))
     files = tuple(tally.files[place] for place in range(len(paths)))
-    return SendReport(files=files, seconds=perf_counter() - began)
+    return SendReport(peer=peer, files=files, seconds=perf_counter() - began)
 
 
 class _Tally:
-    """Collects the outcomes of all threads, by the place of each file in the order given."""
+    """Collects the outcomes, by the place of each file in the order given."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.files: dict[int, SentFile] = {}
         self._progress = progress
-        self._lock = Lock()
 
     def add(self, place: int, path: Path, head: FileHead | None, outcome: Outcome) -> None:
         """Note one outcome and tell whoever watches."""
@@ -153,29 +166,6 @@ class _Tally:
             size_bytes=0 if head is None else head.size_bytes,
             outcome=outcome,
         )
-        with self._lock:
-            self.files[place] = sent
-            if self._progress is not None:
-                self._progress(sent)
-
-
-def _send_share(share: Sequence[tuple[int, Path]], peer: Peer, tally: _Tally) -> None:
-    """Send the files of one thread."""
-    ready: list[tuple[int, Path, FileHead]] = []
-    for place, path in share:
-        try:
-            ready.append((place, path, read_file_head(path)))
-        except NotDicom as exc:
-            tally.add(place, path, None, Outcome.refused(exc))
-        except OSError as exc:
-            tally.add(place, path, None, Outcome.refused(NotFound(f"file {path.name}: {exc.strerror}")))
-    remaining = dict(enumerate(ready))
-
-    def note(index: int, outcome: Outcome) -> None:
-        tally.add(*remaining.pop(index), outcome)
-
-    try:
-        carry(peer, [(path, head) for _, path, head in ready], note)
-    except (DestinationDown, Misconfigured) as exc:
-        for place, path, head in remaining.values():
-            tally.add(place, path, head, Outcome.retry(exc))
+        self.files[place] = sent
+        if self._progress is not None:
+            self._progress(sent)

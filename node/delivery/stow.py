@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import requests
 from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import Dataset
+from requests.adapters import HTTPAdapter
 
 from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
 from node.delivery.status import DOUBTFUL_TRIES, SUCCESS, judge_status
@@ -23,6 +24,7 @@ from node.errors import (
     SopClassNotSupported,
     Transient,
 )
+from node.tls import TlsTrust, client_context
 
 Answer = TypeVar("Answer")
 
@@ -69,6 +71,9 @@ class StowTransport:
             )
         self._url = spec.url.rstrip("/")
         self._timeout_s = spec.timeout_s
+        self._tls = spec.tls
+        if spec.tls is not None and parts.scheme != "https":
+            raise SettingsInvalid(f"destinations.{spec.name}.url is no https URL, so it cannot have {spec.tls.where}")
 
     def send(self, parcels: Sequence[Parcel], report: Report) -> None:
         """Send the objects of one Study and report each one; see `Transport.send`."""
@@ -99,6 +104,10 @@ class StowTransport:
             session.trust_env = False
             # A POST that is redirected turns into a GET: better told than tried.
             session.max_redirects = 0
+            if self._tls is not None:
+                session.mount("https://", _TlsAdapter(self._tls))
+                # requests would trust public authorities beside the one that is named.
+                session.verify = True if self._tls.ca is None else str(self._tls.ca)
             yield _FileClient(self._url, session, self._timeout_s)
 
     def _send_batch(self, client: "_FileClient", batch: Sequence[tuple[Parcel, bytes]], report: Report) -> None:
@@ -149,6 +158,22 @@ class StowTransport:
             return Outcome.retry(DestinationBusy(f"destination {self._name} failed (HTTP {status})"))
         error = DestinationRefused(f"destination {self._name} did not take the object (HTTP {status})")
         return Outcome.retry(error, tries=DOUBTFUL_TRIES)
+
+
+class _TlsAdapter(HTTPAdapter):
+    """Opens connections with our own TLS context."""
+
+    def __init__(self, trust: TlsTrust) -> None:
+        self._trust = trust
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Create the pool of connections."""
+        options["ssl_context"] = client_context(self._trust)
+        if not self._trust.check_host:
+            # urllib3 compares by itself what the context does not.
+            options["assert_hostname"] = False
+        super().init_poolmanager(*args, **options)
 
 
 class _FileClient(DICOMwebClient):

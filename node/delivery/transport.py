@@ -8,6 +8,7 @@ from node.delivery.folder import FolderTransport
 from node.delivery.parcel import DestinationSpec, Fate, Outcome, Parcel, Report
 from node.delivery.stow import StowTransport
 from node.errors import SettingsInvalid
+from node.tls import client_context
 
 __all__ = ["TRANSPORTS", "DestinationSpec", "Fate", "Outcome", "Parcel", "Report", "Transport", "open_transport"]
 
@@ -44,10 +45,13 @@ def open_transport(spec: DestinationSpec) -> Transport:
     Raises
     ------
     SettingsInvalid
-        If the transport is unknown, or a key that it needs is missing.
+        If the transport is unknown, a key that it needs is missing, or a file of its TLS cannot be used.
     """
     factory = TRANSPORTS.get(spec.transport)
     if factory is None:
         known = ", ".join(sorted(TRANSPORTS))
         raise SettingsInvalid(f"destinations.{spec.name}.transport is {spec.transport!r}; use one of: {known}")
+    if spec.tls is not None:
+        # Better told at the start than at the first Delivery; each connection reads the files anew.
+        client_context(spec.tls)
     return factory(spec)

@@ -1,4 +1,4 @@
-"""Command Sets: reading a request with limits, and writing the response to a C-STORE (PS3.7 6.3, 9.3.1)."""
+"""Command Sets: reading a request with limits, and writing the response to it (PS3.7 6.3, 9.3, annex E)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,11 @@ from node.errors import NotDicom
 # The longest of the standard's Command Sets has a few hundred bytes.
 MAX_COMMAND_BYTES = 16 * 1024
 C_STORE_RQ = 0x0001
-C_STORE_RSP = 0x8001
+C_ECHO_RQ = 0x0030
+C_CANCEL_RQ = 0x0FFF
+# Set in the Command Field of every response.
+IS_RESPONSE = 0x8000
+UNRECOGNIZED_OPERATION = 0x0211  # PS3.7 annex C
 NO_DATA_SET = 0x0101
 AFFECTED_SOP_CLASS_UID = 0x0002
 COMMAND_FIELD = 0x0100
@@ -53,7 +57,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """How a C-STORE ended.
+    """How an operation ended.
 
     Attributes
     ----------
@@ -93,14 +97,14 @@ def parse_command(encoded: bytes) -> Command:
     )
 
 
-def store_response(request: Command, reply: Reply) -> bytes:
-    """Return the Command Set of the C-STORE-RSP that answers `request`.
+def response_to(request: Command, reply: Reply) -> bytes:
+    """Return the Command Set of the response that answers `request`.
 
     The UIDs are repeated only where they are short enough to be UIDs.
     """
     elements = [
         _uid_element(AFFECTED_SOP_CLASS_UID, request.sop_class_uid),
-        _short_element(COMMAND_FIELD, C_STORE_RSP),
+        _short_element(COMMAND_FIELD, request.command_field | IS_RESPONSE),
         _short_element(MESSAGE_ID_BEING_RESPONDED_TO, request.message_id or 0),
         _short_element(COMMAND_DATA_SET_TYPE, NO_DATA_SET),
         _short_element(STATUS, reply.status),

@@ -4,10 +4,32 @@ from collections.abc import Iterator, Sequence
 
 from pydicom.uid import UID
 
+from node.dimse.acceptor import MAX_ASSOCIATE_BYTES
 from node.dimse.contexts import VERIFICATION, storage_sop_classes, transfer_syntaxes
-from node.dimse.handlers import CALLED_AET_NOT_RECOGNIZED, CALLING_AET_NOT_RECOGNIZED, LOCAL_LIMIT_EXCEEDED
+from node.dimse.lobby import MAX_WAITING
+from node.dimse.negotiation import (
+    APPLICATION_CONTEXT_NOT_SUPPORTED,
+    CALLED_AET_NOT_RECOGNIZED,
+    CALLING_AET_NOT_RECOGNIZED,
+    INVALID_PARAMETER_VALUE,
+    LOCAL_LIMIT_EXCEEDED,
+    MIN_PDU_BYTES,
+    NO_REASON_GIVEN,
+    PROTOCOL_VERSION_NOT_SUPPORTED,
+)
 from node.dimse.scp import ASSOCIATE_TIMEOUT_S
-from node.errors import BadIdentifier, Broken, IdentifierClash, LedgerBusy, NodeError, NotDicom, StoreFull, UidMismatch
+from node.errors import (
+    BadIdentifier,
+    Broken,
+    IdentifierClash,
+    LedgerBusy,
+    NodeError,
+    NotDicom,
+    StoreFull,
+    TooComplex,
+    TooLarge,
+    UidMismatch,
+)
 from node.header.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 # What a C-STORE may be answered, besides Success.
@@ -17,6 +39,8 @@ STORE_FAILURES: tuple[type[NodeError], ...] = (
     IdentifierClash,
     UidMismatch,
     NotDicom,
+    TooComplex,
+    TooLarge,
     BadIdentifier,
     Broken,
 )
@@ -45,17 +69,66 @@ ASSOCIATIONS = """\
 | Asynchronous operations | none: one operation at a time |
 | Called AE Title | must be `node.aet`, else rejected ({called}) |
 | Calling AE Title | one of `security.calling_aets` unless that is empty, else rejected ({calling}) |
-| No A-ASSOCIATE-RQ | connection closed after {wait} s |
+| Address of the requestor | in `security.allowed_networks` unless that is empty, else the connection is closed |
+| Connections that have not asked for an Association | {waiting}; one more closes the oldest of the address with most |
+| No A-ASSOCIATE-RQ | connection closed {wait} s after it was opened, whatever has come of it, TLS handshake included |
+| Longest A-ASSOCIATE-RQ | {longest} bytes, else the Association is not made |
+| Request for which its Presentation Context was not negotiated | answered with Status 0211 (Unrecognized operation) |
 | Silence | Association aborted after `node.dimse_timeout_s` |
+
+Titles are compared without leading and trailing spaces, and without trailing zero bytes. They are judged before
+anything behind them in the A-ASSOCIATE-RQ is read, and before `node.max_associations`.
+
+What an A-ASSOCIATE-RQ may hold, and what follows (PS3.8 9.3.1, 9.3.2, annex D; PS3.7 D.3.3):
+
+| A-ASSOCIATE-RQ | answer |
+| --- | --- |
+| Protocol version without bit 0; the other bits are not looked at | rejected ({version_not_supported}) |
+| Application Context Name absent, or another | rejected ({context_name}) |
+| Calling AE Title empty, or with other characters than printable ASCII without backslash | rejected ({calling}) |
+| Maximum length below {shortest} bytes and not 0: no answer fits | rejected ({no_reason}) |
+| A length that goes beyond what holds the item; an item that is cut | aborted ({invalid}) |
+| No Presentation Context; one whose ID is even, 0, or there twice (so more than 128) | aborted ({invalid}) |
+| A Presentation Context without exactly one Abstract Syntax, or without Transfer Syntax | aborted ({invalid}) |
+| An Abstract Syntax that is not supported, or no UID | the Presentation Context gets result 3 |
+| No Transfer Syntax that is supported; those that are no UID are passed over | the Presentation Context gets result 4 |
+| Items and sub-items of unknown type | ignored |
+| Asynchronous Operations Window, SCP/SCU Role Selection, Extended and Common Extended Negotiation, User Identity, \
+Implementation Class UID and Version Name | ignored: defaults hold, and none is answered |
+| Maximum length from {shortest} bytes on | answers are fragmented to it, in pieces of even length |
+
+What a requestor sends before it has our answer is served after it.
 
 A Presentation Context is accepted with the Transfer Syntax that the requestor lists first, except that Explicit VR
 Little Endian goes before Implicit VR Little Endian.
 """
 
+SECURITY = """\
+## Security
+
+With `security.tls.certificate`, DICOM is received by TLS only, on the same port (`node.port`; 2762 is registered for
+it). Each `[destinations.<name>.tls]` is called by TLS.
+
+| | |
+| --- | --- |
+| Profile | BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15 B.12), as server and as client |
+| Versions | TLS 1.3 and 1.2; earlier ones are refused |
+| Cipher suites of TLS 1.2 | ECDHE with AES-GCM or ChaCha20-Poly1305, for RSA and ECDSA certificates |
+| Cipher suites of TLS 1.3 | TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256 |
+| Resumption, renegotiation, compression | none |
+| Certificates of requestors | asked for and verified with `security.tls.ca`, else not asked for |
+| Certificates of Destinations | verified always, by `ca` or the authorities of the system |
+| Host names of Destinations | verified, unless `check_host = false` |
+| Revocation | not looked up: take short-lived certificates of an authority of your own |
+| Failed handshake | an alert where TLS has one, then closed; a line in the log, an Event, an audit record |
+| Audit trail | messages of PS3.15 A.5 in a file of the node, see [operations.md](operations.md#audit) |
+| User Identity | not supported; ignored |
+"""
+
 
 def conformance_statement() -> str:
     """Return the statement as Markdown, the whole of ``docs/conformance.md``."""
-    sections = (INTRODUCTION, _associations(), _statuses(), _sop_classes(), _transfer_syntaxes())
+    sections = (INTRODUCTION, _associations(), SECURITY, _statuses(), _sop_classes(), _transfer_syntaxes())
     return "\n".join(sections)
 
 
@@ -63,11 +136,22 @@ def _associations() -> str:
     return ASSOCIATIONS.format(
         uid=IMPLEMENTATION_CLASS_UID,
         version=IMPLEMENTATION_VERSION_NAME,
-        limit=f"result {LOCAL_LIMIT_EXCEEDED[0]}, source {LOCAL_LIMIT_EXCEEDED[1]}, reason {LOCAL_LIMIT_EXCEEDED[2]}",
-        called=f"result 1, source {CALLED_AET_NOT_RECOGNIZED[0]}, reason {CALLED_AET_NOT_RECOGNIZED[1]}",
-        calling=f"result 1, source {CALLING_AET_NOT_RECOGNIZED[0]}, reason {CALLING_AET_NOT_RECOGNIZED[1]}",
+        limit=_rejection(LOCAL_LIMIT_EXCEEDED),
+        called=_rejection(CALLED_AET_NOT_RECOGNIZED),
+        calling=_rejection(CALLING_AET_NOT_RECOGNIZED),
+        version_not_supported=_rejection(PROTOCOL_VERSION_NOT_SUPPORTED),
+        context_name=_rejection(APPLICATION_CONTEXT_NOT_SUPPORTED),
+        no_reason=_rejection(NO_REASON_GIVEN),
+        invalid=f"source 2, reason {INVALID_PARAMETER_VALUE}",
+        shortest=MIN_PDU_BYTES,
+        longest=MAX_ASSOCIATE_BYTES,
         wait=f"{ASSOCIATE_TIMEOUT_S:g}",
+        waiting=MAX_WAITING,
     )
+
+
+def _rejection(answer: tuple[int, int, int]) -> str:
+    return f"result {answer[0]}, source {answer[1]}, reason {answer[2]}"
 
 
 def _statuses() -> str:

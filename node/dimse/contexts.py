@@ -1,29 +1,36 @@
 """Which Presentation Contexts the node accepts: every Storage SOP Class in every Transfer Syntax, as sent."""
 
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
 
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
-from pynetdicom.presentation import PresentationContext, build_context
+
+from node.dimse.command import C_ECHO_RQ, C_STORE_RQ
 
 VERIFICATION = "1.2.840.10008.1.1"
-UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+UNCOMPRESSED = (IMPLICIT, EXPLICIT, "1.2.840.10008.1.2.2")
+# Result/Reason of a Presentation Context (PS3.8 table 9-18).
+ACCEPTED = 0
+NO_ABSTRACT_SYNTAX = 3
+NO_TRANSFER_SYNTAX = 4
 # Retired, yet in every archive that is older than the retirement.
-# pynetdicom does not list them; UID to the keyword they are registered under.
-RETIRED_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.3": "RetiredUltrasoundMultiFrameImageStorage",
-    "1.2.840.10008.5.1.4.1.1.5": "RetiredNuclearMedicineImageStorage",
-    "1.2.840.10008.5.1.4.1.1.6": "RetiredUltrasoundImageStorage",
-    "1.2.840.10008.5.1.4.1.1.12.3": "RetiredXRayAngiographicBiPlaneImageStorage",
-}
+# pynetdicom does not list them: Ultrasound Multi-frame, Nuclear Medicine, Ultrasound, X-Ray Angiographic Bi-Plane.
+RETIRED_CLASSES = frozenset({
+    "1.2.840.10008.5.1.4.1.1.3",
+    "1.2.840.10008.5.1.4.1.1.5",
+    "1.2.840.10008.5.1.4.1.1.6",
+    "1.2.840.10008.5.1.4.1.1.12.3",
+})  # fmt: skip
 
 
 @cache
 def storage_sop_classes() -> tuple[str, ...]:
     """Return the UID of every Storage SOP Class that is accepted, sorted."""
     known = {str(context.abstract_syntax) for context in AllStoragePresentationContexts}
-    return tuple(sorted(known | set(RETIRED_CLASSES), key=_numerically))
+    return tuple(sorted(known | RETIRED_CLASSES, key=_numerically))
 
 
 @cache
@@ -38,8 +45,50 @@ def transfer_syntaxes() -> tuple[str, ...]:
     return tuple(sorted(map(str, ALL_TRANSFER_SYNTAXES), key=_numerically))
 
 
-def contexts_for(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:
-    """Return what we support among the `proposed` contexts, each with its Transfer Syntaxes in order of choice.
+def is_offered(command_field: int, sop_class_uid: str) -> bool:
+    """Return whether requests of this kind are served in an accepted Presentation Context of this SOP Class."""
+    return command_field == (C_ECHO_RQ if sop_class_uid == VERIFICATION else C_STORE_RQ)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What becomes of one proposed Presentation Context.
+
+    Attributes
+    ----------
+    result
+        Result/Reason of PS3.8 table 9-18.
+    transfer_syntax_uid
+        In which objects come; of no meaning unless the context is accepted.
+    """
+
+    result: int
+    abstract_syntax_uid: str
+    transfer_syntax_uid: str
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether objects may come in this context."""
+        return self.result == ACCEPTED
+
+
+@cache
+def known_names() -> frozenset[bytes]:
+    """Return the UID of every SOP Class and Transfer Syntax that is accepted, as it stands in a proposal."""
+    return frozenset(uid.encode() for uid in (*accepted_syntaxes(), *transfer_syntaxes()))
+
+
+# The programs of a hospital propose the same again and again.
+@lru_cache(maxsize=4096)
+def choose(abstract_syntax: bytes, proposed: tuple[bytes, ...]) -> Choice:
+    """Return what becomes of a Presentation Context.
+
+    Parameters
+    ----------
+    abstract_syntax
+        One of `known_names`; empty when it is none.
+    proposed
+        Those of `known_names` that are proposed, in the requestor's order.
 
     The requestor's order decides, so that nobody has to decompress what he lists first; only Explicit VR Little Endian
     goes before Implicit VR Little Endian, because it keeps the Value Representation of private elements.
@@ -48,26 +97,15 @@ def contexts_for(proposed: Iterable[PresentationContext]) -> list[PresentationCo
     ----------
     DICOM PS3.8 9.3.2.2, PS3.4 B.4.2
     """
-    wanted: dict[str, dict[str, None]] = {}
-    for context in proposed:
-        offered = wanted.setdefault(str(context.abstract_syntax), {})
-        offered.update(dict.fromkeys(map(str, context.transfer_syntax)))
-    supported = []
-    for sop_class_uid, offered in wanted.items():
-        accepted = accepted_syntaxes().get(sop_class_uid, frozenset())
-        chosen = _explicit_first([uid for uid in offered if uid in accepted])
-        # A SOP Class that we know keeps its context, so that the answer is "transfer syntaxes not supported".
-        if accepted:
-            supported.append(build_context(sop_class_uid, chosen or [str(ExplicitVRLittleEndian)]))
-    return supported
-
-
-def _explicit_first(uids: list[str]) -> list[str]:
-    explicit, implicit = str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)
-    if explicit in uids and implicit in uids and uids.index(implicit) < uids.index(explicit):
-        uids.remove(explicit)
-        uids.insert(uids.index(implicit), explicit)
-    return uids
+    sop_class_uid = abstract_syntax.decode("latin-1")
+    accepted = accepted_syntaxes().get(sop_class_uid)
+    if accepted is None:
+        return Choice(result=NO_ABSTRACT_SYNTAX, abstract_syntax_uid="", transfer_syntax_uid=IMPLICIT)
+    known = [uid for uid in (name.decode("latin-1") for name in proposed) if uid in accepted]
+    if not known:
+        return Choice(result=NO_TRANSFER_SYNTAX, abstract_syntax_uid=sop_class_uid, transfer_syntax_uid=IMPLICIT)
+    chosen = EXPLICIT if known[0] == IMPLICIT and EXPLICIT in known else known[0]
+    return Choice(result=ACCEPTED, abstract_syntax_uid=sop_class_uid, transfer_syntax_uid=chosen)
 
 
 def _numerically(uid: str) -> tuple[int, ...]:

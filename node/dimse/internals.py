@@ -1,38 +1,31 @@
 """What the node uses of pynetdicom beyond its documentation, in one place; a test compares it with what is installed.
 
-Subclasses are the only way in: `GuardedHandler`, `GuardedServer`, `GuardedAssociation`, `GuardedSocket` and
-`LaneProvider`. When pynetdicom changes one of these names, read the new source before you change this page.
+Subclasses are the only way in: `GuardedAssociation`, `GuardedSocket`, `ForgivingMachine`, `SteadyTimer` and
+`LaneProvider`.
+When pynetdicom changes one of these names, read the new source before you change this page.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.fsm import TRANSITION_TABLE
-from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
+from pynetdicom.timer import Timer
+from pynetdicom.transport import AddressInformation, AssociationSocket
 
 VERSION = "3.0.4"
 
 # Method to its parameters; overridden by us, or called.
 METHODS: Mapping[Callable[..., Any], tuple[str, ...]] = {
+    ACSE.send_ap_abort: ("self", "reason"),
+    ACSE.send_reject: ("self", "result", "source", "diagnostic"),
     Association.__init__: ("self", "ae", "mode"),
     Association.run_reactor: ("self",),
     Association._run_reactor: ("self",),
     Association.kill: ("self",),
     Association.set_socket: ("self", "socket"),
-    AssociationServer.__init__: (
-        "self",
-        "ae",
-        "address",
-        "ae_title",
-        "contexts",
-        "ssl_context",
-        "evt_handlers",
-        "request_handler",
-    ),
-    AssociationServer.get_request: ("self",),
-    AssociationServer.service_actions: ("self",),
     AssociationSocket.__init__: ("self", "assoc", "client_socket", "address"),
     AssociationSocket.recv: ("self", "nr_bytes"),
     AssociationSocket._shutdown_socket: ("self",),
@@ -45,16 +38,23 @@ METHODS: Mapping[Callable[..., Any], tuple[str, ...]] = {
     DULServiceProvider.run_reactor: ("self",),
     DULServiceProvider.send_pdu: ("self", "primitive"),
     DULServiceProvider.stop_dul: ("self",),
-    RequestHandler._create_association: ("self",),
+    StateMachine.__init__: ("self", "dul"),
+    StateMachine.do_action: ("self", "event"),
+    AddressInformation.from_tuple: ("address_info",),
+    Timer.__init__: ("self", "timeout"),
+    Timer.restart: ("self",),
+    Timer.start: ("self",),
+    Timer.stop: ("self",),
 }
 
 # Attributes that an object has once it is made.
-ASSOCIATION_ATTRIBUTES = ("_accepted_cx", "_reactor_checkpoint", "_server", "acse", "dimse", "dul", "requestor")
+ASSOCIATION_ATTRIBUTES = ("_reactor_checkpoint", "_server", "acse", "dimse", "dul", "requestor")
 PROVIDER_ATTRIBUTES = (
     "_idle_timer",
     "_kill_thread",
     "_recv_pdu",
     "_run_loop_delay",
+    "artim_timer",
     "event_queue",
     "socket",
     "state_machine",
@@ -64,6 +64,9 @@ PROVIDER_ATTRIBUTES = (
 
 # State and event to the action that the lane counts on (PS3.8 9.2.3).
 ACTIONS: Mapping[tuple[str, str], str] = {
+    ("Evt6", "Sta2"): "AE-6",
+    ("Evt8", "Sta3"): "AE-8",
+    ("Evt15", "Sta3"): "AA-1",
     ("Evt10", "Sta6"): "DT-2",
     ("Evt12", "Sta6"): "AR-2",
     ("Evt15", "Sta6"): "AA-1",

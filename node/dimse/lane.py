@@ -1,7 +1,7 @@
 """The receive lane: data sets of C-STORE requests go from the socket's buffer to whoever keeps them, never whole.
 
-It parses P-DATA-TF PDUs of an established Association. Every other PDU, and every message that is no C-STORE, is left
-to pynetdicom.
+It parses P-DATA-TF PDUs of an established Association. Every other PDU, and every message that is served and no
+C-STORE, is left to pynetdicom; a request that nobody serves is answered here.
 """
 
 from collections.abc import Sequence
@@ -10,27 +10,31 @@ from typing import Protocol
 
 from node.dimse.buffer import ReceiveBuffer
 from node.dimse.command import (
+    C_CANCEL_RQ,
     C_STORE_RQ,
     IS_COMMAND,
     IS_LAST,
+    IS_RESPONSE,
     MAX_COMMAND_BYTES,
     P_DATA_TF,
     PDU_HEADER,
     PDV_HEADER,
     PDV_OVERHEAD,
+    UNRECOGNIZED_OPERATION,
     Command,
     Reply,
     p_data,
     parse_command,
-    store_response,
+    response_to,
 )
 from node.errors import NotDicom
 
 # The data set of a message that is no C-STORE; the node offers no service that has one.
 MAX_OTHER_BYTES = 64 * 1024
 PDV_LENGTH_BYTES = 4
-# What one writev() takes (IOV_MAX of Linux); also keeps a flood of tiny fragments from growing.
-MAX_FRAGMENTS = 1024
+# Less than one writev() takes (IOV_MAX of Linux is 1,024), so that whoever keeps them may add some; also keeps a
+# flood of tiny fragments from growing.
+MAX_FRAGMENTS = 1000
 
 
 class Outcome(Enum):
@@ -38,12 +42,20 @@ class Outcome(Enum):
 
     MORE = auto()  # everything that came is parsed
     OTHER_PDU = auto()  # a PDU of another type stands first in the buffer
-    OTHER_MESSAGE = auto()  # `Lane.take_message` holds a message that is no C-STORE
+    OTHER_MESSAGE = auto()  # `Lane.take_message` holds a message that is served and no C-STORE
     INVALID = auto()  # what came is no valid P-DATA-TF here; the Association must be aborted
 
 
 class Sink(Protocol):
-    """One data set under way; nothing of it raises, its `finish` tells how it went."""
+    """One data set under way; nothing of it raises, its `finish` tells how it went.
+
+    Attributes
+    ----------
+    max_message_bytes
+        Length beyond which nobody listens any more: the message has no end.
+    """
+
+    max_message_bytes: int
 
     def write(self, fragments: Sequence[memoryview]) -> None:
         """Take the next fragments; they are valid during the call only."""
@@ -60,6 +72,9 @@ class Service(Protocol):
 
     def is_accepted(self, context_id: int) -> bool:
         """Return whether `context_id` names an accepted Presentation Context."""
+
+    def is_served(self, request: Command, context_id: int) -> bool:
+        """Return whether `request` is what the Presentation Context was negotiated for."""
 
     def begin(self, request: Command, context_id: int) -> Sink:
         """Begin to receive the data set of a C-STORE."""
@@ -99,6 +114,7 @@ class Lane:
         self._context_id = 0
         self._command = bytearray()
         self._request: Command | None = None
+        self._is_served = False
         self._sink: Sink | None = None
         self._other = bytearray()
         self._fragments: list[memoryview] = []
@@ -207,7 +223,7 @@ class Lane:
             self._fragments.append(piece)
             if len(self._fragments) >= MAX_FRAGMENTS:
                 self._flush()
-            return True
+            return self.message_bytes <= self._sink.max_message_bytes
         target, limit = (
             (self._command, MAX_COMMAND_BYTES) if self._control & IS_COMMAND else (self._other, MAX_OTHER_BYTES)
         )
@@ -221,25 +237,33 @@ class Lane:
             request = parse_command(bytes(self._command))
         except NotDicom:
             return Outcome.INVALID
-        is_store = request.command_field == C_STORE_RQ
-        if is_store and request.message_id is None:
-            # Nobody could tell which request a response answers.
+        is_answerable = request.message_id is not None and not request.command_field & IS_RESPONSE
+        if not is_answerable and request.command_field != C_CANCEL_RQ:
+            # Nobody could tell which request a response answers, or we have asked for nothing.
             return Outcome.INVALID
         self._request = request
-        if is_store:
+        self._is_served = request.command_field != C_CANCEL_RQ and self._service.is_served(request, self._context_id)
+        if self._is_served and request.command_field == C_STORE_RQ:
             self._sink = self._service.begin(request, self._context_id)
-            return None if request.has_data_set else self._end_data_set()
-        return None if request.has_data_set else Outcome.OTHER_MESSAGE
+        return None if request.has_data_set else self._end_data_set()
 
     def _end_data_set(self) -> Outcome | None:
-        sink, request = self._sink, self._request
-        if sink is None or request is None:
+        request, context_id = self._request, self._context_id
+        if request is None:
+            return Outcome.INVALID
+        if self._sink is not None:
+            self._flush()
+            reply = self._sink.finish()
+        elif request.command_field == C_CANCEL_RQ:
+            # Requests are served one after the other, so nothing is under way that could be canceled (PS3.7 9.3.2.3).
+            self._forget()
+            return None
+        elif self._is_served:
             return Outcome.OTHER_MESSAGE
-        self._flush()
-        response = store_response(request, sink.finish())
-        context_id = self._context_id
+        else:
+            reply = Reply(status=UNRECOGNIZED_OPERATION)
         self._forget()
-        self._service.respond(response, context_id)
+        self._service.respond(response_to(request, reply), context_id)
         return None
 
     def _flush(self) -> None:

@@ -1,158 +1,56 @@
 """pynetdicom's Upper Layer provider, with the receive lane inside and waits instead of pauses."""
 
+import logging
 import os
 import queue
 import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from threading import Event, Lock
+from threading import Lock
 from time import monotonic
 from typing import Any, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.transport import AssociationSocket
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 
-from node.dimse.buffer import ReceiveBuffer
-from node.dimse.command import Command, command_pdus
+from node.dimse.command import C_ECHO_RQ, UNRECOGNIZED_OPERATION, Command, command_pdus
+from node.dimse.connection import CONNECTION_CLOSED, INVALID_PDU, GuardedSocket
+from node.dimse.contexts import is_offered
+from node.dimse.doorbell import SWEEP_S, Doorbell, RingingQueue
 from node.dimse.lane import Lane, Outcome, Sink
+from node.dimse.line import Line
+from node.dimse.negotiation import A_ASSOCIATE_RQ
+from node.dimse.timer import SteadyTimer
 from node.logs import log_context
 
+logger = logging.getLogger(__name__)
+
 ESTABLISHED = "Sta6"
+AWAITING_REQUEST = "Sta2"
+AWAITING_ANSWER = "Sta3"
 AWAITING_CLOSE = "Sta13"
-CONNECTION_CLOSED = "Evt17"
-INVALID_PDU = "Evt19"
-# pynetdicom's timers are looked at so often when nothing else happens.
-SWEEP_S = 1.0
+A_ABORT = 0x07
+# A-ASSOCIATE response, P-DATA, A-RELEASE and A-ABORT of our own side (PS3.8 table 9-10).
+OUR_REQUESTS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
 # A message must come at this rate at least, after its first `timeout_s`; no link between hospitals is slower.
 MIN_BYTES_PER_S = 4096
 
 
-class Doorbell(Event):
-    """Stands for the Event at which pynetdicom's reactor waits once in each round; else it turns 1,000 times a second.
+class ForgivingMachine(StateMachine):
+    """pynetdicom's state machine; what we have to say to a peer that is gone by then is dropped, and breaks nothing.
 
-    `wait` also waits for a ring, or for `SWEEP_S`; whatever the reactor looks at rings.
+    Its thread would die of it, with the connection open: between our answer and its turn the peer may abort.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._rung = Event()
-
-    def ring(self) -> None:
-        """Let the reactor make one round."""
-        self._rung.set()
-
-    def set(self) -> None:
-        """Open the gate, and ring."""
-        super().set()
-        self._rung.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Return after a ring, and when the gate is open."""
-        self._rung.wait(SWEEP_S)
-        self._rung.clear()
-        return super().wait(timeout)
-
-
-class RingingQueue(queue.Queue[Any]):
-    """A queue that rings when something is put into it."""
-
-    def __init__(self, bell: Doorbell) -> None:
-        super().__init__()
-        self._bell = bell
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put `item` into the queue, and ring."""
-        super().put(item, block, timeout)
-        self._bell.ring()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a connection may cost.
-
-    Attributes
-    ----------
-    max_pdu_bytes
-        Longest PDU of any type, bytes.
-    timeout_s
-        Within which a PDU must be complete, from its first byte on, seconds.
-    deadline_s
-        Until which the A-ASSOCIATE-RQ must have come, on the clock of `time.monotonic`.
-    """
-
-    max_pdu_bytes: int
-    timeout_s: float
-    deadline_s: float
-
-
-class GuardedSocket(AssociationSocket):
-    """Reads whole PDUs only, of bounded length, before a deadline; what the lane has received comes first."""
-
-    def __init__(self, assoc: Association, connection: socket.socket, limits: Limits) -> None:
-        self.buffer = ReceiveBuffer()
-        self.timeout_s = limits.timeout_s
-        self._max_pdu_bytes = limits.max_pdu_bytes
-        self._deadline_s: float | None = limits.deadline_s
-        super().__init__(assoc, client_socket=connection)
-
-    @property
-    def ready(self) -> bool:
-        """Whether something can be read at once."""
-        if len(self.buffer):
-            return True
-        if self.socket is None or not self._is_connected:
-            return False
-        # select(), which pynetdicom uses, fails from descriptor 1,024 on.
-        watch = select.poll()
-        try:
-            watch.register(self.socket, select.POLLIN)
-            return bool(watch.poll(0))
-        except (OSError, ValueError):
-            self.event_queue.put(CONNECTION_CLOSED)
-            return False
-
-    def established(self) -> None:
-        """Lift the deadline that counts from the connection on."""
-        self._deadline_s = None
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Return `nr_bytes` bytes, or fewer when the peer closed the connection.
-
-        Raises
-        ------
-        OSError
-            If the PDU is longer than we announced, or does not come in time.
-        """
-        if nr_bytes > self._max_pdu_bytes:
-            raise OSError(f"PDU of {nr_bytes} bytes, {self._max_pdu_bytes} are allowed")
-        connection = self.socket
-        if connection is None:
-            return bytearray()
-        deadline = monotonic() + self.timeout_s
-        if self._deadline_s is not None:
-            deadline = min(deadline, self._deadline_s)
-        buffer = bytearray(nr_bytes)
-        view = memoryview(buffer)
-        filled = self.buffer.take_into(view)
-        while filled < nr_bytes:
-            # A peer that sends a byte now and then must not live for ever.
-            connection.settimeout(max(deadline - monotonic(), 0.001))
-            count = connection.recv_into(view[filled:])
-            if not count:
-                break
-            filled += count
-        connection.settimeout(self.timeout_s)
-        return bytearray(view[:filled]) if filled < nr_bytes else buffer
-
-    def _shutdown_socket(self) -> None:
-        connection = self.socket
-        if connection is not None:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
+    def do_action(self, event: str) -> None:
+        """Do what PS3.8 9.2.3 says for `event` in the state at hand."""
+        if event in OUR_REQUESTS and (event, self.current_state) not in TRANSITION_TABLE:
+            with suppress(queue.Empty):
+                self.dul.to_provider_queue.get_nowait()
+            return
+        super().do_action(event)
 
 
 class LaneProvider(DULServiceProvider):
@@ -164,17 +62,30 @@ class LaneProvider(DULServiceProvider):
         Begins to receive the data set of a C-STORE that came in the Presentation Context of this ID.
     association_id
         For the log.
+    screen
+        Judges an A-ASSOCIATE-RQ, and returns what pynetdicom is given instead of it.
     """
 
     def __init__(
-        self, assoc: Association, bell: Doorbell, begin: Callable[[Command, int], Sink], association_id: str
+        self,
+        assoc: Association,
+        bell: Doorbell,
+        begin: Callable[[Command, int], Sink],
+        association_id: str,
+        screen: Callable[[bytes], bytes],
     ) -> None:
         super().__init__(assoc)
+        # Whoever made the Association sets their seconds.
+        self._idle_timer, self.artim_timer = SteadyTimer(None), SteadyTimer(None)
+        self.state_machine = ForgivingMachine(self)
         self._bell = bell
         self._begin = begin
+        self._screen = screen
         self._association_id = association_id
         self._lane: Lane | None = None
+        self._line: Line | None = None
         self._is_serving = False
+        self._has_refused = False
         # Which message is under way, when it began, and when its last bytes came; for `_patience_s`.
         self._message = -1
         self._begun_s = self._heard_s = 0.0
@@ -194,13 +105,20 @@ class LaneProvider(DULServiceProvider):
             try:
                 super().run_reactor()
             finally:
-                if self._lane is not None:
-                    self._lane.close()
-                self._guarded_socket.buffer.release()
-                with self._wake_lock:
-                    os.close(self._wake_descriptor)
-                    self._wake_descriptor = -1
-                self._bell.ring()
+                self.let_go()
+                # Ends the wait for an A-ASSOCIATE-RQ, which will not come any more.
+                self.to_user_queue.put(None)
+
+    def let_go(self) -> None:
+        """Free what it holds: it has run, or never will."""
+        if self._lane is not None:
+            self._lane.close()
+        if self._line is not None:
+            self._line.close()
+        self._guarded_socket.buffer.release()
+        with self._wake_lock:
+            os.close(self._wake_descriptor)
+            self._wake_descriptor = -1
 
     def wake(self) -> None:
         """End the wait for the peer: there is something else to do."""
@@ -224,12 +142,28 @@ class LaneProvider(DULServiceProvider):
         return bool(super().stop_dul())
 
     def idle_timer_expired(self) -> bool:
-        """Return whether the peer was silent for too long; while we store, it is we who are silent."""
-        return not self._is_serving and bool(super().idle_timer_expired())
+        """Return whether the peer was silent for too long; while we store, it is we who are silent.
+
+        Whoever stops in the middle of a message has the patience of the lane, which ends otherwise.
+        """
+        is_between_messages = self._lane is None or self._lane.is_idle
+        return is_between_messages and not self._is_serving and bool(super().idle_timer_expired())
 
     def is_accepted(self, context_id: int) -> bool:
         """Return whether `context_id` names an accepted Presentation Context."""
-        return context_id in self.assoc._accepted_cx
+        choice = self._guarded_socket.choices.get(context_id)
+        return choice is not None and choice.is_accepted
+
+    def is_served(self, request: Command, context_id: int) -> bool:
+        """Return whether `request` is what the Presentation Context was negotiated for."""
+        sop_class_uid = self._guarded_socket.choices[context_id].abstract_syntax_uid
+        if is_offered(request.command_field, sop_class_uid):
+            return request.command_field != C_ECHO_RQ or request.sop_class_uid == sop_class_uid
+        if not self._has_refused:
+            # Once: the peer may ask as often as it likes.
+            logger.warning("message refused", extra={"status": f"{UNRECOGNIZED_OPERATION:04X}"})
+            self._has_refused = True
+        return False
 
     def begin(self, request: Command, context_id: int) -> Sink:
         """Begin to receive the data set of a C-STORE."""
@@ -238,7 +172,16 @@ class LaneProvider(DULServiceProvider):
     def respond(self, response: bytes, context_id: int) -> None:
         """Send the Command Set of a response, in one piece."""
         encoded = command_pdus(context_id, response, max_pdu_bytes=self.assoc.requestor.maximum_length or 0)
-        self._connection().sendall(encoded)
+        if self._line is not None:
+            self._line.send(encoded)
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        if bytestream[0] == A_ASSOCIATE_RQ and self.state_machine.current_state == AWAITING_REQUEST:
+            bytestream = bytearray(self._screen(bytes(bytestream)))
+        elif bytestream[0] == A_ABORT:
+            # Source and reason change nothing, and pynetdicom breaks at those that PS3.8 table 9-26 does not know.
+            bytestream[8:10] = bytes(len(bytestream[8:10]))
+        return cast(tuple[Any, str], super()._decode_pdu(bytestream))
 
     def _is_transport_event(self) -> bool:
         if not self.event_queue.empty():
@@ -246,7 +189,15 @@ class LaneProvider(DULServiceProvider):
         state = self.state_machine.current_state
         if state == ESTABLISHED:
             return self._run_lane()
-        if state != AWAITING_CLOSE and not self._guarded_socket.ready:
+        if state == AWAITING_ANSWER:
+            # What the peer says before our answer comes after it; the answer would find another state (PS3.8 9.2).
+            self._wait_for_us(SWEEP_S)
+            return False
+        if state == AWAITING_CLOSE:
+            self._guarded_socket.hang_up()
+            self.event_queue.put(CONNECTION_CLOSED)
+            return True
+        if not self._guarded_socket.ready:
             self._wait(SWEEP_S)
         return bool(super()._is_transport_event())
 
@@ -262,13 +213,10 @@ class LaneProvider(DULServiceProvider):
         return connection
 
     def _run_lane(self) -> bool:
-        if self._lane is None:
-            self._guarded_socket.established()
-            self._lane = Lane(
-                self._guarded_socket.buffer, self, max_pdu_bytes=self.assoc.acceptor.maximum_length or 2**32
-            )
         try:
-            outcome = self._receive(self._lane)
+            if self._lane is None or self._line is None:
+                self._lane, self._line = self._open_lane()
+            outcome = self._receive(self._lane, self._line)
         except OSError:
             self.event_queue.put(CONNECTION_CLOSED)
             return True
@@ -283,22 +231,27 @@ class LaneProvider(DULServiceProvider):
                 self.event_queue.put(INVALID_PDU)
         return True
 
-    def _receive(self, lane: Lane) -> Outcome:
+    def _open_lane(self) -> tuple[Lane, Line]:
+        guarded = self._guarded_socket
+        guarded.established()
+        line = Line(self._connection(), timeout_s=guarded.timeout_s)
+        return Lane(guarded.buffer, self, max_pdu_bytes=self.assoc.acceptor.maximum_length or 2**32), line
+
+    def _receive(self, lane: Lane, line: Line) -> Outcome:
         """Return `MORE` only when the state machine has to look at its queues."""
         buffer = self._guarded_socket.buffer
         while True:
             outcome = self._advance(lane)
             if outcome is not Outcome.MORE or self._kill_thread or not self.to_provider_queue.empty():
                 return outcome
+            if line.fill(buffer):
+                self._heard_s = monotonic()
+                self._idle_timer.restart()
+                continue
             patience_s = self._patience_s(lane)
             if patience_s <= 0:
                 return Outcome.INVALID
-            if self._wait(patience_s):
-                if not buffer.fill(self._connection()):
-                    raise OSError("the peer closed the connection")
-                self._heard_s = monotonic()
-                self._idle_timer.restart()
-            elif lane.is_idle:
+            if not self._wait(patience_s) and lane.is_idle:
                 return outcome
 
     def _advance(self, lane: Lane) -> Outcome:
@@ -322,6 +275,14 @@ class LaneProvider(DULServiceProvider):
         pdu, event = self._decode_pdu(bytearray(encoded))
         self.event_queue.put(event)
         self._recv_pdu.put(pdu)
+
+    def _wait_for_us(self, timeout_s: float) -> None:
+        """Return when woken, or when the time is over, whatever the peer says."""
+        watch = select.poll()
+        watch.register(self._wake_descriptor, select.POLLIN)
+        watch.poll(timeout_s * 1000)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake_descriptor)
 
     def _wait(self, timeout_s: float) -> bool:
         """Return whether the socket can be read; False when woken, or when the time is over."""

@@ -65,6 +65,8 @@ class Result:
         True for the picture that nobody wished for: it is delivered only where a Destination takes no SEG or SR.
     retracted_at
         When a person took it back (UTC).
+    purged_at
+        When its file was given up (UTC).
     """
 
     job_id: JobID
@@ -79,6 +81,7 @@ class Result:
     sha256: str
     is_substitute: bool = False
     retracted_at: datetime | None = None
+    purged_at: datetime | None = None
 
 
 class DeliveryState(StrEnum):
@@ -104,6 +107,8 @@ class Delivery:
         When the next attempt may begin (UTC).
     reason_code, reason_text
         Why the last attempt failed, or the warning with which the object was taken (Bxxx).
+    seen_at
+        When a person took note that it stays refused (UTC).
     """
 
     delivery_id: int
@@ -119,3 +124,4 @@ class Delivery:
     not_before: datetime
     reason_code: str | None
     reason_text: str | None
+    seen_at: datetime | None = None

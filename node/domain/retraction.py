@@ -1,9 +1,12 @@
 """Retraction: a person, or a newer answer, takes the Results of a Job back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 
+from node.domain.codes import REJECTED_FOR_QUALITY, REJECTED_FOR_SAFETY, WRONG_WORKLIST_ENTRY, Code
 from node.domain.job import JobID
 
 
@@ -13,6 +16,16 @@ class RejectionReason(StrEnum):
     QUALITY = "quality"
     PATIENT_SAFETY = "patient-safety"
     WRONG_WORKLIST_ENTRY = "wrong-worklist-entry"
+
+
+# How the rejection note is titled.
+REJECTION_TITLES: Mapping[RejectionReason, Code] = MappingProxyType(
+    {
+        RejectionReason.QUALITY: REJECTED_FOR_QUALITY,
+        RejectionReason.PATIENT_SAFETY: REJECTED_FOR_SAFETY,
+        RejectionReason.WRONG_WORKLIST_ENTRY: WRONG_WORKLIST_ENTRY,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

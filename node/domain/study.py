@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 
@@ -26,6 +26,14 @@ KEPT_KEYWORDS = (
 )  # fmt: skip
 
 Attributes = Mapping[str, Any]
+
+
+class Place(NamedTuple):
+    """Where an Instance belongs, as its data set says."""
+
+    study_instance_uid: StudyUID
+    series_instance_uid: SeriesUID
+    sop_instance_uid: InstanceUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +69,19 @@ class InstanceFacts:
     calling_aet: str
     received_at: datetime
 
+    @property
+    def place(self) -> Place:
+        """Where it belongs."""
+        return Place(self.study_instance_uid, self.series_instance_uid, self.sop_instance_uid)
+
 
 class SeriesState(StrEnum):
-    """How far a Series (and a Study) has come."""
+    """How far a Series (and a Study) has come; PURGED is a Study whose Instances are no longer kept."""
 
     OPEN = "OPEN"
     SETTLED = "SETTLED"
     ROUTED = "ROUTED"
+    PURGED = "PURGED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,10 @@
 """Data Elements of an encoded data set, found without decoding a value; a cut or endless one is refused (PS3.5 7)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from struct import Struct
 from typing import NamedTuple, Protocol
 
-from node.errors import NotDicom
+from node.errors import NotDicom, TooComplex
 
 ZEROS = bytes(4)
 PADDING_CHUNK_BYTES = 64 * 1024
@@ -14,17 +14,26 @@ ITEM_DELIMITER = 0xFFFEE00D
 SEQUENCE_DELIMITER = 0xFFFEE0DD
 DELIMITER_GROUP = 0xFFFE
 PIXEL_DATA = 0x7FE00010
+# Groups of Command Sets and of File Meta Information; none stands in a data set.
+LAST_META_GROUP = 0x0003
 # Deeper than any IOD nests, and far from Python's own limit.
 MAX_DEPTH = 32
-# The Basic Offset Table and one fragment.
-MIN_FRAGMENT_ITEMS = 2
+# A level of nesting takes at least the headers of a sequence and of an item, so a short value need not be looked into.
+BYTES_PER_LEVEL = 16
+DEEPEST_BYTES = BYTES_PER_LEVEL * MAX_DEPTH
+# Items count too. A sparse multi-frame object of 100,000 Frames has about as many; to walk over them takes 2 s.
+MAX_ELEMENTS = 2_000_000
 HEADER_BYTES = 8
 LONG_HEADER_BYTES = 12
-# Value Representations whose Value Length has 16 bits; every other one has 32 (PS3.5 7.1.2).
+# Value Representations whose Value Length has 16 bits (PS3.5 7.1.2).
 SHORT_VRS = frozenset({
     b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
     b"ST", b"TM", b"UI", b"UL", b"US",
 })  # fmt: skip
+# The others. A VR that a later edition may add is not guessed at: readers that do not know it lose their way.
+LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+# What may hold a sequence; none is told in Implicit VR.
+SEQUENCE_VRS = frozenset({b"SQ", b"UN", b""})
 
 
 class Encoded(Protocol):
@@ -70,36 +79,55 @@ class ElementReader:
         True in Implicit VR.
     little_endian
         False in Explicit VR Big Endian.
+    max_elements
+        How many elements are walked over, and how many elements and items in sequences.
     """
 
-    def __init__(self, data: Encoded, *, implicit: bool, little_endian: bool) -> None:
+    def __init__(self, data: Encoded, *, implicit: bool, little_endian: bool, max_elements: int = MAX_ELEMENTS) -> None:
         order = "<" if little_endian else ">"
         self._data = data
         self._implicit = implicit
+        # Elements and items inside sequences, so far.
+        self._inner = 0
+        self._max_elements = max_elements
         self._tag_and_length = Struct(order + "HHI")
-        self._tag = Struct(order + "HH")
+        self._short_header = Struct(order + "HH2sH")
         self._short = Struct(order + "H")
         self._long = Struct(order + "I")
 
-    def elements(self, start: int = 0) -> Iterator[Element]:
-        """Yield every element of the data set itself, from byte `start` on; sequences are skipped as a whole.
+    def find(self, wanted: Container[int], start: int = 0) -> Iterator[Element]:
+        """Yield those elements of the data set itself whose tag is `wanted`, from byte `start` on; all are walked over.
 
         Raises
         ------
         NotDicom
-            If an element is cut, holds no VR where one must be, or nests deeper than `MAX_DEPTH`.
+            If an element is cut, holds no VR where one must be, or is none of a data set.
+        TooComplex
+            If sequences nest deeper than `MAX_DEPTH`, or there are more than `max_elements`.
         """
-        at = start
-        while at < len(self._data):
-            head = self._data[at : at + LONG_HEADER_BYTES]
-            if at > start and head[:4] == ZEROS and self._is_padding(at):
+        data, size, at, count = self._data, len(self._data), start, 0
+        while at < size:
+            head = data[at : at + LONG_HEADER_BYTES]
+            if head[:4] == ZEROS and self._is_padding(at):
                 return
-            element = self._element(at, head, implicit=self._implicit)
-            yield element
-            if element.length == UNDEFINED_LENGTH:
-                at = self.end_of(element)
-            else:
-                at = self._require(element.offset + element.length)
+            if len(head) < HEADER_BYTES:
+                self._require(at + HEADER_BYTES)
+            group, number, vr, length = self._short_header.unpack_from(head)
+            if group <= LAST_META_GROUP:
+                raise NotDicom(f"no data set: it holds ({group:04X},{number:04X}); resend it")
+            tag, offset = group << 16 | number, at + HEADER_BYTES
+            if self._implicit or vr not in SHORT_VRS:
+                if group == DELIMITER_GROUP:
+                    # Many readers take it for the end of the data set.
+                    raise NotDicom(f"an item outside of a sequence at byte {at} of the data set; resend it")
+                _, vr, offset, length = self._element(at, head, implicit=self._implicit)
+            if tag in wanted:
+                yield Element(tag, vr, offset, length)
+            at = offset + length if length <= DEEPEST_BYTES else self.end_of(Element(tag, vr, offset, length))
+            count += 1
+            if count > self._max_elements:
+                raise self._too_many()
+        self._require(at)
 
     def element_at(self, at: int, *, implicit: bool | None = None) -> Element:
         """Return the element whose tag is at byte `at`; its value may still be cut.
@@ -112,6 +140,10 @@ class ElementReader:
         head = self._data[at : at + LONG_HEADER_BYTES]
         return self._element(at, head, implicit=self._implicit if implicit is None else implicit)
 
+    def value_of(self, element: Element) -> bytes:
+        """Return the value of an element of defined length, as encoded; what is cut is missing."""
+        return self._data[element.offset : element.offset + element.length]
+
     def _element(self, at: int, head: bytes, *, implicit: bool) -> Element:
         if len(head) < HEADER_BYTES:
             self._require(at + HEADER_BYTES)
@@ -123,7 +155,7 @@ class ElementReader:
         if vr in SHORT_VRS:
             (length,) = self._short.unpack_from(head, 6)
             return Element(tag, vr, at + HEADER_BYTES, length)
-        if not (vr.isalpha() and vr.isupper()):
+        if vr not in LONG_VRS:
             raise NotDicom(f"no Value Representation at byte {at} of the data set; it is cut or no DICOM; resend it")
         if len(head) < LONG_HEADER_BYTES:
             self._require(at + LONG_HEADER_BYTES)
@@ -136,21 +168,35 @@ class ElementReader:
         Raises
         ------
         NotDicom
-            If the value is cut, or nests deeper than `MAX_DEPTH`.
+            If the value is cut.
+        TooComplex
+            If sequences nest deeper than `MAX_DEPTH`, or there are more than `max_elements`.
         """
         return self._end(element, implicit=self._implicit, depth=0)
 
     def _end(self, element: Element, *, implicit: bool, depth: int) -> int:
+        # A sequence of unknown VR is in Implicit VR, whatever surrounds it (PS3.5 6.2.2 note 2).
+        implicit, inner = implicit or element.vr == b"UN", depth + 1
         if element.length != UNDEFINED_LENGTH:
-            return self._require(element.offset + element.length)
+            end = self._require(element.offset + element.length)
+            if element.length > _harmless_bytes(depth) and self._begins_with_item(element):
+                _check_level(element.offset, inner)
+                _walk(
+                    element.offset, end, lambda at: self._end_of_item(self._item_at(at), implicit=implicit, depth=inner)
+                )
+            return end
         if element.tag == PIXEL_DATA:
             return self._end_of_fragments(element.offset)
-        # A sequence of unknown VR is in Implicit VR, whatever surrounds it (PS3.5 6.2.2 note 2).
-        return self._end_of_sequence(element.offset, implicit=implicit or element.vr == b"UN", depth=depth + 1)
+        return self._end_of_sequence(element.offset, implicit=implicit, depth=inner)
+
+    def _begins_with_item(self, element: Element) -> bool:
+        if element.vr not in SEQUENCE_VRS or element.tag == PIXEL_DATA or element.length < HEADER_BYTES:
+            return False
+        group, number, _ = self._tag_and_length.unpack(self._data[element.offset : element.offset + HEADER_BYTES])
+        return bool(group << 16 | number == ITEM)
 
     def _end_of_sequence(self, at: int, *, implicit: bool, depth: int) -> int:
-        if depth > MAX_DEPTH:
-            raise NotDicom(f"sequences nest deeper than {MAX_DEPTH} at byte {at} of the data set; correct the sender")
+        _check_level(at, depth)
         while True:
             item = self._item_at(at)
             if item.tag == SEQUENCE_DELIMITER:
@@ -158,30 +204,45 @@ class ElementReader:
             at = self._end_of_item(item, implicit=implicit, depth=depth)
 
     def _end_of_item(self, item: Element, *, implicit: bool, depth: int) -> int:
-        if item.length != UNDEFINED_LENGTH:
-            return self._require(item.offset + item.length)
+        end = None if item.length == UNDEFINED_LENGTH else self._require(item.offset + item.length)
         at = item.offset
-        while True:
-            element = self.element_at(at, implicit=implicit)
-            if element.tag == ITEM_DELIMITER:
+        while at != end:
+            element = self._inner_at(at, implicit=implicit)
+            if element.tag == ITEM_DELIMITER and end in (None, element.offset):
                 return element.offset
             at = self._end(element, implicit=implicit, depth=depth)
+            # Readers differ in where they go on then, and all of them are lost.
+            if end is not None and (at > end or element.tag == ITEM_DELIMITER):
+                raise NotDicom(f"an item ends inside an element at byte {element.offset} of the data set; resend it")
+        return at
 
     def _end_of_fragments(self, at: int) -> int:
         # PS3.5 A.4: the Basic Offset Table, one or more fragments, a Sequence Delimitation Item.
-        items = 0
+        items = fragment_bytes = 0
         while True:
             item = self._item_at(at)
             if item.tag == SEQUENCE_DELIMITER:
                 break
             at = self._require(item.offset + item.length)
+            fragment_bytes += item.length if items else 0
             items += 1
-        if items < MIN_FRAGMENT_ITEMS:
-            raise NotDicom("encapsulated Pixel Data (7FE0,0010) holds no fragment; resend the Instance")
+        if not fragment_bytes:
+            raise NotDicom(
+                "encapsulated Pixel Data (7FE0,0010) holds no fragment, or empty ones only; resend the Instance"
+            )
         return item.offset
 
+    def _inner_at(self, at: int, *, implicit: bool) -> Element:
+        self._inner += 1
+        if self._inner > self._max_elements:
+            raise self._too_many()
+        return self.element_at(at, implicit=implicit)
+
+    def _too_many(self) -> TooComplex:
+        return TooComplex(f"the data set has more than {self._max_elements} elements or items; correct the sender")
+
     def _item_at(self, at: int) -> Element:
-        item = self.element_at(at)
+        item = self._inner_at(at, implicit=self._implicit)
         if item.tag not in (ITEM, SEQUENCE_DELIMITER):
             raise NotDicom(f"no item at byte {at} of the data set; it is cut or damaged; resend it")
         return item
@@ -197,3 +258,24 @@ class ElementReader:
         # Some senders fill up with zeros behind the last element.
         chunks = range(at, len(self._data), PADDING_CHUNK_BYTES)
         return not any(self._data[begin : begin + PADDING_CHUNK_BYTES].strip(b"\0") for begin in chunks)
+
+
+def _harmless_bytes(depth: int) -> int:
+    """Return the length up to which a value cannot nest too deep, `depth` levels being around it."""
+    return BYTES_PER_LEVEL * (MAX_DEPTH - depth)
+
+
+def _walk(at: int, end: int, step: Callable[[int], int]) -> None:
+    """Go from `at` to `end` to see how deep it is there; other damage hides nothing that follows it, and is kept."""
+    try:
+        while at < end:
+            at = step(at)
+    except TooComplex:
+        raise
+    except NotDicom:
+        return
+
+
+def _check_level(at: int, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise TooComplex(f"sequences nest deeper than {MAX_DEPTH} at byte {at} of the data set; correct the sender")

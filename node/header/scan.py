@@ -4,15 +4,16 @@ import mmap
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from tempfile import TemporaryFile
 
-from node.domain.study import KEPT_KEYWORDS, Attributes
+from node.domain.study import KEPT_KEYWORDS, Attributes, Place
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID, check_uid
-from node.errors import NotDicom
+from node.errors import NotDicom, TooLarge
 from node.header.elements import PIXEL_DATA, UNDEFINED_LENGTH, Element, ElementReader, Encoded
 from node.header.part10 import read_part10
-from node.header.values import Value, character_encodings, decode_value, kept_tags
+from node.header.values import MAX_VALUE_BYTES, Value, character_encodings, decode_value, kept_tags
 
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -21,14 +22,17 @@ EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 NATIVE = frozenset({IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN, DEFLATED_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN})
 # The data set itself is deflated in these; the last two are JPIP Referenced Deflate and its HTJ2K sibling.
 DEFLATED = frozenset({DEFLATED_LITTLE_ENDIAN, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+# The first bytes of each element of the File Meta Information; of no data set, in Big Endian neither.
+META_BYTES = b"\2\0"
 STANDARD_PREFIX = "1.2.840.10008.1.2."
 # A deflate bomb ends here; reports and waveforms, the usual deflated objects, stay far below.
 MAX_INFLATED_BYTES = 256 * 2**20
 INFLATE_CHUNK_BYTES = 256 * 1024
-LAST_META_GROUP = 0x0003
 # Pixel Data Provider URL, Float, Double Float and plain Pixel Data: one of them goes with the Image Pixel modules.
 PIXEL_CARRIERS = frozenset({0x00287FE0, 0x7FE00008, 0x7FE00009, PIXEL_DATA})
 SPECIFIC_CHARACTER_SET = 0x00080005
+# How it may be told that an element is one.
+CODE_STRING = frozenset({b"CS", b"UN", b""})
 # Share of the samples that native Pixel Data holds when chrominance is subsampled (PS3.3 C.7.6.3.1.2).
 SUBSAMPLED = {"YBR_FULL_422": (2, 3), "YBR_PARTIAL_422": (2, 3), "YBR_PARTIAL_420": (1, 2)}
 
@@ -57,6 +61,33 @@ class Header:
     data_set_offset: int
     pixel_data_offset: int | None
 
+    @property
+    def place(self) -> Place:
+        """Where the Instance belongs."""
+        return Place(self.study_instance_uid, self.series_instance_uid, self.sop_instance_uid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What stands before the Pixel Data of a data set.
+
+    Attributes
+    ----------
+    kept
+        Tag to Value Representation and value, as encoded, of each attribute that is read.
+    pixels
+        Where Pixel Data (or what stands for it) lies; None when it was not reached.
+    """
+
+    kept: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    pixels: Element | None = None
+
+    def moved(self, offset: int) -> "Beginning":
+        """Return the same for a data set that begins at byte `offset`."""
+        if self.pixels is None:
+            return self
+        return replace(self, pixels=self.pixels._replace(offset=self.pixels.offset + offset))
+
 
 def scan_file(content: Encoded) -> Header:
     """Return the header of a Part 10 file; offsets count from the beginning of the file.
@@ -72,8 +103,15 @@ def scan_file(content: Encoded) -> Header:
     return scan_data_set(content, transfer_syntax_uid=part10.transfer_syntax_uid, start=part10.data_set_offset)
 
 
-def scan_data_set(content: Encoded, *, transfer_syntax_uid: str, start: int = 0) -> Header:
+def scan_data_set(
+    content: Encoded, *, transfer_syntax_uid: str, start: int = 0, begun: Beginning | None = None
+) -> Header:
     """Return the header of the data set that begins at byte `start` of `content`; pixels are never decoded.
+
+    Parameters
+    ----------
+    begun
+        What `scan_beginning` found in the first bytes of the data set.
 
     Raises
     ------
@@ -88,18 +126,37 @@ def scan_data_set(content: Encoded, *, transfer_syntax_uid: str, start: int = 0)
     DICOM PS3.5 7, 8 and A.4
     """
     _check_transfer_syntax(transfer_syntax_uid)
+    if begun is None and content[start : start + len(META_BYTES)] == META_BYTES:
+        # Behind real ones, as a file, nobody could tell where the data set begins.
+        raise NotDicom("no data set: it begins like File Meta Information (0002,xxxx); resend it")
     if transfer_syntax_uid not in DEFLATED:
-        return _scan(content, transfer_syntax_uid=transfer_syntax_uid, start=start)
+        return _scan(content, begun or Beginning(), transfer_syntax_uid=transfer_syntax_uid, start=start)
     with _inflated(content, start) as inflated:
-        found = _scan(inflated, transfer_syntax_uid=transfer_syntax_uid, start=0)
+        found = _scan(inflated, Beginning(), transfer_syntax_uid=transfer_syntax_uid, start=0)
     return replace(found, data_set_offset=start, pixel_data_offset=None)
 
 
-def _scan(data: Encoded, *, transfer_syntax_uid: str, start: int) -> Header:
-    little_endian = transfer_syntax_uid != EXPLICIT_BIG_ENDIAN
-    reader = ElementReader(data, implicit=transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN, little_endian=little_endian)
-    kept, pixels = _collect(reader, start)
-    values = _decode(data, kept, little_endian=little_endian)
+def scan_beginning(head: bytes, *, transfer_syntax_uid: str) -> Beginning | None:
+    """Return what `head`, the first bytes of a data set, holds before its Pixel Data; None when they do not get there.
+
+    It can be handed to `scan_data_set` when the rest has come, which then need not read the header again.
+    """
+    if transfer_syntax_uid in DEFLATED or head.startswith(META_BYTES):
+        return None
+    try:
+        found = _collect(_reader(head, transfer_syntax_uid), Beginning(), start=0)
+    except NotDicom:
+        # It may go on behind `head`; if it does not, the scan of the whole says so.
+        return None
+    return found if found.pixels is not None else None
+
+
+def _scan(data: Encoded, begun: Beginning, *, transfer_syntax_uid: str, start: int) -> Header:
+    reader = _reader(data, transfer_syntax_uid)
+    found = begun.moved(start) if begun.pixels is not None else _collect(reader, begun, start=start)
+    if found.pixels is not None:
+        found = _collect(reader, found, start=reader.end_of(found.pixels))
+    pixels, values = found.pixels, _decode(found.kept, little_endian=transfer_syntax_uid != EXPLICIT_BIG_ENDIAN)
     _check_pixels(pixels, values, is_native=transfer_syntax_uid in NATIVE)
     return Header(
         study_instance_uid=StudyUID(_uid(values, "StudyInstanceUID")),
@@ -127,7 +184,7 @@ def _inflated(content: Encoded, start: int) -> Iterator[Encoded]:
         for piece in _inflate(content, start):
             size += len(piece)
             if size > MAX_INFLATED_BYTES:
-                raise NotDicom(f"the deflated data set is larger than {MAX_INFLATED_BYTES} bytes; send it uncompressed")
+                raise TooLarge(f"the deflated data set is larger than {MAX_INFLATED_BYTES} bytes; send it uncompressed")
             file.write(piece)
         if not size:
             yield b""
@@ -144,7 +201,7 @@ def _inflate(content: Encoded, start: int) -> Iterator[bytes]:
             rest = content[begin : begin + INFLATE_CHUNK_BYTES]
             piece = stream.decompress(rest, INFLATE_CHUNK_BYTES)
             # A full piece may have more behind it, even when no input is left.
-            while stream.unconsumed_tail or len(piece) == INFLATE_CHUNK_BYTES:
+            while not stream.eof and (stream.unconsumed_tail or len(piece) == INFLATE_CHUNK_BYTES):
                 yield piece
                 piece = stream.decompress(stream.unconsumed_tail, INFLATE_CHUNK_BYTES)
             yield piece
@@ -155,35 +212,48 @@ def _inflate(content: Encoded, start: int) -> Iterator[bytes]:
     raise NotDicom("the deflated data set is cut; resend the Instance")
 
 
-def _collect(reader: ElementReader, start: int) -> tuple[dict[int, Element], Element | None]:
-    wanted = kept_tags()
-    kept: dict[int, Element] = {}
-    pixels = None
-    for element in reader.elements(start):
-        if element.tag >> 16 <= LAST_META_GROUP:
-            raise NotDicom(f"no data set: it holds ({element.tag >> 16:04X},{element.tag & 0xFFFF:04X}); resend it")
-        if element.tag in wanted and element.length != UNDEFINED_LENGTH:
-            kept[element.tag] = element
-        elif element.tag in PIXEL_CARRIERS:
+def _reader(data: Encoded, transfer_syntax_uid: str) -> ElementReader:
+    return ElementReader(
+        data,
+        implicit=transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN,
+        little_endian=transfer_syntax_uid != EXPLICIT_BIG_ENDIAN,
+    )
+
+
+def _collect(reader: ElementReader, begun: Beginning, *, start: int) -> Beginning:
+    """Return `begun` and what follows from byte `start` on, up to Pixel Data or the end."""
+    kept, pixels = dict(begun.kept), begun.pixels
+    for element in reader.find(_wanted_tags(), start):
+        if element.tag in kept or (element.tag in PIXEL_CARRIERS and pixels is not None):
+            # Some readers take the first, some the last (PS3.5 7.1 allows one).
+            raise NotDicom(f"({element.tag >> 16:04X},{element.tag & 0xFFFF:04X}) comes twice; correct the sender")
+        if element.tag in PIXEL_CARRIERS:
             pixels = element
-    return kept, pixels
+            if element.tag == PIXEL_DATA:
+                break
+        elif element.length <= MAX_VALUE_BYTES:
+            kept[element.tag] = (element.vr, reader.value_of(element))
+    return Beginning(kept=kept, pixels=pixels)
 
 
-def _decode(data: Encoded, kept: Mapping[int, Element], *, little_endian: bool) -> dict[str, Value]:
-    charset = kept.get(SPECIFIC_CHARACTER_SET)
-    encodings = character_encodings(_raw(data, charset) if charset is not None else b"")
+@cache
+def _wanted_tags() -> frozenset[int]:
+    return frozenset(kept_tags()) | PIXEL_CARRIERS
+
+
+def _decode(kept: Mapping[int, tuple[bytes, bytes]], *, little_endian: bool) -> dict[str, Value]:
+    vr, charset = kept.get(SPECIFIC_CHARACTER_SET, (b"", b""))
+    if b"\0" in charset.rstrip(b"\0 ") or vr not in CODE_STRING:
+        # Some readers stop at it, and could read nothing else of the Instance.
+        raise NotDicom("Specific Character Set (0008,0005) is no Code String; correct the sender")
+    encodings = character_encodings(charset)
     wanted = kept_tags()
     values: dict[str, Value] = {}
-    for tag, element in kept.items():
-        raw = _raw(data, element)
-        value = decode_value(wanted[tag], element.vr, raw, encodings, little_endian=little_endian)
+    for tag, (vr, raw) in kept.items():
+        value = decode_value(wanted[tag], vr, raw, encodings, little_endian=little_endian)
         if value is not None:
             values[wanted[tag]] = value
     return values
-
-
-def _raw(data: Encoded, element: Element) -> bytes:
-    return data[element.offset : element.offset + element.length]
 
 
 def _uid(values: Mapping[str, Value], keyword: str) -> str:
@@ -195,16 +265,30 @@ def _check_pixels(pixels: Element | None, values: Mapping[str, Value], *, is_nat
         if "BitsAllocated" in values:
             raise NotDicom("the header announces Pixel Data (7FE0,0010), and none came; it is cut; resend the Instance")
         return
-    if pixels.tag != PIXEL_DATA or pixels.length == UNDEFINED_LENGTH or not is_native:
+    if pixels.tag != PIXEL_DATA:
         return
+    if is_native == (pixels.length == UNDEFINED_LENGTH):
+        how = "encapsulated" if is_native else "not encapsulated"
+        raise NotDicom(f"Pixel Data (7FE0,0010) is {how}, against its Transfer Syntax (PS3.5 A.4); correct the sender")
+    if is_native:
+        _check_length(pixels.length, values)
+
+
+def _check_length(length: int, values: Mapping[str, Value]) -> None:
     rows, columns, bits = (_count(values, keyword) for keyword in ("Rows", "Columns", "BitsAllocated"))
-    samples = rows * columns * max(_count(values, "SamplesPerPixel"), 1) * max(_count(values, "NumberOfFrames"), 1)
+    frames = max(_count(values, "NumberOfFrames"), 1)
+    samples = rows * columns * max(_count(values, "SamplesPerPixel"), 1) * frames
     share, whole = SUBSAMPLED.get(str(values.get("PhotometricInterpretation", "")), (1, 1))
     expected = -(-samples * share * bits // (whole * 8))
-    # Longer is padding that readers ignore; shorter means that pixels are missing.
-    if pixels.length < expected:
+    if length < expected:
         raise NotDicom(
-            f"Pixel Data (7FE0,0010) is cut: {pixels.length} bytes where {expected} are announced; resend the Instance"
+            f"Pixel Data (7FE0,0010) is cut: {length} bytes where {expected} are announced; resend the Instance"
+        )
+    # Some senders fill up, and readers ignore it; but what could be one more Frame must not be passed over.
+    if expected and (length - expected - expected % 2) * frames >= expected:
+        raise NotDicom(
+            f"Pixel Data (7FE0,0010) has {length} bytes where {frames} Frames of {rows} x {columns} pixels take "
+            f"{expected}; correct the sender"
         )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from struct import Struct
 
 from pydicom.charset import convert_encodings, decode_bytes, python_encoding
@@ -18,6 +18,8 @@ Value = Scalar | list[Scalar]
 CHECKED_KEYWORDS = ("SamplesPerPixel",)
 # A kept attribute that is longer is no attribute that a rule reads.
 MAX_VALUE_BYTES = 16384
+# A longer value is decoded each time it comes, not remembered.
+MAX_REPEATED_BYTES = 64
 CHARSET_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 TEXT_DELIMITERS = frozenset(b"\r\n\t\f")
 PERSON_NAME_DELIMITERS = TEXT_DELIMITERS | frozenset(b"^=")
@@ -35,7 +37,8 @@ def _representation(keyword: str) -> tuple[str, str]:
     return dictionary_VR(keyword), dictionary_VM(keyword)
 
 
-def character_encodings(specific_character_set: bytes) -> list[str]:
+@lru_cache(maxsize=64)
+def character_encodings(specific_character_set: bytes) -> tuple[str, ...]:
     """Return Python's names for Specific Character Set (0008,0005); an unknown term counts as the default.
 
     References
@@ -44,10 +47,12 @@ def character_encodings(specific_character_set: bytes) -> list[str]:
     """
     terms = [term.strip() for term in specific_character_set.decode("ascii", "replace").strip("\0 ").split("\\")]
     known = [term if term in python_encoding else "" for term in terms]
-    return convert_encodings(known)
+    return tuple(convert_encodings(known))
 
 
-def decode_value(keyword: str, vr: bytes, raw: bytes, encodings: Sequence[str], *, little_endian: bool) -> Value | None:
+def decode_value(
+    keyword: str, vr: bytes, raw: bytes, encodings: tuple[str, ...], *, little_endian: bool
+) -> Value | None:
     """Return the value of one attribute, or None when it is empty, too long, or not what its VR and VM allow.
 
     Parameters
@@ -64,8 +69,14 @@ def decode_value(keyword: str, vr: bytes, raw: bytes, encodings: Sequence[str], 
     """
     if not raw or len(raw) > MAX_VALUE_BYTES:
         return None
+    decode = _decode_again if len(raw) <= MAX_REPEATED_BYTES else _decode
+    return decode(keyword, vr, raw, encodings, little_endian)
+
+
+def _decode(keyword: str, vr: bytes, raw: bytes, encodings: tuple[str, ...], little_endian: bool) -> Value | None:
     dictionary_vr, multiplicity = _representation(keyword)
-    used_vr = dictionary_vr if vr in (b"", b"UN") else vr.decode("ascii")
+    # A UID is one whatever its sender calls it.
+    used_vr = dictionary_vr if vr in (b"", b"UN") or dictionary_vr == "UI" else vr.decode("ascii")
     if used_vr in BINARY_FORMATS:
         values: list[Scalar] | None = _numbers(raw, BINARY_FORMATS[used_vr], little_endian=little_endian)
     else:
@@ -73,6 +84,10 @@ def decode_value(keyword: str, vr: bytes, raw: bytes, encodings: Sequence[str], 
     if values is None or not _fits(len(values), multiplicity):
         return None
     return values[0] if multiplicity == "1" else values
+
+
+# The Instances of a Series have most values in common.
+_decode_again = lru_cache(maxsize=4096)(_decode)
 
 
 def _numbers(raw: bytes, code: str, *, little_endian: bool) -> list[Scalar] | None:
@@ -92,7 +107,9 @@ def _text(vr: str, raw: bytes, encodings: Sequence[str]) -> str:
         delimiters = PERSON_NAME_DELIMITERS if vr == "PN" else TEXT_DELIMITERS
         text = decode_bytes(raw, encodings, set(delimiters))
     # PostgreSQL takes no NUL in a text, and no attribute has a use for one.
-    text = text.replace("\0", " ").strip()
+    text = text.replace("\0", " ")
+    # What stands before a UID is no padding (PS3.5 9.1): every reader would take it for a part of it.
+    text = text.rstrip() if vr == "UI" else text.strip()
     # Component groups that are empty need not be written (PS3.5 6.2.1).
     return text.rstrip("=") if vr == "PN" else text
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from node.audit.events import version_deleted
+from node.audit.transfer import Teller
 from node.domain.study import InstanceFacts
 from node.errors import Rejected, UidMismatch
 from node.header.part10 import read_part10
@@ -48,40 +50,46 @@ class Adoption:
         Commits before it returns.
     clock
         Returns the time, in UTC.
+    teller
+        Is told what was removed for good; None: one without an audit trail.
     """
 
-    def __init__(self, *, store: Store, ledger: IntakeLedger, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: IntakeLedger,
+        clock: Callable[[], datetime],
+        teller: Teller | None = None,
+    ) -> None:
         self._store = store
         self._ledger = ledger
         self._clock = clock
+        self._teller = teller
 
     def scan(self) -> ScanOutcome:
         """Look at the whole store; no receiver may be at work.
 
         A whole Instance without a row is adopted, also when the loss of power took its name and left the temporary
-        one. A version beside the one that counts was never acknowledged, or is superseded, and is removed. What cannot
-        be read is set aside. Temporary files of dead writers are removed.
+        one, and so is a version that came after the one that counts; one that came before it is superseded, and is
+        removed. What cannot be read is set aside. Temporary files of dead writers are removed.
         """
         for leftover in self._store.leftovers():
             self._finish(leftover)
         removed = self._store.sweep()
         adopted = set_aside = 0
         known = frozenset(self._ledger.known_paths())
-        mine: set[str] = set()
         for path in self._oldest_first():
             if path in known:
                 continue
             facts = self._read(path)
-            if facts is None:
-                set_aside += 1
-            # Of two versions that are both unknown (a lost ledger) the younger counts.
-            elif facts.sop_instance_uid in mine or self._ledger.known_digest(facts.sop_instance_uid) is None:
-                self._record(facts)
-                mine.add(facts.sop_instance_uid)
+            if facts is not None and not self._is_latest(facts):
+                self._remove(facts)
+                removed += 1
+            elif facts is not None and self._record(facts):
                 adopted += 1
             else:
-                self._store.delete(path)
-                removed += 1
+                set_aside += 1
         if adopted:
             self._ledger.end_association(START_UP_SCAN, self._clock())
         logger.info("store scanned", extra={"adopted": adopted, "removed": removed, "count": set_aside})
@@ -90,15 +98,18 @@ class Adoption:
     def adopt(self, paths: Iterable[str]) -> int:
         """Record what lies at `paths`, in this order, and return how many there were; others may be at work.
 
-        What has its row already is not changed.
+        What has its row already, or came before the version that has one, changes nothing.
         """
         found = [self._read(path) for path in dict.fromkeys(paths) if self._store.exists(path)]
-        adopted = [facts for facts in found if facts is not None]
-        for facts in adopted:
-            self._record(facts)
-        if adopted:
+        count = sum(self._record(facts) for facts in found if facts is not None and self._is_latest(facts))
+        if count:
             self._ledger.end_association(START_UP_SCAN, self._clock())
-        return len(adopted)
+        return count
+
+    def _remove(self, facts: InstanceFacts) -> None:
+        self._store.delete(facts.path)
+        if self._teller is not None:
+            self._teller.record(version_deleted(facts))
 
     def _finish(self, leftover: Spool) -> None:
         """Give a whole Instance whose name was lost its name again; `sweep` removes the others."""
@@ -113,9 +124,22 @@ class Adoption:
         finally:
             leftover.discard()
 
+    def _is_latest(self, facts: InstanceFacts) -> bool:
+        """Return whether no version that came after this one counts."""
+        digest = self._ledger.known_digest(facts.sop_instance_uid)
+        if digest is None:
+            return True
+        uids = facts.place
+        # It has the plain name only if there is none that its digest gave it.
+        names = (instance_path(*uids, version_digest=digest), instance_path(*uids))
+        counting = next(filter(self._store.exists, names), facts.path)
+        return counting == facts.path or self._written_ns(counting) < self._written_ns(facts.path)
+
     def _oldest_first(self) -> list[str]:
-        paths = self._store.list_paths(INSTANCES)
-        return sorted(paths, key=lambda path: self._store.path(path).stat().st_mtime_ns)
+        return sorted(self._store.list_paths(INSTANCES), key=self._written_ns)
+
+    def _written_ns(self, path: str) -> int:
+        return self._store.path(path).stat().st_mtime_ns
 
     def _read(self, path: str) -> InstanceFacts | None:
         """Return what the file says; None when it was set aside, because nobody can read it."""
@@ -125,11 +149,14 @@ class Adoption:
             self._set_aside(path, exc)
             return None
 
-    def _record(self, facts: InstanceFacts) -> None:
+    def _record(self, facts: InstanceFacts) -> bool:
+        """Return whether the ledger took the Instance; its file is set aside where its UID is somebody else's."""
         try:
             self._ledger.record_instance(facts)
         except Rejected as exc:
             self._set_aside(facts.path, exc)
+            return False
+        return True
 
     def _set_aside(self, path: str, exc: Rejected) -> None:
         self._store.set_aside(path)
@@ -140,7 +167,7 @@ class Adoption:
         with self._store.view(path) as content:
             header, calling_aet, size_bytes = scan_file(content), read_part10(content).sending_aet, len(content)
             digest = digest_of(content, header.data_set_offset)
-        uids = (header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid)
+        uids = header.place
         if path not in (instance_path(*uids), instance_path(*uids, version_digest=digest)):
             raise UidMismatch(f"the file holds Instance {header.sop_instance_uid}, which its name does not say")
         kept = Kept(path=path, digest=digest, size_bytes=size_bytes)

@@ -27,12 +27,15 @@ class Kept:
         Of the data set, see `digest_of`.
     moved_bytes
         How far the data set lies from where it was scanned: the file that holds it may have come from somebody else.
+    is_new
+        False where it lay there before.
     """
 
     path: str
     digest: str
     size_bytes: int
     moved_bytes: int = 0
+    is_new: bool = True
 
 
 def place(store: Store, spool: Spool, header: Header, digest: str) -> Kept:
@@ -40,11 +43,10 @@ def place(store: Store, spool: Spool, header: Header, digest: str) -> Kept:
 
     What has a name in the store is whole, and a name is never given twice: two senders of one UID cannot mix.
     """
-    uids = (header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid)
+    uids = header.place
     plain = instance_path(*uids)
     for path in (plain, instance_path(*uids, version_digest=digest)):
-        # Making the bytes durable first would be wasted where the name is taken.
-        if not store.exists(path) and spool.keep(path):
+        if spool.keep(path):
             break
         found = _held(store, path, digest, header.data_set_offset)
         if found is not None:
@@ -92,4 +94,4 @@ def _held(store: Store, path: str, digest: str, scanned_offset: int) -> Kept | N
                 return None
     except NotDicom:
         return None
-    return Kept(path=path, digest=digest, size_bytes=size_bytes, moved_bytes=begin - scanned_offset)
+    return Kept(path=path, digest=digest, size_bytes=size_bytes, moved_bytes=begin - scanned_offset, is_new=False)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from node.domain.recording import Recording
-from node.domain.study import InstanceFacts
+from node.domain.study import InstanceFacts, Place
 from node.domain.uids import StudyUID
 
 
@@ -28,6 +28,17 @@ class IntakeLedger(Protocol):
             If the UID belongs to an Instance of another Study or Series.
         LedgerBusy
             If it cannot be recorded now, nor is it clear that it soon will be.
+        """
+
+    def check_place(self, place: Place) -> None:
+        """Judge an Instance before it is kept.
+
+        Raises
+        ------
+        IdentifierClash
+            If the UID belongs to an Instance of another Study or Series.
+        LedgerBusy
+            If the ledger cannot be read.
         """
 
     def known_digest(self, sop_instance_uid: str) -> str | None:
@@ -53,6 +64,8 @@ class Arrival:
         Affected SOP Class UID (0000,0002) and Affected SOP Instance UID (0000,1000), or what stands for them.
     association_id
         Which Association or request brought it.
+    peer
+        Address that it came from; empty where nobody sends.
     """
 
     transfer_syntax_uid: str
@@ -60,3 +73,4 @@ class Arrival:
     sop_instance_uid: str
     association_id: str
     calling_aet: str
+    peer: str = ""

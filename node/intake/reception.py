@@ -1,17 +1,19 @@
 """One Instance on its way in: written as it comes, judged when it is whole, never held in memory."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from blake3 import blake3
 
 from node.domain.study import InstanceFacts
-from node.errors import UidMismatch
+from node.errors import NotDicom, TooLarge, UidMismatch
 from node.header.part10 import file_meta
-from node.header.scan import Header, scan_data_set
+from node.header.scan import Beginning, Header, scan_beginning, scan_data_set
 from node.intake.ports import Arrival
 from node.store.port import Spool
+
+# In which the header of nearly every Instance lies.
+MAX_HEAD_BYTES = 64 * 1024
 
 
 class Taker(Protocol):
@@ -20,14 +22,17 @@ class Taker(Protocol):
     def take(self, spool: Spool, header: Header, arrival: Arrival, digest: str) -> InstanceFacts | None:
         """Return after the Instance in `spool` is durable and recorded."""
 
-    def telling(self, arrival: Arrival) -> AbstractContextManager[None]:
-        """Leave a line that a person may look for when the Instance is refused."""
-
 
 class Reception:
-    """One Instance on its way in; exactly one of `finish` and `discard` ends it."""
+    """One Instance on its way in; exactly one of `finish` and `discard` ends it.
 
-    def __init__(self, taker: Taker, spool: Spool, arrival: Arrival) -> None:
+    Parameters
+    ----------
+    max_bytes
+        Longest data set that is taken.
+    """
+
+    def __init__(self, taker: Taker, spool: Spool, arrival: Arrival, *, max_bytes: int) -> None:
         self._taker = taker
         self._spool = spool
         self._arrival = arrival
@@ -39,22 +44,34 @@ class Reception:
             sending_aet=arrival.calling_aet,
         )
         self._offset = len(meta)
-        spool.write((meta,))
+        self._left_bytes = self._max_bytes = max_bytes
+        # Written with the first fragments.
+        self._meta: tuple[bytes, ...] = (meta,)
+        self._begun: Beginning | None = None
 
     def write(self, fragments: Sequence[bytes | memoryview]) -> None:
         """Append the next bytes of the data set.
 
         Raises
         ------
+        TooLarge
+            If the data set is longer than it may be.
         StoreFull
             If the store fell below its reserve, or became full.
         Transient
             If the store failed.
         """
-        with self._taker.telling(self._arrival):
-            for fragment in fragments:
-                self._digest.update(fragment)
-            self._spool.write(fragments)
+        self._left_bytes -= sum(map(len, fragments))
+        if self._left_bytes < 0:
+            raise TooLarge(f"more than {self._max_bytes} bytes; see store.max_instance_bytes")
+        if self._meta:
+            # While the rest is under way.
+            head = bytes(fragments[0][:MAX_HEAD_BYTES])
+            self._begun = scan_beginning(head, transfer_syntax_uid=self._arrival.transfer_syntax_uid)
+        for fragment in fragments:
+            self._digest.update(fragment)
+        self._spool.write((*self._meta, *fragments))
+        self._meta = ()
 
     def finish(self) -> InstanceFacts | None:
         """Return after the bytes are durable *and* recorded; the sender may then be told Success.
@@ -83,14 +100,22 @@ class Reception:
             If store or ledger failed; the sender should try again.
         """
         try:
-            with self._taker.telling(self._arrival):
-                with self._spool.view() as content:
-                    syntax = self._arrival.transfer_syntax_uid
-                    header = scan_data_set(content, transfer_syntax_uid=syntax, start=self._offset)
-                _check_match(header, self._arrival)
-                return self._taker.take(self._spool, header, self._arrival, self._digest.hexdigest())
+            header = self._scan()
+            _check_match(header, self._arrival)
+            return self._taker.take(self._spool, header, self._arrival, self._digest.hexdigest())
         finally:
             self.discard()
+
+    def _scan(self) -> Header:
+        if self._meta:
+            raise NotDicom("the request brought no data set; resend the Instance")
+        with self._spool.view() as content:
+            return scan_data_set(
+                content,
+                transfer_syntax_uid=self._arrival.transfer_syntax_uid,
+                start=self._offset,
+                begun=self._begun,
+            )
 
     def discard(self) -> None:
         """Forget what came; nothing happens after `finish`."""

@@ -1,15 +1,18 @@
 """The door's other side: takes Instances in from anybody, and leaves a line for a person where it refuses one."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
+from node.audit.events import Notice, Remote
+from node.audit.transfer import Incoming
+from node.audit.witness import Witness
+from node.domain.recording import Recording
 from node.domain.result import OWN_MANUFACTURER
 from node.domain.study import InstanceFacts
 from node.domain.uids import StudyUID, check_uid
-from node.errors import IdentifierClash, NodeError, Rejected, StoreFull
+from node.errors import Broken, NodeError, Rejected, StoreFull
 from node.header.scan import Header
 from node.intake.keeping import facts_of, place
 from node.intake.ports import Arrival, IntakeLedger
@@ -28,6 +31,10 @@ class Intake:
         Returns the time, in UTC.
     own_results
         What becomes of objects that radnode wrote: ``store`` keeps them, ``drop`` only notes them.
+    max_instance_bytes
+        Longest data set that is taken, bytes.
+    witness
+        Is told of refusals and transfers; None: one without an audit trail.
     """
 
     def __init__(
@@ -37,11 +44,15 @@ class Intake:
         ledger: IntakeLedger,
         clock: Callable[[], datetime],
         own_results: Literal["store", "drop"],
+        max_instance_bytes: int,
+        witness: Witness | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._clock = clock
         self._own_results = own_results
+        self.max_instance_bytes = max_instance_bytes
+        self._witness = witness or Witness(trail=None, ledger=ledger, clock=clock)
         self._is_full = False
 
     def receive(self, arrival: Arrival) -> Reception:
@@ -56,10 +67,9 @@ class Intake:
         Transient
             If the store failed.
         """
-        with self.telling(arrival):
-            check_uid(arrival.sop_class_uid, keyword="AffectedSOPClassUID")
-            check_uid(arrival.sop_instance_uid, keyword="AffectedSOPInstanceUID")
-            return Reception(self, self._store.spool(), arrival)
+        check_uid(arrival.sop_class_uid, keyword="AffectedSOPClassUID")
+        check_uid(arrival.sop_instance_uid, keyword="AffectedSOPInstanceUID")
+        return Reception(self, self._store.spool(), arrival, max_bytes=self.max_instance_bytes)
 
     def store_instance(self, encoded: bytes, arrival: Arrival) -> InstanceFacts | None:
         """Return after a data set that is at hand as a whole was received, see `Reception.finish`.
@@ -74,48 +84,55 @@ class Intake:
         Rejected, Transient
             As `receive` and `Reception` do; nothing was kept.
         """
-        reception = self.receive(arrival)
         try:
-            reception.write((encoded,))
-            return reception.finish()
-        finally:
-            reception.discard()
+            reception = self.receive(arrival)
+            try:
+                reception.write((encoded,))
+                return reception.finish()
+            finally:
+                reception.discard()
+        except NodeError as exc:
+            self.note_refused(arrival, exc)
+            raise
 
     def association_ended(self, association_id: str) -> None:
         """Record that nothing more comes over this Association."""
         self._ledger.end_association(association_id, self._clock())
 
-    def note_refusal(self, kind: str, text: str) -> None:
-        """Commit a line about something that was refused before any Instance came."""
-        self._note(kind, text)
+    def open_association(self, remote: Remote) -> Incoming:
+        """Return what counts the Instances of one Association for the audit trail."""
+        return Incoming(self._witness, remote)
+
+    def note_refusal(self, notice: Notice) -> None:
+        """Keep that something was refused before any Instance came."""
+        self._witness.refused(notice)
 
     def take(self, spool: Spool, header: Header, arrival: Arrival, digest: str) -> InstanceFacts | None:
         """Return after the Instance in `spool` is durable and recorded, see `Reception.finish`."""
         if self._own_results == "drop" and header.attributes.get("Manufacturer") == OWN_MANUFACTURER:
             self._drop(header, arrival)
             return None
+        self._ledger.check_place(header.place)
         kept = place(self._store, spool, header, digest)
         facts = facts_of(header, arrival, kept, self._clock())
-        try:
-            self._ledger.record_instance(facts)
-        except IdentifierClash:
-            # No row names this file, and none will.
-            self._store.delete(facts.path)
-            raise
+        # Where another receiver was faster since, the file stays: it may hold what a third has acknowledged. The
+        # start-up scan sets it aside.
+        recording = self._ledger.record_instance(facts)
+        if recording is Recording.CHANGED or not kept.is_new:
+            # Where a kill takes a row, the times of the files tell which version came last.
+            self._store.renew(facts.path)
         self._is_full = False
         return facts
 
-    @contextmanager
-    def telling(self, arrival: Arrival) -> Iterator[None]:
-        """Leave a line that a person may look for when the Instance is refused."""
-        try:
-            yield
-        except Rejected as exc:
-            self._note("instance-refused", f"{exc.code} from {_shown(arrival.calling_aet)}: {exc}")
-            raise
-        except StoreFull as exc:
+    def note_refused(self, arrival: Arrival, exc: NodeError) -> None:
+        """Leave a line that a person may look for: the Instance of `arrival` was refused because of `exc`."""
+        if isinstance(exc, (Rejected, Broken)):
+            text = f"{exc.code} from {_shown(arrival.calling_aet)}: {exc}"
+            peer, calling_aet = arrival.peer, arrival.calling_aet
+            notice = Notice(kind="instance-refused", code=exc.code, text=text, peer=peer, calling_aet=calling_aet)
+            self._witness.refused(notice)
+        elif isinstance(exc, StoreFull):
             self._note_full(exc)
-            raise
 
     def _drop(self, header: Header, arrival: Arrival) -> None:
         text = f"{header.sop_instance_uid} from {_shown(arrival.calling_aet)} is our own Result; security.own_results"

@@ -23,6 +23,11 @@ IS_RETRACTED = exists().where(
 )
 
 
+IS_PURGED = exists().where(
+    results.c.sop_instance_uid == deliveries.c.sop_instance_uid, results.c.purged_at.is_not(None)
+)
+
+
 class DeliveryLedger(Desk):
     """Deliveries on their way from PENDING to SENT or REFUSED."""
 
@@ -115,7 +120,10 @@ class DeliveryLedger(Desk):
             )
 
     def retry_deliveries(self, *, destination: str | None, now: datetime) -> int:
-        """Make every PENDING or REFUSED Delivery due again by hand, but for retracted Results; returns how many."""
+        """Make every PENDING or REFUSED Delivery due again by hand; returns how many.
+
+        Results that were taken back or purged stay where they are.
+        """
         waiting = deliveries.c.state.in_([DeliveryState.PENDING.value, DeliveryState.REFUSED.value])
         with self.writing() as connection:
             changed = connection.execute(
@@ -123,11 +131,41 @@ class DeliveryLedger(Desk):
                 .where(
                     waiting,
                     ~IS_RETRACTED,
+                    ~IS_PURGED,
                     *([deliveries.c.destination == destination] if destination else []),
                 )
-                .values(state=DeliveryState.PENDING.value, not_before=now, changed_at=now, created_at=now)
+                .values(state=DeliveryState.PENDING.value, not_before=now, changed_at=now, created_at=now, seen_at=None)
             )
             return int(changed.rowcount)
+
+    def dismiss_deliveries(
+        self, *, destination: str | None, study: StudyUID | None, ordered_by: str, now: datetime
+    ) -> int:
+        """Commit that a person took note of every REFUSED Delivery; returns how many were new to anybody.
+
+        Retention may give up their Studies from then on.
+        """
+        asked = [deliveries.c.state == DeliveryState.REFUSED.value, deliveries.c.seen_at.is_(None)]
+        if destination is not None:
+            asked.append(deliveries.c.destination == destination)
+        if study is not None:
+            asked.append(deliveries.c.study_instance_uid == study)
+        with self.writing() as connection:
+            rows = connection.execute(
+                update(deliveries).where(*asked).values(seen_at=now).returning(deliveries)
+            ).mappings()
+            dismissed = [to_delivery(row) for row in rows]
+            for delivery in dismissed:
+                object_uid = delivery.sop_instance_uid
+                add_event(
+                    connection,
+                    at=now,
+                    kind="delivery-dismissed",
+                    text=f"{ordered_by} took note that {object_uid} does not go to {delivery.destination}",
+                    study_instance_uid=delivery.study_instance_uid,
+                    job_id=delivery.job_id,
+                )
+            return len(dismissed)
 
 
 def _settle(

@@ -8,22 +8,27 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from node.domain.recording import Recording
-from node.domain.study import InstanceFacts, SeriesState
+from node.domain.study import InstanceFacts, Place, SeriesState
 from node.domain.uids import StudyUID
 from node.errors import IdentifierClash
-from node.ledger.engine import Desk
+from node.ledger.engine import Desk, Engine, Question
 from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
 
 OWNERS = select(
     instances.c.sop_instance_uid, instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.digest
 )
-# Asked for every Instance that comes; made once, because making it takes longer than asking.
-OWNER = OWNERS.where(instances.c.sop_instance_uid == bindparam("uid"))
+OWNER = select(instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.digest).where(
+    instances.c.sop_instance_uid == bindparam("uid")
+)
 
 
 class InstanceLedger(Desk):
     """Instances with the Series and Study they open."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._owner = Question(engine, OWNER)
 
     def record_instance(self, facts: InstanceFacts) -> Recording:
         """Commit one Instance whose bytes are already durable, and open its Series and Study.
@@ -71,9 +76,14 @@ class InstanceLedger(Desk):
 
     def owner(self, sop_instance_uid: str) -> tuple[str, str, str] | None:
         """Return Study, Series and digest of the Instance that counts, or None when it is unknown."""
-        with self.reading() as connection:
-            row = connection.execute(OWNER, {"uid": sop_instance_uid}).one_or_none()
-        return None if row is None else (row.study_instance_uid, row.series_instance_uid, row.digest)
+        row = self._owner.ask(uid=sop_instance_uid)
+        return None if row is None else (row[0], row[1], row[2])
+
+    def check_place(self, place: Place) -> None:
+        """Raise IdentifierClash when the SOP Instance UID belongs to another Study or Series."""
+        owner = self.owner(place.sop_instance_uid)
+        if owner is not None:
+            require_same_series(place, owner[:2])
 
     def known_digest(self, sop_instance_uid: str) -> str | None:
         """Return the digest of the Instance that counts, or None when it is unknown."""
@@ -122,7 +132,7 @@ class _Batch:
         uid = facts.sop_instance_uid
         known = self._known.get(uid)
         if known is not None:
-            _require_same_series(facts, known[0], known[1])
+            require_same_series(facts.place, known[:2])
             if known[2] == facts.digest:
                 return Recording.SAME
         self._known[uid] = (facts.study_instance_uid, facts.series_instance_uid, facts.digest)
@@ -170,11 +180,12 @@ def _end_association(connection: Connection, association_id: str, at: datetime) 
     )
 
 
-def _require_same_series(facts: InstanceFacts, study_instance_uid: str, series_instance_uid: str) -> None:
-    if (facts.study_instance_uid, facts.series_instance_uid) != (study_instance_uid, series_instance_uid):
+def require_same_series(place: Place, owner: tuple[str, str]) -> None:
+    """Raise IdentifierClash when the SOP Instance UID of `place` belongs to the Study and Series of an `owner` else."""
+    if (place.study_instance_uid, place.series_instance_uid) != owner:
         raise IdentifierClash(
-            f"SOP Instance UID {facts.sop_instance_uid} of series {facts.series_instance_uid} already names an "
-            f"Instance of series {series_instance_uid}; give this one a UID of its own at the sender"
+            f"SOP Instance UID {place.sop_instance_uid} of series {place.series_instance_uid} already names an "
+            f"Instance of series {owner[1]}; give this one a UID of its own at the sender"
         )
 
 
@@ -223,13 +234,17 @@ def _open_study(connection: Connection, facts: InstanceFacts) -> None:
             connection, at=facts.received_at, kind="study-opened", text="first Instance stored", study_instance_uid=uid
         )
     elif state != SeriesState.OPEN:
-        connection.execute(
-            update(studies)
-            .where(studies.c.study_instance_uid == uid)
-            .values(
-                state=SeriesState.OPEN.value, revision=studies.c.revision + 1, changed_at=facts.received_at, reason=""
-            )
-        )
-        add_event(
-            connection, at=facts.received_at, kind="study-reopened", text="a late Instance came", study_instance_uid=uid
-        )
+        _reopen_study(connection, facts, is_purged=state == SeriesState.PURGED)
+
+
+def _reopen_study(connection: Connection, facts: InstanceFacts, *, is_purged: bool) -> None:
+    uid, at = facts.study_instance_uid, facts.received_at
+    values = {"state": SeriesState.OPEN.value, "revision": studies.c.revision + 1, "changed_at": at, "reason": ""}
+    if is_purged:
+        # It begins anew; nothing is kept of what came earlier.
+        values["first_instance_at"] = at
+    connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(**values))
+    kind, text = (
+        ("study-opened", "it was purged, and came again") if is_purged else ("study-reopened", "a late Instance came")
+    )
+    add_event(connection, at=at, kind=kind, text=text, study_instance_uid=uid)

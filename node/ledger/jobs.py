@@ -1,4 +1,4 @@
-"""What dispatch and workers ask of the ledger: ring, claim under a fence, beat, finish, fail."""
+"""What dispatch and workers ask of the ledger: ring, claim under a fence, beat, finish, fail, give back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ from node.domain.result import Result
 from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID, StudyUID
-from node.errors import LeaseLost, NotFound
+from node.errors import LeaseLost
 from node.ledger.engine import Desk
 from node.ledger.results import keep_result
 from node.ledger.retractions import has_standing_results, retract_results
-from node.ledger.rows import add_event, to_instance, to_job, to_result
+from node.ledger.rows import to_instance, to_job, to_result
 from node.ledger.schema import instances, jobs, results
+from node.ledger.transitions import canceled, scheduled_again, tell
 
 SCHEDULED = jobs.c.state == JobState.SCHEDULED.value
 IN_PROGRESS = jobs.c.state == JobState.IN_PROGRESS.value
@@ -45,10 +46,17 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bell:
-    """A Job that waits for a worker to hear of it."""
+    """A Job that waits for a worker to hear of it.
+
+    Attributes
+    ----------
+    was_rung
+        The broker took its message once, and nobody is known to have used it up.
+    """
 
     job_id: JobID
     priority: Priority
+    was_rung: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +88,7 @@ class JobLedger(Desk):
     def bells_to_ring(self, now: datetime, *, rung_before: datetime, limit: int = 1000) -> tuple[Bell, ...]:
         """Return Jobs that may start and were not rung since `rung_before`; urgent first, then the oldest."""
         statement = (
-            select(jobs.c.job_id, jobs.c.priority)
+            select(jobs.c.job_id, jobs.c.priority, jobs.c.enqueued_at.is_not(None))
             .where(
                 SCHEDULED,
                 jobs.c.not_before <= now,
@@ -90,10 +98,11 @@ class JobLedger(Desk):
             .limit(limit)
         )
         with self.reading() as connection:
-            return tuple(Bell(job_id=JobID(i), priority=Priority(p)) for i, p in connection.execute(statement))
+            found = connection.execute(statement)
+            return tuple(Bell(job_id=JobID(i), priority=Priority(p), was_rung=bool(rung)) for i, p, rung in found)
 
     def record_rung(self, job_ids: Sequence[JobID], now: datetime) -> None:
-        """Commit that the broker took the messages of these Jobs at `now`.
+        """Commit that the broker has the messages of these Jobs at `now`.
 
         A Job whose message was used up meanwhile waits for a later time; it is rung again then.
         """
@@ -139,11 +148,11 @@ class JobLedger(Desk):
             claimed = [to_job(one) for one in row]
             if not claimed:
                 # The message came too early, perhaps by this worker's clock only; it is used up, so another must ring.
-                connection.execute(update(jobs).where(jobs.c.job_id == job_id, SCHEDULED).values(enqueued_at=None))
+                _forget_rung(connection, job_id)
                 return None
             job = claimed[0]
             text = f"{job.order.pipeline} started, attempt {job.attempts}"
-            _tell(connection, job, now=now, kind="job-started", text=text)
+            tell(connection, job, now=now, kind="job-started", text=text)
             return job
 
     def next_scheduled(self, now: datetime) -> JobID | None:
@@ -196,7 +205,7 @@ class JobLedger(Desk):
             if outcome.rejects_predecessor and job.supersedes is not None:
                 _retract_superseded(connection, job.supersedes, now=now)
             text = f"findings: {len(outcome.findings)}, Results: {len(outcome.results)}"
-            _tell(connection, job, now=now, kind="job-completed", text=text)
+            tell(connection, job, now=now, kind="job-completed", text=text)
 
     def refuse_job(self, job: Job, *, reason_code: str, reason_text: str, now: datetime) -> None:
         """Commit CANCELED for a Job that can never succeed on this content.
@@ -208,10 +217,10 @@ class JobLedger(Desk):
         """
         with self.writing() as connection:
             changed = connection.execute(
-                update(jobs).where(*_held(job)).values(**_canceled(reason_code, reason_text, now))
+                update(jobs).where(*_held(job)).values(**canceled(reason_code, reason_text, now))
             )
             _require_held(changed.rowcount, job)
-            _tell(connection, job, now=now, kind="job-canceled", text=f"{reason_code}: {reason_text}")
+            tell(connection, job, now=now, kind="job-canceled", text=f"{reason_code}: {reason_text}")
 
     def fail_attempt(self, job: Job, policy: RetryPolicy, *, reason: tuple[str, str], now: datetime) -> None:
         """Commit a failed attempt: SCHEDULED again after a pause, or CANCELED when the attempts are used up.
@@ -224,57 +233,40 @@ class JobLedger(Desk):
         with self.writing() as connection:
             _end_attempt(connection, job, policy, now=now, reason=reason)
 
-    def cancel_job(self, job_id: JobID, *, now: datetime) -> None:
-        """Cancel by hand; a worker that runs it may no longer write.
+    def give_back(self, job: Job, *, reason: tuple[str, str], now: datetime, pause_s: float = 0.0) -> None:
+        """Commit SCHEDULED for a Job that its worker may not or cannot finish; the attempt does not count.
+
+        Parameters
+        ----------
+        pause_s
+            Before it may start again.
 
         Raises
         ------
-        NotFound
-            If no such Job is waiting or running.
+        LeaseLost
+            If the Job is no longer this worker's.
         """
+        values = scheduled_again(reason, now + timedelta(seconds=pause_s))
         with self.writing() as connection:
-            row = connection.execute(
-                update(jobs)
-                .where(jobs.c.job_id == job_id, or_(SCHEDULED, IN_PROGRESS))
-                .values(**_canceled("canceled-by-hand", "canceled by a person", now), fence=jobs.c.fence + 1)
-                .returning(jobs)
-            ).mappings()
-            found = [to_job(one) for one in row]
-            if not found:
-                raise NotFound(f"job {job_id} is neither waiting nor running; see `radnode jobs list`")
-            _tell(connection, found[0], now=now, kind="job-canceled", text="canceled by a person")
+            changed = connection.execute(
+                update(jobs).where(*_held(job)).values(fence=jobs.c.fence + 1, attempts=jobs.c.attempts - 1, **values)
+            )
+            _require_held(changed.rowcount, job)
+            code, text = reason
+            # What was told the last time, too, is not told again.
+            if code != job.reason_code:
+                tell(connection, job, now=now, kind="job-given-back", text=f"{code}: {text}")
 
-    def retry_job(self, job_id: JobID, *, now: datetime) -> None:
-        """Schedule a CANCELED Job again by hand, with all its attempts.
+    def held_by(self, owner: str) -> tuple[Job, ...]:
+        """Return the Jobs in the hands of every worker whose name begins with `owner`."""
+        statement = select(jobs).where(IN_PROGRESS, jobs.c.lease_owner.startswith(owner, autoescape=True))
+        with self.reading() as connection:
+            return tuple(to_job(row) for row in connection.execute(statement).mappings())
 
-        Raises
-        ------
-        NotFound
-            If no such Job is CANCELED, or a later one has superseded it.
-        """
+    def forget_rung(self, job_id: JobID) -> None:
+        """Commit that the message of a waiting Job is used up, so that it is rung again."""
         with self.writing() as connection:
-            row = connection.execute(
-                update(jobs)
-                .where(
-                    jobs.c.job_id == job_id,
-                    jobs.c.state == JobState.CANCELED.value,
-                    jobs.c.reason_code != "superseded",
-                )
-                .values(
-                    state=JobState.SCHEDULED.value,
-                    attempts=0,
-                    not_before=now,
-                    enqueued_at=None,
-                    finished_at=None,
-                    reason_code=None,
-                    reason_text=None,
-                )
-                .returning(jobs)
-            ).mappings()
-            found = [to_job(one) for one in row]
-            if not found:
-                raise NotFound(f"job {job_id} is not CANCELED, or superseded; see `radnode jobs show {job_id}`")
-            _tell(connection, found[0], now=now, kind="job-scheduled", text="tried again by a person")
+            _forget_rung(connection, job_id)
 
     def input_instances(self, job: Job) -> Mapping[str, tuple[InstanceFacts, ...]]:
         """Return role to the Instances of its Series, as the ledger knows them now."""
@@ -317,14 +309,8 @@ def _require_held(rowcount: int, job: Job) -> None:
         raise LeaseLost(f"job {job.job_id}: fence {job.fence} is no longer the current one; nothing was written")
 
 
-def _canceled(reason_code: str, reason_text: str, now: datetime) -> dict[str, Any]:
-    return {
-        "state": JobState.CANCELED.value,
-        "reason_code": reason_code,
-        "reason_text": reason_text,
-        "lease_expires_at": None,
-        "finished_at": now,
-    }
+def _forget_rung(connection: Connection, job_id: JobID) -> None:
+    connection.execute(update(jobs).where(jobs.c.job_id == job_id, SCHEDULED).values(enqueued_at=None))
 
 
 def _end_attempt(
@@ -333,24 +319,10 @@ def _end_attempt(
     code, text = reason
     again = policy.next_start(job.attempts, now)
     if again is None:
-        values = _canceled(code, f"{text}; {job.attempts} attempts are used up", now)
+        values = canceled(code, f"{text}; {job.attempts} attempts are used up", now)
         kind = "job-canceled"
     else:
-        values = {
-            "state": JobState.SCHEDULED.value,
-            "not_before": again,
-            "enqueued_at": None,
-            "lease_owner": None,
-            "lease_expires_at": None,
-            "reason_code": code,
-            "reason_text": text,
-        }
-        kind = "job-attempt-failed"
+        values, kind = scheduled_again(reason, again), "job-attempt-failed"
     changed = connection.execute(update(jobs).where(*_held(job)).values(fence=jobs.c.fence + 1, **values))
     _require_held(changed.rowcount, job)
-    _tell(connection, job, now=now, kind=kind, text=f"{code}: {text}")
-
-
-def _tell(connection: Connection, job: Job, *, now: datetime, kind: str, text: str) -> None:
-    uid = job.order.study_instance_uid
-    add_event(connection, at=now, kind=kind, text=text, study_instance_uid=uid, job_id=job.job_id)
+    tell(connection, job, now=now, kind=kind, text=f"{code}: {text}")

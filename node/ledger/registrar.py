@@ -10,9 +10,11 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from node.domain.recording import Recording
-from node.domain.study import InstanceFacts
+from node.domain.study import InstanceFacts, Place
 from node.domain.uids import StudyUID
-from node.errors import IdentifierClash, LedgerBusy, NodeError
+from node.errors import LedgerBusy, NodeError
+from node.ledger.instances import require_same_series
+from node.ledger.journal import Journal
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ MAX_AGE_S = 30.0
 RETRY_S = 1.0
 # UIDs that are known without asking the ledger; far more than may lie between a look-up and a commit.
 MAX_REMEMBERED = 20_000
+MAX_UNKNOWN = 1_000
 
 
 class Owner(NamedTuple):
@@ -67,21 +70,37 @@ class Register(Protocol):
 class Registrar:
     """Takes what intake records, and commits it in order, many Instances in one transaction.
 
-    What it has taken and not committed is lost by a kill; the start-up scan makes the rows anew from the files.
+    What it has taken and not committed is lost by a kill; whoever adopts the files that `journal` names, or the
+    start-up scan, makes the rows anew.
 
     Parameters
     ----------
     tell
         Called after each commit; must not block.
+    journal
+        Names what is taken and not committed.
+    max_age_s
+        When the oldest row has waited longer, nothing more is taken; seconds.
     """
 
-    def __init__(self, register: Register, tell: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        register: Register,
+        tell: Callable[[], None],
+        journal: Journal | None = None,
+        *,
+        max_age_s: float = MAX_AGE_S,
+    ) -> None:
         self._register = register
         self._tell = tell
+        self._max_age_s = max_age_s
+        self._journal = journal
         self._changed = Condition()
         self._waiting: list[Entry] = []
         self._oldest_s = 0.0
         self._remembered: OrderedDict[str, Owner] = OrderedDict()
+        # Nobody's a moment ago, when `check_place` asked.
+        self._unknown: set[str] = set()
         self._in_a_hurry = False
         self._stopping = False
         self._thread = Thread(target=self._run, name="registrar", daemon=True)
@@ -110,15 +129,15 @@ class Registrar:
         """
         uid = facts.sop_instance_uid
         mine = Owner(facts.study_instance_uid, facts.series_instance_uid, facts.digest)
-        found = None if uid in self._remembered else self._register.owner(uid)
+        found = None if uid in self._remembered or uid in self._unknown else self._register.owner(uid)
         with self._changed:
             self._require_room()
+            self._unknown.discard(uid)
             known = self._remembered.get(uid) or (Owner(*found) if found is not None else None)
-            if known is not None and known[:2] != mine[:2]:
-                raise IdentifierClash(
-                    f"SOP Instance UID {uid} of series {mine.series_instance_uid} already names an Instance of "
-                    f"series {known.series_instance_uid}; give this one a UID of its own at the sender"
-                )
+            if known is not None:
+                require_same_series(facts.place, known[:2])
+            if self._journal is not None:
+                self._journal.note(facts.path)
             self._remember(uid, mine)
             # Also when it is the same: another node on this ledger may have changed it since.
             self._queue(facts)
@@ -133,13 +152,20 @@ class Registrar:
             self._in_a_hurry = True
             self._changed.notify_all()
 
+    def check_place(self, place: Place) -> None:
+        """Raise IdentifierClash when the SOP Instance UID belongs to another Study or Series, committed or not."""
+        known = self._owner(place.sop_instance_uid)
+        if known is not None:
+            require_same_series(place, known[:2])
+            return
+        with self._changed:
+            if len(self._unknown) >= MAX_UNKNOWN:
+                self._unknown.clear()
+            self._unknown.add(place.sop_instance_uid)
+
     def known_digest(self, sop_instance_uid: str) -> str | None:
         """Return the digest of the version that counts, or None when the Instance is unknown."""
-        with self._changed:
-            known = self._remembered.get(sop_instance_uid)
-        if known is None:
-            found = self._register.owner(sop_instance_uid)
-            known = Owner(*found) if found is not None else None
+        known = self._owner(sop_instance_uid)
         return None if known is None else known.digest
 
     def known_paths(self) -> Iterable[str]:
@@ -150,8 +176,16 @@ class Registrar:
         """Commit one line that a person may look for."""
         self._register.record_event(at=at, kind=kind, text=text, study_instance_uid=study_instance_uid)
 
+    def _owner(self, sop_instance_uid: str) -> Owner | None:
+        with self._changed:
+            known = self._remembered.get(sop_instance_uid)
+        if known is None:
+            found = self._register.owner(sop_instance_uid)
+            known = Owner(*found) if found is not None else None
+        return known
+
     def _require_room(self) -> None:
-        is_late = bool(self._waiting) and monotonic() - self._oldest_s > MAX_AGE_S
+        is_late = bool(self._waiting) and monotonic() - self._oldest_s > self._max_age_s
         if is_late or len(self._waiting) >= MAX_WAITING:
             raise LedgerBusy(
                 f"{len(self._waiting)} rows wait for the ledger, which takes none; see its disk, or who locks it"
@@ -178,6 +212,8 @@ class Registrar:
                 with self._changed:
                     del self._waiting[: len(group)]
                     self._oldest_s = monotonic()
+                    if self._journal is not None:
+                        self._journal.forget(sum(isinstance(entry, InstanceFacts) for entry in group))
                 self._tell()
             elif self._pause():
                 return
@@ -219,5 +255,8 @@ class Registrar:
 
     def _tell_clash(self, facts: InstanceFacts) -> None:
         # Another node on this ledger was faster. The file stays; the next start-up scan sets it aside.
+        with self._changed:
+            # What was taken since is judged by the ledger again.
+            self._remembered.pop(facts.sop_instance_uid, None)
         text = f"{facts.sop_instance_uid} was acknowledged and belongs to another Series; its file is {facts.path}"
         self._register.record_event(at=facts.received_at, kind="instance-clash", text=text)

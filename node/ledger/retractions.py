@@ -139,7 +139,7 @@ def has_standing_results(connection: Connection, job_id: JobID) -> bool:
 
 def _standing(job_id: JobID) -> ColumnElement[bool]:
     is_note = results.c.kind == ResultKind.REJECTION_NOTE.value
-    return (results.c.job_id == job_id) & results.c.retracted_at.is_(None) & ~is_note
+    return (results.c.job_id == job_id) & results.c.retracted_at.is_(None) & results.c.purged_at.is_(None) & ~is_note
 
 
 def _mark(connection: Connection, retraction: Retraction, column: Column[datetime], *, now: datetime) -> bool:
@@ -160,7 +160,7 @@ def _is_replaced(connection: Connection, job: Job) -> bool:
 
 def _find_job(connection: Connection, sop_instance_uid: InstanceUID) -> Job:
     found = connection.execute(
-        select(jobs, results.c.retracted_at, results.c.kind)
+        select(jobs, results.c.retracted_at, results.c.purged_at, results.c.kind)
         .join(results, results.c.job_id == jobs.c.job_id)
         .where(results.c.sop_instance_uid == sop_instance_uid)
     ).mappings()
@@ -169,6 +169,10 @@ def _find_job(connection: Connection, sop_instance_uid: InstanceUID) -> Job:
         raise NotFound(f"result {sop_instance_uid} is not in the ledger; see `radnode results list`")
     if row["kind"] == ResultKind.REJECTION_NOTE.value:
         raise NotFound(f"result {sop_instance_uid} is a rejection note, which stands; name what it did not reject")
+    if row["purged_at"] is not None:
+        raise NotFound(
+            f"result {sop_instance_uid} was purged at {row['purged_at']:%Y-%m-%d %H:%M} UTC; reject it at Destinations"
+        )
     if row["retracted_at"] is not None:
         raise NotFound(f"result {sop_instance_uid} was retracted at {row['retracted_at']:%Y-%m-%d %H:%M} UTC already")
     return to_job(row)

@@ -183,8 +183,10 @@ results = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("is_substitute", Boolean, nullable=False, default=False),
     Column("retracted_at", UtcTime),
+    Column("purged_at", UtcTime),
     ForeignKeyConstraint(["job_id"], ["jobs.job_id"]),
     Index(None, "job_id"),
+    Index(None, "study_instance_uid"),
 )
 
 # What a person took back, and what became of it.
@@ -234,9 +236,26 @@ deliveries = Table(
     Column("reason_text", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("changed_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime),
     UniqueConstraint("destination", "sop_instance_uid", "path"),
     Index(None, "destination", "state", "not_before"),
     Index(None, "study_instance_uid"),
+)
+
+# Studies whose rows have gone, and whose files are going.
+purges = Table(
+    "purges",
+    metadata,
+    Column("purge_id", String(36), primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("began_at", UtcTime, nullable=False),
+    Column("with_results", Boolean, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("ordered_by", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("patient_id", Text, nullable=False),
+    Column("sop_classes", JSON, nullable=False),
+    UniqueConstraint("study_instance_uid"),
 )
 
 events = Table(

@@ -18,7 +18,7 @@ from node.errors import NotFound
 from node.ledger.engine import Desk
 from node.ledger.orders import add_delivery
 from node.ledger.rows import add_event, from_clause, to_instance
-from node.ledger.schema import decisions, instances, jobs, receptions, series, studies
+from node.ledger.schema import decisions, instances, jobs, receptions, results, series, studies
 
 LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
 
@@ -124,6 +124,8 @@ class StudyLedger(Desk):
                 raise NotFound(f"study {study_instance_uid} is not in the ledger; see `radnode studies list`")
             found = connection.execute(select(instances).where(instances.c.study_instance_uid == study_instance_uid))
             facts = [to_instance(row) for row in found.mappings()]
+            if not facts:
+                raise NotFound(f"study {study_instance_uid} has no Instance here any more; send it again")
             states = connection.execute(
                 select(series.c.series_instance_uid, series.c.state).where(
                     series.c.study_instance_uid == study_instance_uid
@@ -210,7 +212,9 @@ def _add_job(connection: Connection, order: JobOrder, *, now: datetime) -> None:
         & (jobs.c.model_version == order.model_version)
         & (jobs.c.content == order.content)
     )
-    if connection.execute(select(exists().where(same_question))).scalar_one():
+    known = connection.execute(select(jobs.c.job_id).where(same_question)).scalar_one_or_none()
+    if known is not None:
+        _tell_known(connection, order, JobID(known), now=now)
         return
     completed = (
         select(jobs.c.job_id)
@@ -230,6 +234,15 @@ def _add_job(connection: Connection, order: JobOrder, *, now: datetime) -> None:
         study_instance_uid=order.study_instance_uid,
         job_id=job_id,
     )
+
+
+def _tell_known(connection: Connection, order: JobOrder, job_id: JobID, *, now: datetime) -> None:
+    """Say why a Study that was purged and came again is not asked again."""
+    purged_at = connection.execute(select(func.max(results.c.purged_at)).where(results.c.job_id == job_id)).scalar_one()
+    if purged_at is not None:
+        text = f"{order.pipeline} answered this before; the Results were given up on {purged_at:%Y-%m-%d}"
+        uid = order.study_instance_uid
+        add_event(connection, at=now, kind="job-known", text=text, study_instance_uid=uid, job_id=job_id)
 
 
 def _superseded(now: datetime) -> Mapping[str, object]:

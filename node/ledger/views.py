@@ -60,7 +60,7 @@ class StudyStory:
         """True when nothing will change any more without a new Instance or a person."""
         waiting = any(job.state in {JobState.SCHEDULED, JobState.IN_PROGRESS} for job in self.jobs)
         pending = any(delivery.state is DeliveryState.PENDING for delivery in self.deliveries)
-        return self.state == "ROUTED" and not waiting and not pending
+        return self.state in {"ROUTED", "PURGED"} and not waiting and not pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +115,14 @@ class LedgerView(Desk):
                 deliveries=tuple(map(to_delivery, rows(_of_study(deliveries, uid).order_by(deliveries.c.delivery_id)))),
                 events=tuple(map(_to_event, rows(_of_study(events, uid).order_by(events.c.event_id)))),
             )
+
+    def patient_id(self, study_instance_uid: StudyUID) -> str:
+        """Return the Patient ID (0010,0020) of a Study, for the audit trail only; empty when none is known."""
+        patient_id = func.min(instances.c.attributes["PatientID"].as_string())
+        statement = select(func.coalesce(patient_id, "")).where(instances.c.study_instance_uid == study_instance_uid)
+        with self.reading() as connection:
+            found: str = connection.execute(statement).scalar_one()
+            return found
 
     def list_jobs(self, *, state: JobState | None, limit: int) -> tuple[Job, ...]:
         """Return Jobs, newest first."""

@@ -4,7 +4,6 @@ import ctypes
 import errno
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Condition
 
@@ -14,16 +13,11 @@ from node.domain.durability import Durability
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-BeginSync = Callable[[int], Future[None]]
-
-# Associations whose files are made durable at a time; each waits for the disk, none computes.
-MAX_SYNCING = 64
+Sync = Callable[[int], None]
 
 
-def open_sync(durability: Durability, folder: Path) -> BeginSync:
-    """Return what begins to make the file of an open descriptor durable, as `durability` says.
-
-    The header is read meanwhile: the disk is the longest part of an Instance's way.
+def open_sync(durability: Durability, folder: Path) -> Sync:
+    """Return what makes the file of an open descriptor durable, as `durability` says.
 
     Parameters
     ----------
@@ -32,16 +26,11 @@ def open_sync(durability: Durability, folder: Path) -> BeginSync:
     """
     if durability is Durability.NONE:
         return _no_sync
-    sync: Callable[[int], None] = os.fsync if durability is Durability.FSYNC else GroupCommit(folder).wait
-    disk = ThreadPoolExecutor(MAX_SYNCING, thread_name_prefix="store-sync")
-    return lambda descriptor: disk.submit(sync, descriptor)
+    return os.fsync if durability is Durability.FSYNC else GroupCommit(folder).wait
 
 
-def _no_sync(_descriptor: int) -> Future[None]:
-    # The bytes are the kernel's: they survive the end of this process, not the end of power.
-    done: Future[None] = Future()
-    done.set_result(None)
-    return done
+def _no_sync(_descriptor: int) -> None:
+    """Return at once: the bytes are the kernel's, and survive the end of this process, not the end of power."""
 
 
 class GroupCommit:

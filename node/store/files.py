@@ -3,10 +3,13 @@
 import fcntl
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from time import monotonic
 from uuid import uuid4
 
 from node.domain.durability import Durability
@@ -14,14 +17,16 @@ from node.errors import BadIdentifier, StoreFull
 from node.store.durability import open_sync
 from node.store.port import Content, View
 from node.store.spool import FileSpool, Surroundings
-from node.store.volume import volume_errors
+from node.store.volume import sync_folder, volume_errors
 from node.store.window import FileWindow
 
 INCOMING = ".incoming"
 SET_ASIDE = ".set-aside"
 # Temporary names of received Instances; those of Results have none, and are never adopted.
 SPOOL_SUFFIX = ".received"
-SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\Z")
+# So long a volume that had room counts as having it; nobody fills a reserve in that time.
+ROOMY_S = 0.1
+SAFE_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +73,11 @@ class FileStore:
         self._incoming = self._root / INCOMING
         with volume_errors(self._root):
             self._incoming.mkdir(parents=True, exist_ok=True)
-            begin_sync = open_sync(durability, self._root)
-        self._surroundings = Surroundings(
-            root=self._root, locate=self.path, begin_sync=begin_sync, check_space=self.check_space
-        )
+            sync = open_sync(durability, self._root)
+        self._surroundings = Surroundings(root=self._root, locate=self._locate, sync=sync, check_space=self.check_space)
+        # Together a name of its own for each spool, whoever else writes here.
+        self._token, self._numbers = uuid4().hex, count()
+        self._roomy_until_s = 0.0
 
     def spool(self) -> FileSpool:
         """Begin a file that is written in pieces and gets its name when it is whole.
@@ -84,13 +90,13 @@ class FileStore:
             If the volume failed in another way.
         """
         self.check_space()
-        return FileSpool(self._incoming / f"{uuid4().hex}{SPOOL_SUFFIX}", self._surroundings)
+        return FileSpool(f"{self._incoming}/{self._token}-{next(self._numbers)}{SPOOL_SUFFIX}", self._surroundings)
 
     def leftovers(self) -> Iterator[FileSpool]:
         """Yield every spool whose writer died; one whose writer lives is locked and left alone."""
         for path in sorted(self._incoming.glob(f"*{SPOOL_SUFFIX}")):
             if not _is_locked(path):
-                yield FileSpool(path, self._surroundings, is_new=False)
+                yield FileSpool(str(path), self._surroundings, is_new=False)
 
     def add(self, relative_path: str, content: Content) -> bool:
         """Return True after `content` is durable at `relative_path`, False when the path was taken.
@@ -137,15 +143,11 @@ class FileStore:
         BadIdentifier
             If a component is empty, begins with a dot, or holds other than letters, digits, dot, dash, underscore.
         """
-        parts = relative_path.split("/")
-        if not all(SAFE_NAME.match(part) for part in parts):
-            shown = relative_path[:80].encode("ascii", "backslashreplace").decode()
-            raise BadIdentifier(f"{shown!r} is no path inside the store; name it by UIDs")
-        return self._root.joinpath(*parts)
+        return Path(self._locate(relative_path))
 
     def exists(self, relative_path: str) -> bool:
         """Return whether a file lies at `relative_path`."""
-        return self.path(relative_path).is_file()
+        return os.path.isfile(self._locate(relative_path))  # noqa: PTH113 asked for each Instance
 
     def read(self, relative_path: str) -> bytes:
         """Return the whole file at `relative_path`.
@@ -175,6 +177,14 @@ class FileStore:
         with volume_errors(self._root):
             self.path(relative_path).unlink(missing_ok=True)
 
+    def renew(self, relative_path: str) -> None:
+        """Return after the file at `relative_path` has the time of now, as durably as what `spool` keeps."""
+        with volume_errors(self._root), self.path(relative_path).open("rb") as file:
+            # The kernel's own would be some milliseconds coarse.
+            now_ns = time.time_ns()
+            os.utime(file.fileno(), ns=(now_ns, now_ns))
+            self._surroundings.sync(file.fileno())
+
     def set_aside(self, relative_path: str) -> None:
         """Move the file at `relative_path` to ``.set-aside`` of the root, keeping its path below it."""
         source = self.path(relative_path)
@@ -188,20 +198,31 @@ class FileStore:
             for name in names:
                 yield (Path(base) / name).relative_to(self._root).as_posix()
 
-    def sweep(self) -> int:
+    def sweep(self, *, min_age_s: float = 0.0) -> int:
         """Remove temporary files whose writer is gone, and return how many there were.
 
         Every writer holds a lock on its temporary file; the kernel lets go of it when the writer dies. So a sweep
         at start-up never takes the file of a worker that is alive.
+
+        Parameters
+        ----------
+        min_age_s
+            Since the last write, seconds; where others are at work, more than 0: a lock comes after its file.
         """
-        removed = 0
+        removed, youngest_s = 0, time.time() - min_age_s
         with volume_errors(self._root):
             for leftover in self._incoming.iterdir():
-                removed += _remove_unlocked(leftover)
+                # Those who are at work finish and rename theirs meanwhile.
+                with suppress(FileNotFoundError):
+                    if leftover.stat().st_mtime <= youngest_s:
+                        removed += _remove_unlocked(leftover)
         return removed
 
     def check_space(self, size_bytes: int = 0) -> None:
         """Raise StoreFull when `size_bytes` more would eat into the reserve."""
+        now = monotonic()
+        if not size_bytes and now < self._roomy_until_s:
+            return
         with volume_errors(self._root):
             volume = os.statvfs(self._root)
         free = volume.f_bavail * volume.f_frsize
@@ -210,6 +231,13 @@ class FileStore:
             raise StoreFull(
                 f"store has {free} bytes free and keeps {reserve} in reserve; free space, or lower store.reserve_bytes"
             )
+        self._roomy_until_s = now + ROOMY_S
+
+    def _locate(self, relative_path: str) -> str:
+        if SAFE_PATH.match(relative_path) is None:
+            shown = relative_path[:80].encode("ascii", "backslashreplace").decode()
+            raise BadIdentifier(f"{shown!r} is no path inside the store; name it by UIDs")
+        return f"{self._root}/{relative_path}"
 
     @contextmanager
     def _written(self, content: Content) -> Iterator[Path]:
@@ -233,7 +261,7 @@ def _into_folder(target: Path, give_name: Callable[[], object]) -> None:
     except FileNotFoundError:
         _make_folder(target.parent)
         give_name()
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _make_folder(folder: Path) -> None:
@@ -241,15 +269,7 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)
 
 
 def _remove_unlocked(leftover: Path) -> bool:

@@ -4,6 +4,7 @@ from node.domain.uids import check_uid
 
 INSTANCES = "instances"
 RESULTS = "results"
+CARD_SUFFIX = ".json"
 # Enough of a digest to tell the versions of one Instance apart; the ledger holds the whole digest.
 VERSION_DIGITS = 16
 
@@ -41,6 +42,18 @@ def result_path(study_instance_uid: str, series_instance_uid: str, sop_instance_
         If one of the three is no UID.
     """
     return _file_path(RESULTS, study_instance_uid, series_instance_uid, sop_instance_uid) + f"-{fence}.dcm"
+
+
+def card_path(study_instance_uid: str, job_id: str, *, name: str) -> str:
+    """Return ``results/<study>/<job>-<name>.json``, where what a ledger knows of Results lies beside them.
+
+    Raises
+    ------
+    BadIdentifier
+        If the Study Instance UID is none.
+    """
+    study = check_uid(study_instance_uid, keyword="StudyInstanceUID")
+    return f"{RESULTS}/{study}/{job_id}-{name}{CARD_SUFFIX}"
 
 
 def _file_path(folder: str, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> str:

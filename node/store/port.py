@@ -37,9 +37,6 @@ class Spool(Protocol):
     def view(self) -> AbstractContextManager[View]:
         """Give what was written, without holding it in memory."""
 
-    def begin_sync(self) -> None:
-        """Begin to make what was written durable, while something else is done; `keep` waits for it."""
-
     def keep(self, relative_path: str) -> bool:
         """Return True after the bytes are durable and named, False when the name was taken (nothing changed).
 
@@ -108,6 +105,15 @@ class Store(Protocol):
 
     def delete(self, relative_path: str) -> None:
         """Remove the file at `relative_path`; nothing happens when it is gone already."""
+
+    def renew(self, relative_path: str) -> None:
+        """Return after the file at `relative_path` is durably the youngest of all.
+
+        Raises
+        ------
+        Transient
+            If the volume failed.
+        """
 
     def set_aside(self, relative_path: str) -> None:
         """Move a file that nobody can read out of the way, where a person finds it."""

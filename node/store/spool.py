@@ -3,13 +3,12 @@
 import fcntl
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.store.durability import BeginSync
-from node.store.volume import volume_errors
+from node.store.durability import Sync
+from node.store.volume import volume_error, volume_errors
 from node.store.window import FileWindow
 
 # How much may come before the free space is looked at again.
@@ -26,15 +25,15 @@ class Surroundings:
         Folder of the store, for messages.
     locate
         Returns where a relative path lies.
-    begin_sync
-        Begins to make the file of a descriptor durable.
+    sync
+        Makes the file of a descriptor durable.
     check_space
         Raises when so many bytes more would eat into the reserve.
     """
 
     root: Path
-    locate: Callable[[str], Path]
-    begin_sync: BeginSync
+    locate: Callable[[str], str]
+    sync: Sync
     check_space: Callable[[int], None]
 
 
@@ -46,26 +45,28 @@ class FileSpool:
     of them (docs/durability.md).
     """
 
-    def __init__(self, temporary: Path, surroundings: Surroundings, *, is_new: bool = True) -> None:
+    def __init__(self, temporary: str, surroundings: Surroundings, *, is_new: bool = True) -> None:
         self._temporary = temporary
         self._surroundings = surroundings
         # A file that was found has all its bytes on the disk, or they are gone.
-        self._syncing: Future[None] | None = None
         self._needs_sync = is_new
+        self._failure: OSError | None = None
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0)
         with volume_errors(surroundings.root):
             self._descriptor = os.open(temporary, flags, 0o666)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.size_bytes = os.fstat(self._descriptor).st_size
+            self.size_bytes = 0 if is_new else os.fstat(self._descriptor).st_size
         self._next_check = CHECK_EVERY_BYTES
 
     def write(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Append `buffers`, at most 1,024 of them."""
         expected = sum(map(len, buffers))
-        with volume_errors(self._surroundings.root):
+        try:
             written = os.writev(self._descriptor, buffers)
             if written < expected:
                 self._write_rest(b"".join(buffers)[written:])
+        except OSError as exc:
+            raise volume_error(exc, self._surroundings.root) from exc
         self.size_bytes += expected
         if self.size_bytes >= self._next_check:
             self._surroundings.check_space(0)
@@ -75,23 +76,16 @@ class FileSpool:
         """Give what was written, without holding it in memory."""
         return nullcontext(FileWindow(self._descriptor, self.size_bytes))
 
-    def begin_sync(self) -> None:
-        """Begin to make what was written durable; `keep` waits for it. Nothing may be written any more."""
-        if self._needs_sync and self._syncing is None:
-            self._syncing = self._surroundings.begin_sync(self._descriptor)
-
     def keep(self, relative_path: str) -> bool:
         """Return True after the file is durable at `relative_path`, False when the path was taken."""
         target = self._surroundings.locate(relative_path)
-        self.begin_sync()
-        with volume_errors(self._surroundings.root):
-            if self._syncing is not None:
-                # Raises each time when it failed once: asking the kernel again would prove nothing.
-                self._syncing.result()
-            try:
-                self._link(target)
-            except FileExistsError:
-                return False
+        try:
+            self._sync()
+            self._link(target)
+        except FileExistsError:
+            return False
+        except OSError as exc:
+            raise volume_error(exc, self._surroundings.root) from exc
         self.discard()
         return True
 
@@ -99,22 +93,32 @@ class FileSpool:
         """Drop the temporary file; nothing happens the second time."""
         if self._descriptor < 0:
             return
-        if self._syncing is not None:
-            # The descriptor could be somebody else's by then.
-            wait((self._syncing,))
         with suppress(FileNotFoundError):
-            self._temporary.unlink()
+            os.unlink(self._temporary)  # noqa: PTH108 once for each Instance; a Path takes longer than the call
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
+
+    def _sync(self) -> None:
+        if self._failure is not None:
+            # Asking the kernel again would prove nothing: it may have dropped what it could not write.
+            raise self._failure
+        if not self._needs_sync:
+            return
+        try:
+            self._surroundings.sync(self._descriptor)
+        except OSError as exc:
+            self._failure = exc
+            raise
+        self._needs_sync = False
 
     def _write_rest(self, rest: bytes) -> None:
         view = memoryview(rest)
         while view:
             view = view[os.write(self._descriptor, view) :]
 
-    def _link(self, target: Path) -> None:
+    def _link(self, target: str) -> None:
         try:
             os.link(self._temporary, target)
         except FileNotFoundError:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
             os.link(self._temporary, target)

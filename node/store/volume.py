@@ -1,6 +1,7 @@
 """What the failures of a volume mean."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +18,23 @@ def volume_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise _meaning(exc, root) from exc
+        raise volume_error(exc, root) from exc
 
 
-def _meaning(exc: OSError, root: Path) -> NodeError:
+def volume_error(exc: OSError, root: Path) -> NodeError:
+    """Return the error that says what to do about `exc`, which the store at `root` met."""
     what = f"store {root}: {errno.errorcode.get(exc.errno or 0, 'error')} ({exc.strerror})"
     if exc.errno in FULL_ERRNOS:
         return StoreFull(f"{what}; free space on the volume")
     if exc.errno in RIGHTS_ERRNOS:
         return Misconfigured(f"{what}; give the node's user the right to write there")
     return Transient(f"{what}; nothing was acknowledged; check the volume if this comes again")
+
+
+def sync_folder(folder: Path) -> None:
+    """Return after the names in `folder` are durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

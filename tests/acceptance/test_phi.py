@@ -1,4 +1,7 @@
-"""A name that occurs nowhere else goes through the whole node: it is in the Results, and in nothing that is watched."""
+"""A name that occurs nowhere else goes through the whole node: it is in the Results, and in nothing that is watched.
+
+The audit trail alone holds the Patient ID, as PS3.15 A.5.3 asks; the name is not even there.
+"""
 
 import copy
 from pathlib import Path
@@ -28,10 +31,13 @@ def test_a_patient_is_in_no_log_and_no_broker_message(tmp_path: Path) -> None:
         node.wait_for_study(str(ds.StudyInstanceUID), lambda story: story.jobs and story.is_finished)
         broker = Redis(unix_socket_path=str(socket_path(tmp_path / "node" / "data" / "broker")))
         kept = repr([(key, broker.dump(key)) for key in broker.scan_iter()])
+        trail = "".join(path.read_text() for path in (tmp_path / "node" / "data" / "audit").iterdir())
         delivered = [dcmread(instance.path) for instance in pacs.record.received]
     assert {str(result.PatientID) for result in delivered} == {PATIENT_ID}
     watched = [kept, (tmp_path / "node" / "node.log").read_text(), (tmp_path / "node" / "output.txt").read_text()]
     watched += [path.read_text(errors="replace") for path in (tmp_path / "node" / "data" / "broker").rglob("*.log")]
+    assert PATIENT_ID in trail
+    assert CANARY not in trail
     for text in watched:
         assert CANARY not in text
         assert PATIENT_ID not in text

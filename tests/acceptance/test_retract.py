@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from node.audit.inspection import read_records
 from node.domain.result import DeliveryState, Result, ResultKind
 from node.domain.uids import StudyUID
 from node.ledger.views import StudyStory
@@ -13,6 +14,7 @@ from node.rehearsal.modality import send
 from node.rehearsal.pacs import SimulatedPacs
 from tests.node_process import QUICK, NodeProcess, destination_table, run_radnode
 from tests.phantoms import small_chest_ct
+from tests.trails import message_of
 from tests.validators import list_errors
 
 DATASETS = small_chest_ct().datasets
@@ -85,6 +87,11 @@ def test_what_is_retracted_before_it_leaves_never_leaves(tmp_path: Path) -> None
         after = node.view.study_story(StudyUID(STUDY))
     held = {d.sop_instance_uid for d in after.deliveries if d.state is DeliveryState.REFUSED}
     assert held == {r.sop_instance_uid for r in first.results if not r.is_substitute}
+    (retracted,) = (r for r in read_records(node.folder / "data" / "audit") if r.kind == "results-retracted")
+    event = message_of(retracted).find("EventIdentification/EventTypeCode")
+    assert event is not None
+    assert event.attrib["csd-code"] == REJECTED_FOR_QUALITY
+    assert retracted.facts["instances"] == len(held)
     waiting = [d for d in after.deliveries if d.state is DeliveryState.PENDING]
     assert [d.sop_instance_uid for d in waiting] == [
         r.sop_instance_uid for r in find_results(after, ResultKind.REJECTION_NOTE)

@@ -13,11 +13,22 @@ import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 
-from node.bell import QUEUE, TASK_NAME, CeleryRinger, DoneAnnouncer, DoneListener, celery_app, connect
+from node.bell import (
+    PAGE,
+    QUEUE,
+    TASK_NAME,
+    CeleryRinger,
+    DoneAnnouncer,
+    DoneListener,
+    celery_app,
+    connect,
+    probe_broker,
+)
 from node.broker import EmbeddedBroker
-from node.dispatch import Dispatch
+from node.dispatch import BrokerPatience, Dispatch
 from node.domain.job import JobID, Priority
-from node.errors import BrokerUnreachable
+from node.errors import BrokerTakesNothing, BrokerUnreachable
+from node.ledger.bell import BellLedger
 from node.ledger.jobs import Bell, RetryPolicy
 from tests.ledgers import NOON, Books, at, copy_ledger
 from tests.peers import wait_until
@@ -118,6 +129,15 @@ def test_a_pickle_in_the_queue_is_refused_and_the_next_message_is_heard(url: str
     assert waiting(url) == 0
 
 
+def test_what_nobody_has_heard_is_known_among_whatever_else_lies_there(url: str) -> None:
+    ringer = CeleryRinger(url)
+    assert ringer.unheard() == frozenset()
+    ringer.ring(bells(*[(f"j{n}", Priority(n % 4)) for n in range(2 * PAGE + 7)]))
+    for odd in (b"no JSON", b"[]", b'{"body": "####"}', b'{"body": "bnVsbA=="}', b"\xff"):
+        connect(url).rpush(QUEUE, odd)
+    assert ringer.unheard() == {f"j{n}" for n in range(2 * PAGE + 7)}
+
+
 def test_memory_is_lost_until_it_is_begun(url: str) -> None:
     ringer = CeleryRinger(url)
     assert (ringer.kept_memory(), ringer.kept_memory()) == (False, False)
@@ -130,7 +150,13 @@ def test_memory_is_lost_until_it_is_begun(url: str) -> None:
 def test_after_a_flushall_every_waiting_job_is_rung_again(url: str, tmp_path: Path) -> None:
     books = Books(copy_ledger(tmp_path))
     job = books.add_job()
-    dispatch = Dispatch(books.jobs, CeleryRinger(url), policy=RetryPolicy(max_attempts=3, pause_s=5.0), resend_s=30.0)
+    dispatch = Dispatch(
+        books.jobs,
+        CeleryRinger(url),
+        story=BellLedger(books.engine),
+        policy=RetryPolicy(max_attempts=3, pause_s=5.0),
+        patience=BrokerPatience(resend_s=30.0),
+    )
     dispatch.tick(NOON)
     dispatch.tick(at(1))
     assert waiting(url) == 1
@@ -143,9 +169,35 @@ def test_after_a_flushall_every_waiting_job_is_rung_again(url: str, tmp_path: Pa
 
 def test_without_a_broker_ringing_fails_soon_and_says_so(tmp_path: Path) -> None:
     ringer = CeleryRinger(f"redis+socket://{tmp_path / 'nobody.sock'}")
-    for ask in (ringer.kept_memory, ringer.begin_memory, lambda: ringer.ring(bells(("j", Priority.STAT)))):
+    asks = (ringer.kept_memory, ringer.unheard, ringer.begin_memory, lambda: ringer.ring(bells(("j", Priority.STAT))))
+    for ask in asks:
         with pytest.raises(BrokerUnreachable, match="wait in the ledger"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [("maxmemory", "1", "memory is full"), ("min-replicas-to-write", "1", "NOREPLICAS"), ("replicaof", "", "replica")],
+)
+def test_a_broker_that_takes_nothing_says_why(url: str, key: str, value: str, why: str) -> None:
+    client = connect(url)
+    ringer = CeleryRinger(url)
+    if key == "replicaof":
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    else:
+        client.config_set(key, value)
+    try:
+        with pytest.raises(BrokerTakesNothing, match=why):
+            ringer.ring(bells(("j", Priority.STAT)))
+        with pytest.raises(BrokerTakesNothing, match=why):
+            ringer.begin_memory()
+        with pytest.raises(BrokerTakesNothing, match=why):
+            probe_broker(url)
+        assert ringer.kept_memory() is False
+    finally:
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        client.config_set("maxmemory", "0")
+        client.config_set("min-replicas-to-write", "0")
 
 
 def test_the_end_of_a_job_is_heard_at_once(url: str) -> None:

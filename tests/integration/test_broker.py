@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.bell import connect, probe_broker
-from node.broker import EmbeddedBroker, find_server, socket_path
+from node.broker import DAMAGED_MEMORY, MEMORY, EmbeddedBroker, find_server, socket_path
 from node.errors import BrokerUnreachable
 from tests.peers import wait_until
 
@@ -79,6 +79,56 @@ def test_the_server_of_a_node_that_was_killed_is_replaced(tmp_path: Path) -> Non
     assert connect(broker.url).get("kept") == b"yes"
     broker.stop()
     leftover.stop()
+
+
+def damage(memory: Path) -> None:
+    """Make the append-only file one that no server reads: no end is missing, its middle is something else."""
+    for part in memory.glob("*.aof"):
+        part.write_bytes(b"no command of any server\n" * 10 + part.read_bytes())
+
+
+def test_a_memory_that_is_damaged_is_set_aside_at_the_start(tmp_path: Path) -> None:
+    first = EmbeddedBroker(tmp_path / "broker")
+    first.start()
+    connect(first.url).set("kept", "yes")
+    first.stop()
+    damage(tmp_path / "broker" / MEMORY)
+    told: list[Path] = []
+    second = EmbeddedBroker(tmp_path / "broker", on_damage=told.append)
+    second.start()
+    assert connect(second.url).get("kept") is None
+    assert told == [tmp_path / "broker" / DAMAGED_MEMORY]
+    assert list((tmp_path / "broker" / DAMAGED_MEMORY).glob("*.aof"))
+    second.stop()
+
+
+def test_a_memory_that_is_damaged_while_it_runs_costs_one_more_life(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    connect(broker.url).set("kept", "yes")
+    damage(tmp_path / "broker" / MEMORY)
+    first = broker.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: broker.pid not in (None, first) and answers(broker), what="a second life", limit_s=LIMIT_S)
+    assert connect(broker.url).get("kept") is None
+
+
+def test_one_that_does_not_start_stops_nobody_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    server = programs / "valkey-server"
+    server.write_text("#!/bin/sh\nexit 1\n")
+    server.chmod(0o755)
+    real = find_server()
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    broker = EmbeddedBroker(tmp_path / "broker", start_timeout_s=0.1)
+    broker.start()
+    assert not answers(broker)
+    server.unlink()
+    server.symlink_to(real)
+    wait_until(lambda: answers(broker), what="an answer", limit_s=LIMIT_S)
+    broker.stop()
 
 
 def test_a_deep_folder_gets_a_short_private_socket(tmp_path: Path) -> None:

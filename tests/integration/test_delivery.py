@@ -2,14 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from socket import IPPROTO_TCP, TCP_NODELAY, socket
-from typing import Any, ClassVar
+from socket import socket
+from typing import ClassVar
 
 import pytest
 from pydicom import dcmread
@@ -19,106 +19,22 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, StoragePresentationContexts, evt
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.events import Event
-from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import uid_to_service_class
+from pynetdicom import StoragePresentationContexts
 
-from node.delivery.association import Peer, StoreAssociation, echo
+from node.delivery.association import Peer, echo
 from node.delivery.parcel import DestinationSpec, Fate, Outcome, Parcel
-from node.delivery.part10 import read_file_head
 from node.delivery.sender import SentFile, send_files
 from node.delivery.stow import StowTransport
 from node.delivery.transport import open_transport
 from node.errors import DestinationDown, LedgerBusy, Misconfigured
 from tests.objects import SEG, SR, data_set_bytes, parcel_of, write_object
 from tests.peers import Orthanc, Storescp, free_port, wait_until
+from tests.scripted_scp import CALLING_AET_NOT_RECOGNIZED, Odd, Scp
 
 # Label Map Segmentation Storage, which pynetdicom's own list of contexts lacks.
 LABEL_MAP_SEG = UID("1.2.840.10008.5.1.4.1.1.66.7")
 LONG_NAME = "Müller-Lüdenscheidt^Żółć Ångström=漢字^片仮名=かんじ^かたかな"
 SHORT_S = 1.0
-
-NO_STATUS = -1
-SILENCE = -2
-ABORT = -3
-
-Answer = Callable[[int, UID], int]
-
-
-def taken(number: int, sop_class_uid: UID) -> int:
-    """Answer Success, always."""
-    return 0x0000
-
-
-@dataclass
-class Scp:
-    """A pynetdicom SCP that answers its n-th C-STORE (from 1) with what `answer` says."""
-
-    answer: Answer = taken
-    refused: tuple[UID, ...] = ()
-    max_pdu: int = 16382
-    port: int = field(default_factory=free_port)
-    stored: list[str] = field(default_factory=list)
-    requests: int = 0
-    associations: int = 0
-    released: int = 0
-    silence: threading.Event = field(default_factory=threading.Event)
-
-    def spec(self) -> DestinationSpec:
-        return DestinationSpec(name="pacs", transport="cstore", aet="SCP", host="127.0.0.1", port=self.port)
-
-    def handle_store(self, event: Event) -> int:
-        request = event.request
-        assert isinstance(request, C_STORE)
-        sop_class_uid, sop_instance_uid = request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
-        assert sop_class_uid is not None
-        assert sop_instance_uid is not None
-        self.requests += 1
-        status = self.answer(self.requests, sop_class_uid)
-        if status == NO_STATUS:
-            response = C_STORE()
-            response.MessageIDBeingRespondedTo = request.MessageID
-            response.AffectedSOPClassUID, response.AffectedSOPInstanceUID = sop_class_uid, sop_instance_uid
-            event.assoc.dimse.send_msg(response, event.context.context_id)
-        elif status == SILENCE:
-            self.silence.wait()
-        elif status == ABORT:
-            event.assoc.abort()
-        elif status == 0x0000 or status >> 12 == 0xB:
-            assert event.dataset.SOPInstanceUID == sop_instance_uid
-            self.stored.append(sop_instance_uid)
-        return max(status, 0x0000)
-
-    def count_association(self, event: Event) -> None:
-        self.associations += 1
-
-    def count_release(self, event: Event) -> None:
-        self.released += 1
-
-    @contextmanager
-    def running(self, **options: object) -> Iterator["Scp"]:
-        """Serve until the context ends."""
-        ae = AE(ae_title="SCP")
-        ae.maximum_pdu_size = self.max_pdu
-        for name, value in options.items():
-            setattr(ae, name, value)
-        classes = [context.abstract_syntax for context in StoragePresentationContexts]
-        for sop_class_uid in {*map(str, classes), LABEL_MAP_SEG, "1.2.840.10008.1.1"} - set(self.refused):
-            ae.add_supported_context(sop_class_uid, ALL_TRANSFER_SYNTAXES)
-        handlers: list[Any] = [
-            (evt.EVT_C_STORE, self.handle_store),
-            (evt.EVT_ESTABLISHED, self.count_association),
-            (evt.EVT_RELEASED, self.count_release),
-        ]
-        server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
-        try:
-            yield self
-        finally:
-            self.silence.set()
-            ae.shutdown()
-            assert server is not None
 
 
 def send(spec: DestinationSpec, *parcels: Parcel) -> list[Outcome]:
@@ -134,10 +50,6 @@ def results_of_a_study(folder: Path) -> list[Path]:
         write_object(folder, "sr", sop_class_uid=SR, patient_name=LONG_NAME, pixel_bytes=0),
         write_object(folder, "labels", sop_class_uid=LABEL_MAP_SEG, patient_name=LONG_NAME),
     ]
-
-
-def no_senders_left() -> bool:
-    return not [thread for thread in threading.enumerate() if "Requestor" in thread.name]
 
 
 @pytest.fixture
@@ -193,7 +105,6 @@ def test_results_of_a_study_travel_on_one_association_that_is_released(parcels: 
         assert send(scp.spec(), *parcels) == [Outcome.sent()] * 3
         wait_until(lambda: scp.released, what="the Association is released")
     assert (scp.associations, scp.stored) == (1, [parcel.sop_instance_uid for parcel in parcels])
-    wait_until(no_senders_left, what="the sender's threads have ended")
 
 
 @pytest.mark.parametrize("max_pdu", [0, 16, 4096])
@@ -205,11 +116,9 @@ def test_peer_may_ask_for_any_pdu_length(tmp_path: Path, max_pdu: int) -> None:
 
 def test_more_than_128_contexts_take_a_second_association(tmp_path: Path) -> None:
     classes = [UID(str(context.abstract_syntax)) for context in StoragePresentationContexts]
-    # The retired classes among them have no service in pynetdicom's SCP.
-    known = [uid for uid in classes if uid_to_service_class(uid) is StorageServiceClass][:70]
     paths = [
         write_object(tmp_path, f"{sop_class_uid}-{syntax}", sop_class_uid=sop_class_uid, transfer_syntax_uid=syntax)
-        for sop_class_uid in known
+        for sop_class_uid in classes[:70]
         for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     ]
     with Scp().running() as scp:
@@ -243,7 +152,6 @@ def test_peer_that_takes_nothing_at_all_refuses_each_object(parcels: list[Parcel
     with Scp(refused=(SEG, SR, LABEL_MAP_SEG)).running() as scp:
         outcomes = send(scp.spec(), *parcels)
     assert {outcome.fate for outcome in outcomes} == {Fate.REFUSED}
-    wait_until(no_senders_left, what="the sender's threads have ended")
 
 
 def test_refused_transfer_syntax_is_named(tmp_path: Path) -> None:
@@ -256,7 +164,7 @@ def test_refused_transfer_syntax_is_named(tmp_path: Path) -> None:
 
 
 def test_response_without_status_is_a_failure_and_then_retried(parcels: list[Parcel]) -> None:
-    with Scp(lambda number, _: NO_STATUS if number == 1 else 0).running() as scp:
+    with Scp(lambda number, _: Odd.NO_STATUS if number == 1 else 0).running() as scp:
         outcomes = send(scp.spec(), *parcels)
         assert [outcome.fate for outcome in outcomes] == [Fate.RETRY, Fate.SENT, Fate.SENT]
         assert outcomes[0].code == "destination-down"
@@ -265,15 +173,14 @@ def test_response_without_status_is_a_failure_and_then_retried(parcels: list[Par
 
 
 def test_object_that_breaks_the_peer_does_not_keep_the_others(parcels: list[Parcel]) -> None:
-    with Scp(lambda _, uid: ABORT if uid == SEG else 0).running() as scp:
+    with Scp(lambda _, uid: Odd.ABORT if uid == SEG else 0).running() as scp:
         outcomes = send(scp.spec(), *parcels)
     assert [outcome.fate for outcome in outcomes] == [Fate.RETRY, Fate.SENT, Fate.SENT]
-    wait_until(no_senders_left, what="the sender's threads have ended")
 
 
 def test_peer_that_aborts_every_association_is_down(parcels: list[Parcel]) -> None:
     outcomes: list[Outcome] = []
-    with Scp(lambda number, _: ABORT if number > 1 else 0).running() as scp:
+    with Scp(lambda number, _: Odd.ABORT if number > 1 else 0).running() as scp:
         transport = open_transport(scp.spec())
         with pytest.raises(DestinationDown):
             transport.send([*parcels, *parcels], lambda _, outcome: outcomes.append(outcome))
@@ -282,12 +189,11 @@ def test_peer_that_aborts_every_association_is_down(parcels: list[Parcel]) -> No
 
 def test_silent_peer_is_left_after_the_timeout(parcels: list[Parcel]) -> None:
     outcomes: list[Outcome] = []
-    with Scp(lambda *_: SILENCE).running() as scp:
+    with Scp(lambda *_: Odd.SILENCE).running() as scp:
         transport = open_transport(replace(scp.spec(), timeout_s=SHORT_S))
         with pytest.raises(DestinationDown, match="no response within 1 s"):
             transport.send(parcels, lambda _, outcome: outcomes.append(outcome))
     assert [outcome.code for outcome in outcomes] == ["destination-down"] * 2
-    wait_until(no_senders_left, what="the sender's threads have ended")
 
 
 def test_port_on_which_nobody_speaks_dicom_is_down(parcels: list[Parcel]) -> None:
@@ -308,7 +214,7 @@ def test_destination_that_is_down_takes_the_study_when_it_is_up(parcels: list[Pa
 
 
 def test_peer_that_does_not_know_us_needs_a_person(parcels: list[Parcel]) -> None:
-    with Scp().running(require_calling_aet=["OTHER"]) as scp, pytest.raises(Misconfigured, match="RADNODE"):
+    with Scp(reject=CALLING_AET_NOT_RECOGNIZED).running() as scp, pytest.raises(Misconfigured, match="RADNODE"):
         send(scp.spec(), *parcels)
 
 
@@ -320,7 +226,6 @@ def test_error_of_the_ledger_ends_the_association_and_loses_nothing(parcels: lis
         with pytest.raises(LedgerBusy):
             open_transport(scp.spec()).send(parcels, fail)
         assert scp.stored == [parcels[0].sop_instance_uid]
-        wait_until(no_senders_left, what="the sender's threads have ended")
 
 
 def test_file_that_is_absent_or_another_is_reported_without_a_connection(tmp_path: Path) -> None:
@@ -331,19 +236,6 @@ def test_file_that_is_absent_or_another_is_reported_without_a_connection(tmp_pat
     wrong = [replace(parcel, path=path) for path in (tmp_path / "absent.dcm", other, text)]
     outcomes = send(Scp().spec(), *wrong)
     assert [outcome.code for outcome in outcomes] == ["not-found", "uid-mismatch", "not-dicom"]
-
-
-def test_response_belongs_to_the_sender_and_leaves_without_delay(parcels: list[Parcel]) -> None:
-    """The reactor of pynetdicom took one response in 14,000; parked, it can take none."""
-    parcel = parcels[0]
-    key = (parcel.sop_class_uid, parcel.transfer_syntax_uid)
-    with Scp().running() as scp, StoreAssociation(Peer(aet="SCP", host="127.0.0.1", port=scp.port), [key]) as sender:
-        assoc = sender._assoc
-        wait_until(lambda: assoc._is_paused, what="the reactor is parked")
-        assert sender.store(parcel.path, read_file_head(parcel.path)) == Outcome.sent()
-        assert assoc._is_paused
-        assert not assoc._reactor_checkpoint.is_set()
-        assert sender._witness.getsockopt(IPPROTO_TCP, TCP_NODELAY) != 0
 
 
 def test_no_response_is_lost_in_many_sends(tmp_path: Path) -> None:
@@ -366,6 +258,7 @@ def test_files_are_sent_on_several_associations(tmp_path: Path) -> None:
         peer = Peer(aet="SCP", host="127.0.0.1", port=scp.port)
         report = send_files([*paths, text], peer, associations=3, progress=seen.append)
     assert (report.sent, scp.associations, len(seen)) == (9, 3, 10)
+    assert sorted(scp.stored) == sorted(parcel_of(path).sop_instance_uid for path in paths)
     assert [file.path for file in report.files] == [*paths, text]
     assert [(file.path, file.outcome.code) for file in report.failed] == [(text, "not-dicom")]
     assert report.sent_bytes == sum(path.stat().st_size for path in paths)
@@ -387,7 +280,6 @@ def test_files_that_nobody_takes_are_reported_with_the_reason(tmp_path: Path) ->
 
 def test_echo_is_answered(orthanc: Orthanc) -> None:
     echo(Peer(aet=orthanc.aet, host="127.0.0.1", port=orthanc.dicom_port))
-    wait_until(no_senders_left, what="the sender's threads have ended")
 
 
 def test_echo_says_in_words_why_it_fails(orthanc: Orthanc) -> None:
@@ -398,7 +290,7 @@ def test_echo_says_in_words_why_it_fails(orthanc: Orthanc) -> None:
         echo(replace(right, aet="WRONG"))
     with pytest.raises(DestinationDown, match="cannot be resolved"):
         echo(replace(right, host="no-such-host.invalid"))
-    with Scp().running(require_calling_aet=["OTHER"]) as scp, pytest.raises(DestinationDown, match="register"):
+    with Scp(reject=CALLING_AET_NOT_RECOGNIZED).running() as scp, pytest.raises(DestinationDown, match="register"):
         echo(replace(right, aet="SCP", port=scp.port))
     with Scp(refused=(UID("1.2.840.10008.1.1"),)).running() as scp, pytest.raises(DestinationDown, match="C-ECHO"):
         echo(replace(right, aet="SCP", port=scp.port))

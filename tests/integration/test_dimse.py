@@ -22,7 +22,7 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from node.dimse.contexts import storage_sop_classes, transfer_syntaxes
 from node.dimse.handlers import MAX_COMMENT
-from node.dimse.scp import DicomListener, ListenerSettings
+from node.dimse.scp import ListenerSettings
 from node.errors import Misconfigured, PortInUse
 from node.intake.ports import Arrival
 from node.intake.reception import Reception
@@ -36,11 +36,13 @@ from tests.instances import (
     IMPLICIT,
     INSTANCE,
     JPEG_2000,
+    MAX_INSTANCE_BYTES,
     NOON,
     MemoryLedger,
     ct_slice,
     encode,
 )
+from tests.listeners import DicomListener
 from tests.peers import require_program
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -76,7 +78,11 @@ class Peer:
         self.store = FileStore(root, reserve)
         self.ledger = MemoryLedger()
         intake = settings.pop("intake", None) or Intake(
-            store=self.store, ledger=self.ledger, clock=lambda: NOON, own_results="store"
+            store=self.store,
+            ledger=self.ledger,
+            clock=lambda: NOON,
+            own_results="store",
+            max_instance_bytes=MAX_INSTANCE_BYTES,
         )
         defaults: dict[str, Any] = {
             "aet": "RADNODE",
@@ -319,7 +325,9 @@ def test_fault_of_ours_is_a_processing_failure_and_the_association_lives(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger, store = MemoryLedger(), FileStore(tmp_path, Reserve(reserve_bytes=0, reserve_percent=0))
-    intake = BrokenIntake(store=store, ledger=ledger, clock=lambda: NOON, own_results="store")
+    intake = BrokenIntake(
+        store=store, ledger=ledger, clock=lambda: NOON, own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES
+    )
     peer = Peer(tmp_path, intake=intake)
     try:
         with caplog.at_level(logging.INFO), peer.association() as assoc:

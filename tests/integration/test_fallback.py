@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from email import message_from_bytes
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from node.delivery.courier import Courier, Surroundings
 from node.delivery.lookout import Lookout
 from node.delivery.parcel import DestinationSpec
 from node.delivery.patience import Patience
-from node.delivery.probe import probe_forms
+from node.delivery.probe import knock, probe_forms
 from node.delivery.transport import open_transport
 from node.domain.capability import LABEL_MAP, WRITTEN_FORMS, Capability
 from node.domain.result import Delivery, DeliveryState, Result, ResultKind
@@ -29,6 +30,7 @@ from node.rehearsal.pacs import Misbehavior, SimulatedPacs
 from tests.ledgers import NOON, Books, copy_ledger, make_outcome, make_result
 from tests.objects import parcel_of, write_object
 from tests.peers import Orthanc, Storescp
+from tests.trails import Listener
 
 ADDRESS = "where it was"
 EVERYTHING = "takes SEG, SR, SC, KO, PR, PDF, LABELMAP"
@@ -72,7 +74,13 @@ class Dispatch:
                 chance=lambda: 0.0,
             ),
             patience=Patience(),
-            surroundings=Surroundings(locate=lambda path: self.folder / path, clock=utc_now, chance=lambda: 0.0),
+            surroundings=Surroundings(
+                locate=lambda path: self.folder / path,
+                clock=utc_now,
+                chance=lambda: 0.0,
+                depart=Listener().depart,
+                knock=partial(knock, spec),
+            ),
         )
 
     def write(self, *words: str) -> None:

@@ -4,7 +4,7 @@ import inspect
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from threading import enumerate as all_threads
@@ -18,7 +18,7 @@ from pynetdicom.association import Association
 
 from node.dimse import internals
 from node.dimse.command import IS_COMMAND, IS_LAST, PDU_HEADER, parse_command
-from node.dimse.provider import SWEEP_S
+from node.dimse.doorbell import SWEEP_S
 from node.store.files import Reserve
 from tests.instances import CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, INSTANCE, ct_slice, encode
 from tests.integration.test_dimse import DEADLINE_S, Peer, data_set_bytes
@@ -261,7 +261,7 @@ def test_two_contexts_each_keep_their_transfer_syntax(peer: Peer) -> None:
     assert kept == {"1.2.3.4.6": IMPLICIT, INSTANCE: EXPLICIT}
 
 
-@pytest.mark.parametrize("max_length", [1, 7, 16, 64])
+@pytest.mark.parametrize("max_length", [8, 9, 16, 64])
 def test_response_fits_the_longest_pdu_that_the_peer_takes(peer: Peer, max_length: int) -> None:
     with raw(peer, max_length=max_length) as assoc:
         assoc.send(store_message())
@@ -353,6 +353,32 @@ def test_sender_that_ends_mid_data_set_leaves_nothing(peer: Peer, tmp_path: Path
             assoc.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.wait_for_end()
     assert len(files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("source", [0, 1, 2, 3, 255])
+@pytest.mark.parametrize("reason", [0, 3, 255])
+def test_abort_is_the_end_whatever_it_says(peer: Peer, source: int, reason: int) -> None:
+    with raw(peer) as assoc:
+        assoc.send(store_message())
+        assert assoc.read_response() == (1, 0x0000)
+        assoc.send(struct.pack(">BxIxxBB", A_ABORT, 4, source, reason))
+        with pytest.raises(ConnectionError):
+            assoc.read(1)
+    peer.wait_for_end()
+
+
+def test_peer_that_is_aborted_before_our_answer_ends_no_thread_of_ours(peer: Peer) -> None:
+    """pynetdicom answers the C-ECHO, and its state machine knows no answer to a peer that was aborted meanwhile."""
+    for _ in range(100):
+        with raw(peer) as assoc:
+            assoc.send(echo_message(1) + PDU_HEADER.pack(P_DATA_TF, 0))
+            with suppress(ConnectionError):
+                while True:
+                    assoc.read_pdu()
+    with raw(peer) as assoc:
+        assoc.send(store_message())
+        assert assoc.read_response() == (1, 0x0000)
+    peer.wait_for_end()
 
 
 def test_sender_that_stops_mid_message_is_aborted_in_time(tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from pydicom import Dataset
 
-from node.domain import codes
 from node.domain.result import ResultKind
-from node.domain.retraction import RejectionReason, Retraction
+from node.domain.retraction import REJECTION_TITLES, Retraction
 from node.errors import ResultCheckFailed
 from workers.encoding.concepts import to_concept
 from workers.encoding.encoder import EncodedResult, serialize
@@ -17,11 +16,7 @@ from workers.provenance import Provenance
 
 REJECTION_SERIES_NUMBER = 9700
 # PS3.16 CID 7010; IHE RAD TF-3 4.66.4.1.3.
-TITLES = {
-    RejectionReason.QUALITY: to_concept(codes.REJECTED_FOR_QUALITY),
-    RejectionReason.PATIENT_SAFETY: to_concept(codes.REJECTED_FOR_SAFETY),
-    RejectionReason.WRONG_WORKLIST_ENTRY: to_concept(codes.WRONG_WORKLIST_ENTRY),
-}
+TITLES = {reason: to_concept(title) for reason, title in REJECTION_TITLES.items()}
 TAG = "rejection note"
 
 

@@ -21,6 +21,8 @@ from node.errors import (
     WrongModality,
 )
 from node.models import ModelCard
+from workers.inference.answers import require_sound
+from workers.inference.ladder import Footing, Ladder
 from workers.inference.weights import load_weights
 from workers.measurements import Measures, Region, cut_region, find_side, measure_region, note_limits
 from workers.networks.tumour_unet import build_tumour_unet
@@ -105,8 +107,8 @@ class BrainTumour:
     """
 
     def __init__(self, card: ModelCard, device: torch.device) -> None:
-        self._network = load_weights(build_tumour_unet(), card).to(device)
-        self._device = device
+        self._network = load_weights(build_tumour_unet(), card)
+        self._ladder = Ladder(self._network, device, batch=BATCH)
         preprocessing, thresholds = card.numbers["preprocessing"], card.numbers["thresholds"]
         self._matrix = int(preprocessing["matrix"])
         self._pixel_mm = float(preprocessing["pixel_mm"])
@@ -155,11 +157,17 @@ class BrainTumour:
         ModelOutputInvalid
             If the network answers with NaN, or marks more of the head than a tumour can fill.
         """
-        chance = self._spread(prepared, self._ask(prepared.channels))
+        asked = self._ladder.ask(lambda network, footing: ask_slices(network, prepared.channels, footing))
+        require_sound(asked.answer, "brain tumor")
+        chance = self._spread(prepared, asked.answer)
         min_voxels = self._min_volume_mm3 / prepared.volume.voxel_mm3
         lesion = drop_specks(chance >= self._threshold, min_voxels=min_voxels)
         check_share(lesion, prepared)
-        notes = [*prepared.notes, "Tumor and edema are not told apart; what is bright on FLAIR is one segment."]
+        notes = [
+            *prepared.notes,
+            *asked.notes,
+            "Tumor and edema are not told apart; what is bright on FLAIR is one segment.",
+        ]
         findings: tuple[Finding, ...] = ()
         if lesion.any():
             region = cut_region(prepared.volume, lesion)
@@ -194,19 +202,6 @@ class BrainTumour:
             return None, f"{name} was not read: it covers {covered:.0%} of the FLAIR."
         return placed.voxels, ""
 
-    @torch.inference_mode()
-    def _ask(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probability of each pixel, (slices, rows, columns); the mirrored slice has a say."""
-        parts = []
-        for part in torch.split(torch.from_numpy(channels), BATCH):
-            slices = part.to(self._device)
-            mirrored = torch.sigmoid(self._network(slices.flip(3))).flip(3)
-            parts.append(((torch.sigmoid(self._network(slices)) + mirrored) / 2)[:, 0].float().cpu())
-        chance: NDArray[np.float32] = torch.cat(parts).numpy()
-        if not np.isfinite(chance).all():
-            raise ModelOutputInvalid("brain tumour network answered with NaN; check the weights and the device")
-        return chance
-
     def _spread(self, prepared: HeadStudy, chance: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability on the FLAIR's own grid, zero in the scalp and outside of the head."""
         depth_mm = ndimage.distance_transform_edt(prepared.head, sampling=prepared.stack.spacing_mm)
@@ -214,6 +209,18 @@ class BrainTumour:
         small[depth_mm < SCALP_MM] = 0
         shape = [prepared.volume.voxels.shape[axis] for axis in prepared.turn.order]
         return prepared.turn.undo(resize_plane(small, (shape[1], shape[2])))
+
+
+@torch.inference_mode()
+def ask_slices(network: torch.nn.Module, channels: NDArray[np.float32], footing: Footing) -> NDArray[np.float32]:
+    """Return the probability of each pixel, (slices, rows, columns); the mirrored slice has a say."""
+    parts = []
+    for part in torch.split(torch.from_numpy(channels), footing.batch):
+        slices = part.to(footing.device)
+        mirrored = torch.sigmoid(network(slices.flip(3))).flip(3)
+        parts.append(((torch.sigmoid(network(slices)) + mirrored) / 2)[:, 0].float().cpu())
+    chance: NDArray[np.float32] = torch.cat(parts).numpy()
+    return chance
 
 
 def read_head(role: str, datasets: Sequence[Dataset], *, min_slices: int) -> Volume:

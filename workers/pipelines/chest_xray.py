@@ -11,8 +11,10 @@ from torch.nn.functional import interpolate
 
 from node.domain.codes import LUNG, PNEUMONIA
 from node.domain.finding import Finding, Presence
-from node.errors import InputMissing, ModelOutputInvalid, NotEligible, WrongBodyPart, WrongModality, WrongView
+from node.errors import InputMissing, NotEligible, WrongBodyPart, WrongModality, WrongView
 from node.models import ModelCard
+from workers.inference.answers import require_sound
+from workers.inference.ladder import Footing, Ladder
 from workers.inference.weights import load_weights
 from workers.networks.xray_densenet import XrayDensenet, pool_evidence
 from workers.pipelines.base import Analysis
@@ -78,8 +80,8 @@ class ChestXray:
     """
 
     def __init__(self, card: ModelCard, device: torch.device) -> None:
-        self._network = load_weights(XrayDensenet(), card).to(device)
-        self._device = device
+        self._network = load_weights(XrayDensenet(), card)
+        self._ladder = Ladder(self._network, device, batch=1)
         thresholds = card.numbers["thresholds"]
         self._threshold = float(thresholds["pneumonia"])
         self._band = float(thresholds["undetermined_band"])
@@ -114,13 +116,18 @@ class ChestXray:
         Raises
         ------
         ModelOutputInvalid
-            If the network answers with NaN.
+            If the network answers with NaN, or the same at each place.
         """
         pixels = prepared.radiograph.pixels
-        small = torch.from_numpy(shrink(crop_square(pixels)))[None, None].to(self._device)
-        places = self._network(standardize(small)).float().cpu()
-        if not bool(torch.isfinite(places).all()):
-            raise ModelOutputInvalid("chest X-ray network answered with NaN; check the weights and the device")
+        film = standardize(torch.from_numpy(shrink(crop_square(pixels)))[None, None])
+
+        def question(network: torch.nn.Module, footing: Footing) -> torch.Tensor:
+            answer: torch.Tensor = network(film.to(footing.device)).float().cpu()
+            return answer
+
+        asked = self._ladder.ask(question)
+        places = asked.answer
+        require_sound(places.numpy(), "chest X-ray")
         confidence = float(torch.sigmoid(pool_evidence(places))[0])
         presence = decide_presence(confidence, threshold=self._threshold, band=self._band)
         heat = None
@@ -132,7 +139,7 @@ class ChestXray:
             radiograph=prepared.radiograph,
             heat=heat,
             threshold=self._threshold,
-            notes=prepared.notes,
+            notes=(*prepared.notes, *asked.notes),
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from node.domain.codes import LUNG, NODULE
 from node.domain.finding import Finding
 from node.errors import GeometryRefused, InputMissing, ModelOutputInvalid, WrongModality
 from node.models import ModelCard
+from workers.inference.answers import require_sound
+from workers.inference.ladder import Footing, Ladder
 from workers.inference.weights import load_weights
 from workers.measurements import Measures, Region, find_side, measure_region, note_limits
 from workers.networks.nodule_classifier import NoduleClassifier
@@ -24,7 +27,7 @@ from workers.pipelines.lung_candidates import (
     find_candidates,
     find_lungs,
 )
-from workers.pipelines.lung_patches import cut_patches, score_patches
+from workers.pipelines.lung_patches import BATCH, cut_patches, score_patches
 from workers.pipelines.nodule_outline import find_core, outline_nodule
 from workers.volume import Volume, read_volume
 
@@ -32,6 +35,8 @@ ROLE = "ct"
 AXIAL_COSINE = 0.8  # the slice normal lies within 37 degrees of head-foot
 MAX_FINDINGS = 100  # a Segment Number a nodule; more are no reference model's business
 SAME_PLACE_MM = 15.0
+# Most of what is round in a lung is a vessel: who takes this share of so many for nodules says yes to everything.
+MAX_SHARE, MIN_ASKED = 0.9, 50
 CUT_LUNG_CM2 = 15.0  # lung in the first or last slice: the Series does not cover all of it
 
 
@@ -79,7 +84,7 @@ class LungNodules:
     """
 
     def __init__(self, card: ModelCard, device: torch.device) -> None:
-        self._network = load_weights(NoduleClassifier(), card).to(device)
+        self._ladder = Ladder(load_weights(NoduleClassifier(), card), device, batch=BATCH)
         preprocessing, thresholds = card.numbers["preprocessing"], card.numbers["thresholds"]
         self._min_slices = int(preprocessing["min_slices"])
         self._max_slice_distance_mm = float(preprocessing["max_slice_distance_mm"])
@@ -122,9 +127,10 @@ class LungNodules:
         Raises
         ------
         ModelOutputInvalid
-            If the network answers with NaN.
+            If the network answers with NaN, the same to everything, or yes to nearly everything.
         """
-        nodules, unclear = self._find_nodules(prepared)
+        asked = self._ladder.ask(lambda network, footing: self._find_nodules(prepared, network, footing))
+        nodules, unclear = asked.answer
         volume = prepared.volume
         mask = np.zeros(volume.voxels.shape, dtype=np.uint8)
         findings = []
@@ -137,7 +143,7 @@ class LungNodules:
             reference=volume,
             mask=mask if findings else None,
             threshold=self._threshold,
-            notes=(*self._notes(prepared, unclear), *note_limits(volume, measured)),
+            notes=(*asked.notes, *self._notes(prepared, unclear), *note_limits(volume, measured)),
         )
 
     def _check_slices(self, volume: Volume) -> None:
@@ -154,10 +160,12 @@ class LungNodules:
             )
             raise GeometryRefused(msg)
 
-    def _find_nodules(self, chest: ChestCt) -> tuple[list[Nodule], int]:
+    def _find_nodules(self, chest: ChestCt, network: torch.nn.Module, footing: Footing) -> tuple[list[Nodule], int]:
         """Return the nodules in order of certainty, and how many could not be outlined."""
         found = find_candidates(chest.coarse, chest.lungs, limit=self._candidates)
-        scores = self._score(chest.volume, found.index)
+        score = partial(self._score, chest.volume, network=network, batch=footing.batch)
+        scores = score(found.index)
+        self._check_share(scores)
         order = [n for n in np.argsort(-scores, kind="stable") if scores[n] >= self._threshold]
         nodules: list[Nodule] = []
         unclear: list[NDArray[np.float64]] = []
@@ -172,23 +180,29 @@ class LungNodules:
             if outline is None or measures is None or self._is_too_large(measures):
                 unclear.append(index * chest.volume.spacing_mm)
             elif self._is_new(outline, measures, nodules):
-                confidence = self._confirm(chest.volume, outline, float(scores[n]))
+                # The candidate's middle and the outline's own have a say each.
+                second = float(score(outline.center_index()[None])[0])
+                confidence = (float(scores[n]) + second) / 2
                 nodules.append(Nodule(outline=outline, measures=measures, confidence=confidence))
         kept = [nodule for nodule in nodules if nodule.confidence >= self._threshold]
         kept.sort(key=lambda nodule: -nodule.confidence)
         return kept[:MAX_FINDINGS], _count_apart(unclear)
 
-    def _score(self, volume: Volume, index: NDArray[np.float64]) -> NDArray[np.float64]:
-        scores = score_patches(self._network, cut_patches(volume, index), recheck_from=self._threshold / 2)
-        if not np.isfinite(scores).all():
-            msg = "the network answered with NaN: the weights or the pixels are damaged. See the log."
-            raise ModelOutputInvalid(msg)
+    def _score(
+        self, volume: Volume, index: NDArray[np.float64], *, network: torch.nn.Module, batch: int
+    ) -> NDArray[np.float64]:
+        patches = cut_patches(volume, index)
+        scores = score_patches(network, patches, recheck_from=self._threshold / 2, batch=batch)
+        require_sound(scores, "lung nodule")
         return scores
 
-    def _confirm(self, volume: Volume, outline: Region, first: float) -> float:
-        """Return the mean of the candidate's score and of the one at the outline's own centre."""
-        second = self._score(volume, outline.center_index()[None])[0]
-        return (first + float(second)) / 2
+    def _check_share(self, scores: NDArray[np.float64]) -> None:
+        called = int((scores >= self._threshold).sum())
+        if len(scores) >= MIN_ASKED and called > MAX_SHARE * len(scores):
+            raise ModelOutputInvalid(
+                f"the network takes {called} of {len(scores)} round things in the lungs for nodules; the input is "
+                "unlike what it has learned, or the weights are damaged"
+            )
 
     def _is_too_large(self, measures: Measures) -> bool:
         return measures.values["long_axis_mm"] > self._max_long_axis_mm

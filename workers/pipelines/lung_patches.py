@@ -39,7 +39,7 @@ def cut_patches(volume: Volume, index: NDArray[np.float64]) -> NDArray[np.float3
 
 
 def score_patches(
-    network: torch.nn.Module, patches: NDArray[np.float32], *, recheck_from: float = 0.0
+    network: torch.nn.Module, patches: NDArray[np.float32], *, recheck_from: float = 0.0, batch: int = BATCH
 ) -> NDArray[np.float64]:
     """Return the probability (0..1) that the middle of each patch is a nodule.
 
@@ -52,22 +52,24 @@ def score_patches(
         (n, 24, 24, 24) float32, 0..1.
     recheck_from
         0..1; most candidates are vessels, far below it, and need no second look.
+    batch
+        How many patches at once.
     """
-    logits = _ask(network, patches)
+    logits = _ask(network, patches, batch)
     again = np.flatnonzero(_probability(logits) >= recheck_from)
     if len(again):
-        views = [_ask(network, np.flip(patches[again], axis).copy()) for axis in (1, 2, 3)]
+        views = [_ask(network, np.flip(patches[again], axis).copy(), batch) for axis in (1, 2, 3)]
         logits[again] = (logits[again] + sum(views)) / 4
     return _probability(logits)
 
 
-def _ask(network: torch.nn.Module, patches: NDArray[np.float32]) -> NDArray[np.float64]:
+def _ask(network: torch.nn.Module, patches: NDArray[np.float32], batch: int) -> NDArray[np.float64]:
     device = next(network.parameters()).device
     answers = [np.empty(0)]
     with torch.inference_mode():
-        for start in range(0, len(patches), BATCH):
-            batch = torch.from_numpy(patches[start : start + BATCH])[:, None].to(device)
-            answers.append(network(batch).double().cpu().numpy())
+        for start in range(0, len(patches), batch):
+            part = torch.from_numpy(patches[start : start + batch])[:, None].to(device)
+            answers.append(network(part).double().cpu().numpy())
     return np.concatenate(answers)
 
 

@@ -1,6 +1,7 @@
 """Intake acknowledges only what is durable and recorded, and mixes nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Literal
@@ -11,11 +12,14 @@ import pytest
 from node.domain.recording import Recording
 from node.domain.result import OWN_MANUFACTURER
 from node.domain.study import InstanceFacts
-from node.errors import BadIdentifier, LedgerBusy, NotDicom, StoreFull, UidMismatch
+from node.domain.uids import SeriesUID
+from node.errors import BadIdentifier, IdentifierClash, LedgerBusy, NotDicom, StoreFull, TooLarge, UidMismatch
 from node.intake.adoption import START_UP_SCAN, Adoption
 from node.intake.station import Intake
 from node.store.files import INCOMING, SPOOL_SUFFIX, FileStore, Reserve
-from tests.instances import INSTANCE, JPEG_2000, NOON, MemoryLedger, arrival, ct_slice, encode
+from tests.instances import INSTANCE, JPEG_2000, MAX_INSTANCE_BYTES, NOON, MemoryLedger, arrival, ct_slice, encode
+from tests.ledgers import Books, copy_ledger
+from tests.trails import Listener
 
 PLAIN = f"instances/1.2.3/1.2.3.4/{INSTANCE}.dcm"
 
@@ -27,8 +31,15 @@ class Bench:
         self.root = root
         self.store = FileStore(root, Reserve(reserve_bytes=reserve_bytes, reserve_percent=90))
         self.ledger = MemoryLedger()
-        self.adoption = Adoption(store=self.store, ledger=self.ledger, clock=lambda: NOON)
-        self.intake = Intake(store=self.store, ledger=self.ledger, clock=lambda: NOON, own_results=own_results)
+        self.listener = Listener()
+        self.adoption = Adoption(store=self.store, ledger=self.ledger, clock=lambda: NOON, teller=self.listener)
+        self.intake = Intake(
+            store=self.store,
+            ledger=self.ledger,
+            clock=lambda: NOON,
+            own_results=own_results,
+            max_instance_bytes=MAX_INSTANCE_BYTES,
+        )
 
     def files(self) -> list[str]:
         return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
@@ -60,15 +71,14 @@ def test_compressed_pixels_are_stored_as_sent_and_never_decoded(bench: Bench) ->
     assert bench.store.read(facts.path).endswith(encoded)
 
 
-def test_same_content_again_writes_nothing(bench: Bench) -> None:
+def test_same_content_again_writes_no_second_file(bench: Bench) -> None:
     first = bench.intake.store_instance(encode(ct_slice()), arrival())
     assert first is not None
     written = bench.store.path(first.path).stat()
     again = bench.intake.store_instance(encode(ct_slice()), arrival(association_id="a2"))
     assert again is not None
     assert again.path == first.path
-    found = bench.store.path(first.path).stat()
-    assert (found.st_ino, found.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert bench.store.path(first.path).stat().st_ino == written.st_ino
     assert bench.ledger.recordings == [Recording.NEW, Recording.SAME]
 
 
@@ -134,7 +144,13 @@ def test_cut_instance_is_refused_and_leaves_an_event_without_patient(bench: Benc
 def test_full_store_is_noted_once_and_nothing_is_kept(tmp_path: Path) -> None:
     bench = Bench(tmp_path, reserve_bytes=2**62)
     bench.store = FileStore(tmp_path, Reserve(reserve_bytes=2**62, reserve_percent=100))
-    bench.intake = Intake(store=bench.store, ledger=bench.ledger, clock=lambda: NOON, own_results="store")
+    bench.intake = Intake(
+        store=bench.store,
+        ledger=bench.ledger,
+        clock=lambda: NOON,
+        own_results="store",
+        max_instance_bytes=MAX_INSTANCE_BYTES,
+    )
     for _ in range(3):
         with pytest.raises(StoreFull):
             bench.intake.store_instance(encode(ct_slice()), arrival())
@@ -147,9 +163,43 @@ class BusyLedger(MemoryLedger):
         raise LedgerBusy("no answer")
 
 
+class ClashingLedger(MemoryLedger):
+    def record_instance(self, facts: InstanceFacts) -> Recording:
+        raise IdentifierClash("of another series")
+
+
+def test_clash_that_shows_before_anything_is_kept_keeps_nothing(bench: Bench) -> None:
+    first = bench.intake.store_instance(encode(ct_slice()), arrival())
+    assert first is not None
+    other = ct_slice()
+    other.SeriesInstanceUID = "1.2.77"
+    with pytest.raises(IdentifierClash):
+        bench.intake.store_instance(encode(other), arrival())
+    assert bench.files() == [first.path]
+
+
+def test_clash_that_shows_later_leaves_the_file_which_another_receiver_may_have_acknowledged(bench: Bench) -> None:
+    clashing = Intake(
+        store=bench.store,
+        ledger=ClashingLedger(),
+        clock=lambda: NOON,
+        own_results="store",
+        max_instance_bytes=MAX_INSTANCE_BYTES,
+    )
+    with pytest.raises(IdentifierClash):
+        clashing.store_instance(encode(ct_slice()), arrival())
+    assert bench.files() == [PLAIN]
+
+
 def test_ledger_that_does_not_commit_is_never_acknowledged_and_the_next_start_adopts(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    busy = Intake(store=bench.store, ledger=BusyLedger(), clock=lambda: NOON, own_results="store")
+    busy = Intake(
+        store=bench.store,
+        ledger=BusyLedger(),
+        clock=lambda: NOON,
+        own_results="store",
+        max_instance_bytes=MAX_INSTANCE_BYTES,
+    )
     with pytest.raises(LedgerBusy):
         busy.store_instance(encode(ct_slice()), arrival())
     outcome = bench.adoption.scan()
@@ -173,6 +223,7 @@ def test_start_up_scan_removes_versions_that_do_not_count_and_keeps_the_one_that
     outcome = bench.adoption.scan()
     assert (outcome.adopted, outcome.removed, outcome.set_aside) == (0, 1, 0)
     assert bench.files() == [bench.ledger.instances[INSTANCE].path]
+    assert bench.listener.told() == [("version-deleted", "1.2.3", 1)]
 
 
 def test_start_up_scan_sets_aside_what_nobody_can_read(bench: Bench) -> None:
@@ -231,6 +282,57 @@ def test_of_two_versions_without_a_row_the_younger_counts(bench: Bench) -> None:
     assert bench.adoption.scan().adopted == 2
     assert facts[1] is not None
     assert bench.ledger.instances[INSTANCE].digest == facts[1].digest
+
+
+@pytest.mark.parametrize("levels", [(1, 2), (1, 2, 1), (1, 2, 1, 2)])
+def test_version_that_was_acknowledged_last_counts_though_a_kill_took_its_row(
+    bench: Bench, levels: tuple[int, ...]
+) -> None:
+    facts = [bench.intake.store_instance(encode(ct_slice(level=level)), arrival()) for level in levels]
+    committed, latest = facts[-2:]
+    assert committed is not None
+    assert latest is not None
+    bench.ledger.instances[INSTANCE] = committed
+    outcome = bench.adoption.scan()
+    assert (outcome.adopted, outcome.removed, outcome.set_aside) == (1, 0, 0)
+    assert bench.ledger.instances[INSTANCE].digest == latest.digest
+    assert (bench.adoption.scan().removed, bench.files()) == (1, [latest.path])
+
+
+@pytest.mark.parametrize("levels", [(1, 2), (1, 2, 1), (1, 2, 1, 2)])
+def test_version_that_a_journal_names_does_not_replace_a_later_one(bench: Bench, levels: tuple[int, ...]) -> None:
+    facts = [bench.intake.store_instance(encode(ct_slice(level=level)), arrival()) for level in levels]
+    former, latest = facts[-2:]
+    assert former is not None
+    assert latest is not None
+    bench.adoption.adopt((former.path, latest.path, former.path))
+    assert bench.ledger.instances[INSTANCE].digest == latest.digest
+
+
+def test_start_up_scan_sets_aside_an_instance_whose_uid_is_that_of_another_series(
+    bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    facts = bench.intake.store_instance(encode(ct_slice()), arrival())
+    assert facts is not None
+    books = Books(copy_ledger(tmp_path_factory.mktemp("books")))
+    books.instances.record_instance(replace(facts, series_instance_uid=SeriesUID("1.2.3.5"), path="elsewhere"))
+    outcome = Adoption(store=bench.store, ledger=books.instances, clock=lambda: NOON).scan()
+    books.close()
+    assert (outcome.adopted, outcome.removed, outcome.set_aside) == (0, 0, 1)
+    assert bench.files() == [f".set-aside/{PLAIN}"]
+
+
+def test_instance_larger_than_the_limit_is_refused_while_it_comes_and_told(bench: Bench) -> None:
+    bench.intake.max_instance_bytes = 3000
+    reception = bench.intake.receive(arrival())
+    reception.write([bytes(2000), bytes(1000)])
+    with pytest.raises(TooLarge, match=r"more than 3000 bytes; see store\.max_instance_bytes"):
+        reception.write([b"x"])
+    reception.discard()
+    with pytest.raises(TooLarge):
+        bench.intake.store_instance(bytes(3001), arrival())
+    assert bench.files() == []
+    assert [kind for kind, _ in bench.ledger.events] == ["instance-refused"]
 
 
 @pytest.mark.parametrize("own_results", ["store", "drop"])

@@ -3,10 +3,11 @@
 import logging
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
+from node.clock import ClockWatch
 from node.errors import LedgerBusy
 from node.scheduler import Belt
 from tests.ledgers import NOON, at
@@ -89,6 +90,32 @@ def test_a_station_that_fails_stops_neither_the_others_nor_the_belt(
         belt.stop()
     expected = "station waits" if isinstance(error, LedgerBusy) else "station broken"
     assert {record.getMessage() for record in caplog.records} == {expected}
+
+
+def test_a_clock_that_is_set_is_followed_before_any_station_is_told_the_time() -> None:
+    heard: list[str] = []
+    times = iter([NOON, at(3600), at(3600), at(3600)])
+    done = threading.Event()
+
+    def follow(leap: timedelta, now: datetime) -> None:
+        heard.append(f"set to {now:%H:%M}, {leap.total_seconds():.0f} s")
+        if len(heard) == 2:
+            raise LedgerBusy("locked")
+
+    def tick(now: datetime) -> datetime | None:
+        heard.append(f"{now:%H:%M}")
+        if len(heard) >= 4:
+            done.set()
+        belt.wake()
+        return None
+
+    belt = Belt("test", {"station": tick}, lambda: next(times, at(3600)), follow=follow, watch=ClockWatch(lambda: 0.0))
+    belt.start()
+    belt.wake()
+    wait_for_retry = done.wait(DEADLINE_S)
+    belt.stop()
+    assert wait_for_retry
+    assert heard[:4] == ["12:00", "set to 13:00, 3600 s", "set to 13:00, 3600 s", "13:00"]
 
 
 def test_stop_ends_a_belt_that_waits_for_a_far_event() -> None:

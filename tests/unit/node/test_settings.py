@@ -52,6 +52,36 @@ def test_a_pipeline_of_the_file_changes_only_the_keys_it_names(tmp_path: Path) -
     assert settings.pipelines["lung_nodules"].model == "ct-nodules"
 
 
+def test_a_table_inside_a_table_changes_only_the_keys_it_names(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, '[security.tls]\ncertificate = "a.pem"\nkey = "a.key"\n[destinations.pacs]\ntransport = "cstore"\n'
+    )
+    settings = load_settings(
+        path, {"RADNODE__SECURITY__TLS__CA": "ca.pem", "RADNODE__DESTINATIONS__PACS__TLS__CHECK_HOST": "false"}
+    )
+    assert settings.security.tls.model_dump() == {"certificate": "a.pem", "key": "a.key", "ca": "ca.pem"}
+    assert settings.security.own_results == "store"
+    tls = settings.destinations["pacs"].tls
+    assert tls is not None
+    assert (tls.ca, tls.check_host) == ("", False)
+    assert handed_on(settings) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[security.tls]\ncertifcate = "a"\n', "unknown setting security.tls.certifcate; did you mean certificate?"),
+        ("[destinations.pacs.tls]\ncheckhost = 1\n", "did you mean check_host?"),
+        ('[security.tls]\ncertificate = "a"\n', "certificate and key belong together"),
+        ('[security.tls]\nca = "a"\n', "needs certificate and key of our own"),
+    ],
+)
+def test_tls_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings(write(tmp_path, text), {})
+    assert words in str(caught.value)
+
+
 def test_rules_of_the_file_replace_the_shipped_ones(tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, '[[rules]]\nname = "mine"\n'), {})
     assert [rule["name"] for rule in settings.rules] == ["mine"]

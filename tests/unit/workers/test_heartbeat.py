@@ -2,18 +2,22 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from node.domain.job import JobState
+from node.errors import LeaseLost
 from node.ledger.jobs import RetryPolicy
 from tests.ledgers import NOON, Books, at, copy_ledger
 from tests.peers import wait_until
 from workers.heartbeat import EXIT_AFTER_HANG, Heartbeat, LeaseTerms
 
-TERMS = LeaseTerms(lease_s=60.0, heartbeat_s=0.01, retry=RetryPolicy(max_attempts=3, pause_s=5.0))
+TERMS = LeaseTerms(
+    lease_s=60.0, heartbeat_s=0.01, retry=RetryPolicy(max_attempts=3, pause_s=5.0), alarm=lambda seconds: None
+)
 LIMIT_S = 20.0
 
 
@@ -25,6 +29,9 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
+
+    def elapsed_s(self) -> float:
+        return (self.now - NOON).total_seconds()
 
 
 @pytest.fixture
@@ -46,9 +53,18 @@ class Exit:
         self.called.set()
 
 
-def beat(books: Books, clock: Callable[[], datetime]) -> tuple[Heartbeat, Exit]:
-    job = books.claim(books.add_job())
-    heart, ended = Heartbeat(books.jobs, job, terms=TERMS, time_limit_s=100.0, clock=clock), Exit()
+def beat(books: Books, clock: Clock, *, elapsed_s: Callable[[], float] | None = None) -> tuple[Heartbeat, Exit]:
+    heart, ended = (
+        Heartbeat(
+            books.jobs,
+            books.claim(books.add_job()),
+            terms=TERMS,
+            time_limit_s=100.0,
+            clock=clock,
+            elapsed_s=elapsed_s or clock.elapsed_s,
+        ),
+        Exit(),
+    )
     heart.exit_process = ended
     return heart, ended
 
@@ -75,11 +91,23 @@ def test_a_job_over_its_time_limit_fails_and_the_process_ends(books: Books) -> N
     assert "100 s" in (job.reason_text or "")
 
 
+def test_a_clock_that_is_set_neither_ends_a_job_nor_gives_it_more_time(books: Books) -> None:
+    clock, elapsed_s = Clock(), [0.0]
+    heart, ended = beat(books, clock, elapsed_s=lambda: elapsed_s[0])
+    with heart:
+        clock.now = at(3600)
+        wait_until(lambda: books.only_job().lease_expires_at == at(3660), what="a renewed lease", limit_s=LIMIT_S)
+        assert ended.code is None
+        clock.now = at(-3600)
+        elapsed_s[0] = 100.0
+        assert ended.called.wait(LIMIT_S)
+
+
 def test_a_hung_job_that_a_person_canceled_does_not_hold_its_worker_forever(books: Books) -> None:
     clock = Clock()
     heart, ended = beat(books, clock)
     with heart:
-        books.jobs.cancel_job(books.only_job().job_id, now=at(1))
+        books.interventions.cancel_job(books.only_job().job_id, ordered_by="a reader", now=at(1))
         clock.now = at(10)
         clock.now = at(100)
         assert ended.called.wait(LIMIT_S)
@@ -95,6 +123,32 @@ def test_a_worker_that_lost_its_lease_renews_it_no_more(books: Books) -> None:
         clock.now = at(70)
     assert books.only_job() == other
     assert ended.code is None
+
+
+def test_the_kernel_is_asked_to_end_what_no_thread_can(books: Books) -> None:
+    """It is called off when the work is done, or it would end the next Job."""
+    asked: list[float] = []
+    job = books.claim(books.add_job())
+    terms = replace(TERMS, heartbeat_s=5.0, alarm=asked.append)
+    with Heartbeat(books.jobs, job, terms=terms, time_limit_s=100.0, clock=Clock()):
+        assert asked == [110.0]
+    assert asked == [110.0, 0.0]
+
+
+def test_work_whose_lease_is_lost_stops_at_its_next_stage(books: Books) -> None:
+    heart, _ended = beat(books, Clock())
+    with heart:
+        heart.require_lease()
+        books.interventions.cancel_job(books.only_job().job_id, ordered_by="a reader", now=at(1))
+        wait_until(lambda: has_lost(heart), what="a beat that finds the Job taken", limit_s=LIMIT_S)
+
+
+def has_lost(heart: Heartbeat) -> bool:
+    try:
+        heart.require_lease()
+    except LeaseLost:
+        return True
+    return False
 
 
 def test_a_locked_ledger_costs_a_beat_and_not_the_job(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import UID
 
@@ -18,16 +20,18 @@ from node.domain.result import ResultKind, ResultWishes
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import ModelInvalid, SliceMissing, StoreFull
 from node.ledger.jobs import RetryPolicy
-from node.settings import PipelineSettings
 from node.store.files import FileStore, Reserve
 from tests.analyses import Case, xray_case
 from tests.ledgers import NOON, Books, at, copy_ledger, make_facts, make_order
+from tests.peers import wait_until
 from workers.heartbeat import LeaseTerms
 from workers.pipelines.base import Analysis
 from workers.radiograph import read_radiograph
 from workers.runner import JobRunner, WarmPipeline, Workshop
 
-TERMS = LeaseTerms(lease_s=60.0, heartbeat_s=5.0, retry=RetryPolicy(max_attempts=3, pause_s=5.0))
+TERMS = LeaseTerms(
+    lease_s=60.0, heartbeat_s=5.0, retry=RetryPolicy(max_attempts=3, pause_s=5.0), alarm=lambda seconds: None
+)
 CANARY = "Canary^Patient"
 
 
@@ -55,21 +59,27 @@ class Bench:
         self.books = Books(copy_ledger(folder))
         self.store = FileStore(folder / "store", Reserve(reserve_bytes=0, reserve_percent=0.0))
         self.pipeline = StubPipeline(self.case.analysis)
+        self.card = self.case.provenance.model
         self.now: datetime = NOON
         self.source = self.case.inputs["image"][0]
         self.study = StudyUID(str(self.source.StudyInstanceUID))
         self.job = self._order(self.source)
 
-    def runner(self, owner: str = "host:1", *, warm: Callable[[str], WarmPipeline] | None = None) -> JobRunner:
-        shelf = WarmPipeline(
-            pipeline=self.pipeline, card=self.case.provenance.model, settings=PipelineSettings(model="model")
-        )
+    def runner(
+        self,
+        owner: str = "host:1",
+        *,
+        warm: Callable[[str], WarmPipeline] | None = None,
+        terms: LeaseTerms = TERMS,
+    ) -> JobRunner:
+        shelf = WarmPipeline(pipeline=self.pipeline, card=self.card)
         workshop = Workshop(
             ledger=self.books.jobs,
             store=self.store,
             warm=warm or (lambda name: shelf),
+            time_limit_s=lambda name: 600.0,
             wishes=lambda order: ResultWishes(),
-            terms=TERMS,
+            terms=terms,
             owner=owner,
             node_aet="RADNODE",
             rejects_superseded=False,
@@ -106,6 +116,8 @@ class Bench:
         self.books.instances.record_instance(facts)
         order = replace(
             make_order(study=self.study, pipeline="chest_xray"),
+            model=self.case.provenance.model.name,
+            model_version=self.case.provenance.model.version,
             inputs={"image": series},
             content=digest_inputs({"image": [uid]}),
         )
@@ -182,13 +194,79 @@ def test_a_fault_of_ours_is_broken_and_says_nothing_of_the_patient(
 
 
 def test_a_job_that_is_always_broken_is_canceled_at_the_third_attempt(bench: Bench) -> None:
-    bench.pipeline.meanwhile = fail_with(RuntimeError("CUDA out of memory"))
+    bench.pipeline.meanwhile = fail_with(RuntimeError("a fault of ours"))
     for second in (0, 100):
         bench.now = at(second)
         assert bench.run().state is JobState.SCHEDULED
     bench.now = at(200)
     end = bench.run()
     assert (end.state, end.attempts, end.reason_code) == (JobState.CANCELED, 3, "broken")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), "out-of-memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "out-of-memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+            "out-of-memory",
+        ),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), "device-failed"),
+        (RuntimeError("CUDA error: unspecified launch failure"), "device-failed"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "device-failed"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+def test_a_process_without_memory_or_device_fails_the_attempt_and_is_spent(
+    bench: Bench, error: Exception, code: str
+) -> None:
+    bench.pipeline.meanwhile = fail_with(error)
+    runner = bench.runner()
+    assert runner.run_job(bench.job.job_id) is True
+    end = bench.books.find(bench.job)
+    assert (end.state, end.reason_code, end.attempts, runner.is_spent) == (JobState.SCHEDULED, code, 1, True)
+    bench.now = at(999)
+    assert runner.run_all() == 0
+
+
+def test_memory_that_is_always_short_cancels_the_job(bench: Bench) -> None:
+    bench.pipeline.meanwhile = fail_with(MemoryError())
+    for second in (0, 100, 200):
+        bench.now = at(second)
+        bench.run()
+    end = bench.books.find(bench.job)
+    assert (end.state, end.reason_code, end.attempts) == (JobState.CANCELED, "out-of-memory", 3)
+
+
+@pytest.mark.parametrize("key", ["version", "name"])
+def test_another_model_than_the_one_ordered_gives_the_job_back_unread(bench: Bench, key: str) -> None:
+    changed: dict[str, Any] = {key: "9.9.9"}
+    bench.card = replace(bench.card, **changed)
+    for second in (0, 60, 120, 180):
+        bench.now = at(second)
+        end = bench.run()
+        assert (end.state, end.reason_code, end.attempts) == (JobState.SCHEDULED, "model-changed", 0)
+        assert end.not_before == at(second + 60)
+    assert bench.pipeline.seen == []
+    assert bench.books.kinds(study=bench.study).count("job-given-back") == 1
+    assert "9.9.9" in (bench.books.find(bench.job).reason_text or "")
+
+
+def test_a_job_that_is_canceled_while_it_works_stops_before_its_next_stage(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The heart finds it out; the encoder, which would write to the store, is never asked."""
+    runner = bench.runner(terms=replace(TERMS, heartbeat_s=0.01))
+
+    def cancel() -> None:
+        bench.books.interventions.cancel_job(bench.job.job_id, ordered_by="a reader", now=at(1))
+        wait_until(lambda: "lease lost while working" in caplog.messages, what="a beat", limit_s=20.0)
+
+    bench.pipeline.meanwhile = cancel
+    runner.run_job(bench.job.job_id)
+    assert bench.books.find(bench.job).reason_code == "canceled-by-hand"
+    assert [path.name for path in tmp_path.rglob("*.dcm")] == [f"{bench.source.SOPInstanceUID}.dcm"]
 
 
 def test_a_model_that_cannot_be_loaded_fails_the_attempt_with_its_code(bench: Bench) -> None:
@@ -209,7 +287,7 @@ def test_an_answer_that_contradicts_itself_never_leaves(bench: Bench) -> None:
 
 def test_an_image_that_came_late_is_noticed_before_anything_is_read(bench: Bench) -> None:
     facts = bench.books.jobs.input_instances(bench.job)["image"][0]
-    late = replace(facts, sop_instance_uid=InstanceUID("1.9.9"), path="instances/1.9.9.dcm", sha256="late")
+    late = replace(facts, sop_instance_uid=InstanceUID("1.9.9"), path="instances/1.9.9.dcm", digest="late")
     bench.books.instances.record_instance(late)
     end = bench.run()
     assert (end.state, end.reason_code) == (JobState.SCHEDULED, "study-changed")

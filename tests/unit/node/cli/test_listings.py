@@ -111,8 +111,8 @@ def test_a_description_of_any_shape_is_shown_as_it_is(shell: Shell, description:
     [
         (("studies", "show", "9.9"), "study 9.9 is not in the ledger"),
         (("jobs", "show", unknown_job()), "is not in the ledger"),
-        (("jobs", "retry", unknown_job()), "not CANCELED"),
-        (("jobs", "cancel", unknown_job()), "neither waiting nor running"),
+        (("jobs", "retry", unknown_job()), "is not in the ledger"),
+        (("jobs", "cancel", unknown_job()), "is not in the ledger"),
         (("rules", "explain", "9.9"), "study 9.9 is not in the ledger"),
     ],
 )

@@ -23,8 +23,10 @@ from node.errors import (
     Misconfigured,
     SopClassNotSupported,
 )
+from tests.trails import Listener
 
 BEGIN = datetime(2025, 1, 14, 9, 41, tzinfo=UTC)
+NEVER = datetime.max.replace(tzinfo=UTC)
 NAME = "pacs"
 
 
@@ -189,7 +191,13 @@ def post_lookout(probe: Probe, capabilities: MemoryCapabilities) -> Lookout:
 
 
 def hire(
-    ledger: DeliveryLedger, transport: ScriptedTransport, clock: Clock, *, lookout: Lookout | None = None
+    ledger: DeliveryLedger,
+    transport: ScriptedTransport,
+    clock: Clock,
+    *,
+    lookout: Lookout | None = None,
+    listener: Listener | None = None,
+    knock: Callable[[], object] = lambda: None,
 ) -> Courier:
     return Courier(
         destination=NAME,
@@ -197,8 +205,30 @@ def hire(
         transport=transport,
         lookout=lookout or post_lookout(Probe(), MemoryCapabilities()),
         patience=Patience(),
-        surroundings=Surroundings(locate=Path("/store").joinpath, clock=clock, chance=lambda: 0.0),
+        surroundings=Surroundings(
+            locate=Path("/store").joinpath,
+            clock=clock,
+            chance=lambda: 0.0,
+            depart=(listener or Listener()).depart,
+            knock=knock,
+        ),
     )
+
+
+def test_audit_trail_is_told_of_each_study_that_was_taken_and_of_no_other(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1), delivery(2), delivery(3, study="1.3"), delivery(4, study="1.4"))
+    listener = Listener()
+
+    def answer(parcel: Parcel) -> Outcome:
+        assert parcel.delivery_id != 2 or [kind for kind, _, _ in listener.told()] == ["transfer-begun"]
+        if parcel.delivery_id == 3:
+            return Outcome.refused(DestinationRefused("never"))
+        if parcel.delivery_id == 4:
+            raise DestinationDown("gone")
+        return take(parcel)
+
+    hire(ledger, ScriptedTransport(answer), clock, listener=listener).tick(clock.now)
+    assert listener.told() == [("transfer-begun", "1.2", 1), ("study-sent", "1.2", 2)]
 
 
 def test_due_deliveries_are_sent_study_by_study(clock: Clock) -> None:
@@ -236,10 +266,41 @@ def test_warning_is_kept_with_the_sent_delivery(clock: Clock) -> None:
     assert (ledger.rows[1].state, ledger.rows[1].reason_code) == (DeliveryState.SENT, "sent-with-warning")
 
 
+class Door:
+    """A Destination's, at which nobody opens until a time comes."""
+
+    def __init__(self, clock: Clock, opens_at: datetime = NEVER) -> None:
+        self._clock = clock
+        self._opens_at = opens_at
+        self.knocks: list[datetime] = []
+
+    def knock(self) -> None:
+        self.knocks.append(self._clock())
+        self.pass_by()
+
+    def pass_by(self) -> None:
+        if self._clock() < self._opens_at:
+            raise DestinationDown("nobody there")
+
+    def take(self, parcel: Parcel) -> Outcome:
+        self.pass_by()
+        return Outcome.sent()
+
+
+def test_long_outage_is_told_ever_more_rarely(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    door = Door(clock)
+    courier = hire(MemoryLedger(delivery(1)), ScriptedTransport(door.take), clock, knock=door.knock)
+    with caplog.at_level(logging.INFO):
+        while clock.now < BEGIN + timedelta(days=1):
+            clock.now = courier.tick(clock.now) or clock.now
+    assert [vars(record)["failures"] for record in caplog.records] == [2**step for step in range(14)]
+
+
 def test_destination_that_is_down_costs_one_connection_a_step_however_many_arrive(clock: Clock) -> None:
     ledger = MemoryLedger(*[delivery(number, study=f"1.{number}") for number in range(1, 501)])
-    transport = ScriptedTransport(be_down)
-    courier = hire(ledger, transport, clock)
+    door = Door(clock)
+    transport = ScriptedTransport(door.take)
+    courier = hire(ledger, transport, clock, knock=door.knock)
     pauses = []
     for step in range(12):
         asked_again = courier.tick(clock.now)
@@ -249,26 +310,60 @@ def test_destination_that_is_down_costs_one_connection_a_step_however_many_arriv
         assert courier.tick(clock.now) == asked_again
         pauses.append((asked_again - clock.now).total_seconds() + 1)
         clock.now = asked_again
-        assert len(transport.calls) == step + 1
-    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]
+        assert len(transport.calls) + len(door.knocks) == step + 1
+    # The first object found out; from then on nothing was sent.
+    assert len(transport.calls) == 1
+    assert pauses == [2, 4, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6]
     assert set(ledger.states().values()) == {"PENDING"}
     assert {row.attempts for row in ledger.rows.values()} == {0}
 
 
-def test_everything_leaves_when_the_destination_returns(clock: Clock) -> None:
-    ledger = MemoryLedger(*[delivery(number, study=f"1.{number % 50}") for number in range(100)])
-    transport = ScriptedTransport(be_down)
-    courier = hire(ledger, transport, clock)
-    while clock.now < BEGIN + timedelta(days=1):
-        asked_again = courier.tick(clock.now)
-        assert asked_again is not None
+@pytest.mark.parametrize(("outage", "count"), [(timedelta(minutes=2), 500), (timedelta(days=1), 8)])
+def test_everything_leaves_at_once_when_the_destination_returns(clock: Clock, outage: timedelta, count: int) -> None:
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number // 2}") for number in range(count)])
+    door = Door(clock, opens_at=BEGIN + outage)
+    transport = ScriptedTransport(door.take)
+    courier = hire(ledger, transport, clock, knock=door.knock)
+    while asked_again := courier.tick(clock.now):
         clock.now = asked_again
-    transport.answer = take
-    assert courier.tick(clock.now) is None
+    assert timedelta(0) <= clock.now - (BEGIN + outage) <= timedelta(seconds=7.5)
     assert set(ledger.states().values()) == {"SENT"}
+    assert {row.attempts for row in ledger.rows.values()} == {1}
+    # One Study met the closed door.
+    assert len(transport.calls) == count // 2 + 1
+    # The next outage begins with the shortest pause again.
+    transport.answer = be_down
     transport.answer = be_down
     ledger.add(delivery(900, not_before=clock.now))
     assert courier.tick(clock.now) == clock.now + timedelta(seconds=2)
+
+
+def test_clock_that_is_set_back_keeps_no_destination_closed(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1))
+    transport = ScriptedTransport(be_down)
+    courier = hire(ledger, transport, clock)
+    courier.tick(clock.now)
+    transport.answer = take
+    clock.now -= timedelta(hours=1)
+    ledger.rows[1] = replace(ledger.rows[1], not_before=clock.now)
+    courier.tick(clock.now)
+    assert ledger.states() == {1: "SENT"}
+
+
+def test_busy_destination_is_left_alone_for_longer_and_not_knocked_at(clock: Clock) -> None:
+    def be_busy(parcel: Parcel) -> Outcome:
+        raise DestinationBusy("out of resources")
+
+    door = Door(clock)
+    courier = hire(MemoryLedger(delivery(1)), ScriptedTransport(be_busy), clock, knock=door.knock)
+    pauses = []
+    for _ in range(9):
+        asked_again = courier.tick(clock.now)
+        assert asked_again is not None
+        pauses.append((asked_again - clock.now).total_seconds())
+        clock.now = asked_again
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300]
+    assert door.knocks == []
 
 
 def test_pause_has_jitter_that_only_lengthens_it() -> None:
@@ -277,6 +372,8 @@ def test_pause_has_jitter_that_only_lengthens_it() -> None:
     assert patience.pause(1, 0.999) < timedelta(seconds=2.5)
     assert patience.pause(3, 0.5) == timedelta(seconds=9)
     assert patience.pause(100_000, 0.0) == timedelta(seconds=300)
+    assert patience.knock_pause(100_000, 0.999) < timedelta(seconds=7.5) < patience.longest_pause
+    assert Patience(max_retry_s=1.0).knock_pause(9, 0.0) == timedelta(seconds=1)
 
 
 def test_busy_object_waits_alone_and_the_others_are_sent(clock: Clock) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.delivery.cstore import batches
+from node.delivery.carriage import batches
 from node.delivery.parcel import DestinationSpec
 from node.delivery.transport import TRANSPORTS, open_transport
 from node.domain.capability import Form

@@ -15,6 +15,12 @@ def test_peer_is_read_from_text() -> None:
     assert parse_peer("MY PACS@[::1]:11112") == Peer(aet="MY PACS", host="::1", port=11112)
 
 
+def test_we_may_call_under_another_title() -> None:
+    assert parse_peer("PACS@192.0.2.7:104", calling_aet="MR ROOM 1 ").calling_aet == "MR ROOM 1"
+    with pytest.raises(SettingsInvalid, match="16 ASCII characters"):
+        parse_peer("PACS@192.0.2.7:104", calling_aet="A" * 17)
+
+
 NO_AET = ("", "@host:104", "  @host:104", "PÄCS@host:104", "A\\B@host:104", "A" * 17 + "@h:1")
 NO_PORT = ("PACS", "PACS@host", "PACS@host:", "PACS@host:0", "PACS@host:70000", "PACS@host:port")
 

@@ -66,11 +66,14 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
             "jobs DROP threshold",
             "results DROP is_substitute",
             "results DROP retracted_at",
+            "results DROP purged_at",
+            "deliveries DROP seen_at",
             "instances RENAME COLUMN digest TO sha256",
         ):
             connection.execute(text(f"ALTER TABLE {added}"))
-        for table in ("retractions", "capabilities"):
+        for table in ("retractions", "capabilities", "purges"):
             connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("DROP INDEX ix_results_study_instance_uid"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     migrate(books.engine)
     after = books.find(job)

@@ -11,7 +11,7 @@ from node.errors import IdentifierClash
 from node.intake.adoption import Adoption
 from node.intake.station import Intake
 from node.store.files import FileStore, Reserve
-from tests.instances import arrival, ct_slice, encode
+from tests.instances import MAX_INSTANCE_BYTES, arrival, ct_slice, encode
 from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order
 
 STORED = Reserve(reserve_bytes=0, reserve_percent=0.0)
@@ -112,7 +112,13 @@ def test_a_refusal_without_a_study_is_kept(books: Books) -> None:
 
 def test_a_uid_that_another_study_uses_is_refused_and_the_first_instance_stays(books: Books, tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store", STORED)
-    intake = Intake(store=store, ledger=books.instances, clock=lambda: at(0), own_results="store")
+    intake = Intake(
+        store=store,
+        ledger=books.instances,
+        clock=lambda: at(0),
+        own_results="store",
+        max_instance_bytes=MAX_INSTANCE_BYTES,
+    )
     first = intake.store_instance(encode(ct_slice()), arrival())
     assert first is not None
     other = ct_slice()

@@ -8,7 +8,7 @@ import pytest
 
 from node.domain.job import Job, JobState, Priority
 from node.domain.result import DeliveryState, ResultKind
-from node.errors import LeaseLost, NotFound
+from node.errors import LeaseLost
 from node.ledger.jobs import RetryPolicy
 from tests.ledgers import (
     NOON,
@@ -224,42 +224,36 @@ def test_the_next_event_is_the_first_pause_or_lease_to_end(books: Books) -> None
     assert books.jobs.next_job_event_at() == at(60)
 
 
-def test_a_person_cancels_a_running_job_and_its_study_tells(books: Books) -> None:
-    job = books.claim(books.add_job())
-    books.jobs.cancel_job(job.job_id, now=at(1))
-    assert (books.find(job).state, books.find(job).reason_code) == (JobState.CANCELED, "canceled-by-hand")
-    with pytest.raises(LeaseLost):
-        books.jobs.finish_job(job, make_outcome(), now=at(2))
-    assert books.kinds()[-1] == "job-canceled"
-    with pytest.raises(NotFound, match="neither waiting nor running"):
-        books.jobs.cancel_job(job.job_id, now=at(3))
-
-
-def test_a_person_retries_a_canceled_job_with_all_its_attempts(books: Books) -> None:
-    job = books.claim(books.add_job())
-    books.jobs.refuse_job(job, reason_code="input-missing", reason_text="gone", now=at(1))
-    books.jobs.retry_job(job.job_id, now=at(2))
-    again = books.find(job)
-    assert (again.state, again.attempts, again.not_before) == (JobState.SCHEDULED, 0, at(2))
-    assert (again.reason_code, again.reason_text, again.finished_at) == (None, None, None)
-    assert books.kinds()[-1] == "job-scheduled"
-
-
-def test_a_superseded_job_is_not_retried(books: Books) -> None:
-    job = books.add_job()
-    books.instances.record_instance(make_facts(2, received_at=at(1)))
-    books.route(make_order(numbers=(1, 2)))
-    with pytest.raises(NotFound, match="superseded"):
-        books.jobs.retry_job(job.job_id, now=at(2))
-
-
-def test_a_job_that_waits_is_not_retried(books: Books) -> None:
-    with pytest.raises(NotFound):
-        books.jobs.retry_job(books.add_job().job_id, now=NOON)
-
-
 def test_inputs_are_those_that_the_ledger_knows_now(books: Books) -> None:
     job = books.add_job()
     books.instances.record_instance(make_facts(2, received_at=at(1)))
     uids = [facts.sop_instance_uid for facts in books.jobs.input_instances(job)["ct"]]
     assert sorted(uids) == [f"{STUDY}.1.1", f"{STUDY}.1.2"]
+
+
+def test_a_job_that_is_given_back_waits_with_the_attempt_that_it_had(books: Books) -> None:
+    job = books.claim(books.add_job())
+    books.jobs.give_back(job, reason=("worker-ended", "told to end"), now=at(5), pause_s=7.0)
+    end = books.find(job)
+    assert (end.state, end.attempts, end.not_before, end.lease_owner) == (JobState.SCHEDULED, 0, at(12), None)
+    assert (end.reason_code, books.kinds()[-1]) == ("worker-ended", "job-given-back")
+    with pytest.raises(LeaseLost):
+        books.jobs.give_back(job, reason=("worker-ended", ""), now=at(6))
+    with pytest.raises(LeaseLost):
+        books.jobs.finish_job(job, make_outcome(), now=at(6))
+
+
+def test_what_a_worker_holds_is_found_by_the_beginning_of_its_name(books: Books) -> None:
+    job = books.claim(books.add_job(), owner="host:a_%:17")
+    assert books.jobs.held_by("host:a_%") == (job,)
+    for other in ("host:aXY", "host:b", "ost:a_%"):
+        assert books.jobs.held_by(other) == ()
+    books.jobs.fail_attempt(job, POLICY, reason=("worker-lost", "died"), now=at(1))
+    assert books.jobs.held_by("host:a_%") == ()
+
+
+def test_a_message_that_was_lost_with_its_worker_is_rung_again(books: Books) -> None:
+    job = books.add_job()
+    books.jobs.record_rung([job.job_id], NOON)
+    books.jobs.forget_rung(job.job_id)
+    assert [bell.job_id for bell in books.jobs.bells_to_ring(at(1), rung_before=at(-600))] == [job.job_id]

@@ -81,6 +81,17 @@ def test_clash_is_told_before_and_after_the_commit(engine: Engine, is_committed:
     assert first.known_digest("1.9.1") == "other"
 
 
+def test_row_that_another_receiver_was_faster_with_is_not_remembered_as_ours(engine: Engine) -> None:
+    slower, faster = (Registrar(InstanceLedger(engine), lambda: None) for _ in range(2))
+    slower.record_instance(numbered(1, series_instance_uid=SeriesUID("1.8.8")))
+    faster.record_instance(numbered(1))
+    for registrar in (faster, slower):
+        registrar.start()
+        registrar.stop()
+    # The ledger knows better than what was taken and then left out.
+    assert slower.record_instance(numbered(1)) is Recording.SAME
+
+
 def test_of_two_senders_at_once_one_is_told_of_the_clash(engine: Engine) -> None:
     registrar = Registrar(InstanceLedger(engine), lambda: None)
     registrar.start()

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from concurrent.futures import Future
 from pathlib import Path
 from threading import Barrier, Thread
 from time import sleep
@@ -57,17 +56,20 @@ def test_discarded_spool_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_bytes_that_cannot_be_made_durable_are_never_named(tmp_path: Path) -> None:
-    def fail(descriptor: int) -> "Future[None]":
-        failed: Future[None] = Future()
-        failed.set_exception(OSError(5, "Input/output error"))
-        return failed
+    def fail(descriptor: int) -> None:
+        asked.append(descriptor)
+        raise OSError(5, "Input/output error")
 
-    around = Surroundings(root=tmp_path, locate=tmp_path.joinpath, begin_sync=fail, check_space=lambda size_bytes: None)
-    spool = FileSpool(tmp_path / "temporary", around)
+    asked: list[int] = []
+    around = Surroundings(
+        root=tmp_path, locate=lambda path: f"{tmp_path}/{path}", sync=fail, check_space=lambda size_bytes: None
+    )
+    spool = FileSpool(f"{tmp_path}/temporary", around)
     spool.write((b"lost",))
     for _ in range(2):
         with pytest.raises(Transient, match="EIO"):
             spool.keep(PATH)
+    assert len(asked) == 1
     assert not (tmp_path / PATH).exists()
     spool.discard()
     assert files_below(tmp_path) == []

@@ -14,6 +14,7 @@ from node.domain.codes import LEFT, NEOPLASM, RIGHT
 from node.errors import GeometryRefused, InputMissing, ModelOutputInvalid, TooFewSlices, WrongBodyPart, WrongModality
 from node.models import SHIPPED_MODELS, read_model
 from node.rehearsal.brain_mr import BrainMrPhantom, brain_mr
+from workers.inference.ladder import Footing
 from workers.pipelines.axial_stack import (
     AxialStack,
     center_window,
@@ -26,7 +27,7 @@ from workers.pipelines.axial_stack import (
     uncrop_plane,
 )
 from workers.pipelines.base import Analysis
-from workers.pipelines.brain_tumour import BrainTumour, drop_specks
+from workers.pipelines.brain_tumour import BrainTumour, ask_slices, drop_specks
 from workers.volume import Volume
 
 CARD = read_model(SHIPPED_MODELS / "mr-tumour")
@@ -177,12 +178,21 @@ def test_thick_sagittal_slices_are_refused() -> None:
 def test_nan_and_a_mask_that_fills_the_head_never_become_a_result() -> None:
     broken = BrainTumour(CARD, torch.device("cpu"))
     prepared = broken.read({"flair": thin().flair})
-    for value in (float("nan"), 10.0):
+    for value in (float("nan"), 10.0, -10.0):
         with torch.no_grad():
             for name, parameter in broken._network.named_parameters():
                 parameter.fill_(value if "bias" in name or value != value else 0.0)
         with pytest.raises(ModelOutputInvalid):
             broken.analyze(prepared)
+
+
+def test_a_smaller_batch_changes_the_answer_by_rounding_only() -> None:
+    """What a Job does when memory is short; the report need not tell of it."""
+    network = pipeline()._network
+    channels = pipeline().read({"flair": thin().flair}).channels
+    asked = [ask_slices(network, channels, Footing(device=torch.device("cpu"), batch=n)) for n in (8, 2, 1)]
+    for answer in asked[1:]:
+        np.testing.assert_allclose(answer, asked[0], atol=1e-5)
 
 
 def blob_volume(affine: NDArray[np.float64], shape: tuple[int, int, int], center_mm: Sequence[float]) -> Volume:

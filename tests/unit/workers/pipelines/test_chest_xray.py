@@ -134,11 +134,12 @@ def test_an_empty_role_is_refused() -> None:
         pipeline().read({"image": []})
 
 
-def test_nan_from_the_network_never_becomes_a_result() -> None:
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_an_answer_that_says_nothing_never_becomes_a_result(value: float) -> None:
     broken = ChestXray(CARD, torch.device("cpu"))
     with torch.no_grad():
         for parameter in broken._network.parameters():
-            parameter.fill_(float("nan"))
+            parameter.fill_(value)
     with pytest.raises(ModelOutputInvalid):
         broken.analyze(broken.read({"image": [film()]}))
 

@@ -197,6 +197,27 @@ def test_weights_that_answer_nan_are_an_invalid_output(card: ModelCard, tmp_path
         damaged.analyze(damaged.read({"ct": small_chest_ct().datasets}))
 
 
+def test_a_network_that_answers_the_same_to_everything_is_an_invalid_output(
+    card: ModelCard, pipeline: LungNodules, tmp_path: Path
+) -> None:
+    """A network that says no to everything would be the worst: a report of nothing, which nobody doubts."""
+    prepared = pipeline.read({"ct": small_chest_ct().datasets})
+    for weight, bias, said in (
+        (1.0, 20.0, "nodules; the input is unlike"),
+        (0.0, 20.0, "places"),
+        (0.0, -9.0, "places"),
+    ):
+        state = load_file(card.weights)
+        state["head.1.weight"] = state["head.1.weight"] * weight
+        state["head.1.bias"] = torch.full_like(state["head.1.bias"], bias)
+        path = tmp_path / "weights.safetensors"
+        save_file(state, path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        damaged = LungNodules(dataclasses.replace(card, weights=path, weights_sha256=digest), CPU)
+        with pytest.raises(ModelOutputInvalid, match=said):
+            damaged.analyze(prepared)
+
+
 def test_other_weights_than_the_card_names_are_refused(card: ModelCard) -> None:
     with pytest.raises(ModelInvalid):
         LungNodules(dataclasses.replace(card, weights_sha256="0" * 64), CPU)

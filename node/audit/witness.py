@@ -1,0 +1,109 @@
+"""The witness: what was refused becomes an Event of the ledger and a record of the trail, here and nowhere else."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from threading import Event, Lock, Thread
+from time import monotonic
+from typing import Protocol
+
+from node.audit.allowance import Allowance
+from node.audit.events import Notice, records_lost, security_alert
+from node.audit.message import AuditEvent
+from node.audit.trail import Trail
+from node.domain.uids import StudyUID
+from node.errors import AuditUnwritable, NodeError
+
+logger = logging.getLogger(__name__)
+
+# A loss of power costs the records of so long; a flush for each would cost its sender 0.2 to 10 ms.
+SYNC_S = 1.0
+
+
+class EventLedger(Protocol):
+    """Where a person looks for what happened."""
+
+    def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
+        """Commit one line that a person may look for."""
+
+
+class Witness:
+    """Keeps what one process saw.
+
+    Nothing of it raises: a refusal was already answered, and care goes on when an audit trail cannot be written. What
+    is lost is logged as an error, and counted in the first record that can be written again.
+
+    Parameters
+    ----------
+    trail
+        None where there is none: `radnode process` keeps nothing of what it reads.
+    clock
+        Returns the time, in UTC.
+    """
+
+    def __init__(self, *, trail: Trail | None, ledger: EventLedger, clock: Callable[[], datetime]) -> None:
+        self._trail = trail
+        self._ledger = ledger
+        self._clock = clock
+        self._allowance = Allowance()
+        self._lost = 0
+        self._counting = Lock()
+        self._ending = Event()
+        self._thread = Thread(target=self._run, name="witness", daemon=True)
+
+    def start(self) -> None:
+        """Begin to bring records to the disk, and to tell of floods."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return after everything was told and is on disk."""
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._tell_floods(is_end=True)
+        self._sync()
+
+    def refused(self, notice: Notice) -> None:
+        """Keep that something was refused; of a flood from one peer, for one reason, only a number."""
+        if self._allowance.allows(notice, monotonic()):
+            self._tell(notice)
+
+    def record(self, event: AuditEvent) -> None:
+        """Add one record to the trail; it survives the end of this process, and after `SYNC_S` a loss of power."""
+        trail = self._trail
+        if trail is None:
+            return
+        try:
+            with self._counting:
+                if self._lost:
+                    trail.append(records_lost(self._lost))
+                self._lost = 0
+            trail.append(event)
+        except AuditUnwritable as exc:
+            with self._counting:
+                self._lost += 1
+            logger.error("audit record lost", extra={"error_type": event.kind, "reason_code": exc.code})  # noqa: TRY400 the reason is the disk's
+
+    def _tell(self, notice: Notice) -> None:
+        try:
+            self._ledger.record_event(at=self._clock(), kind=notice.kind, text=notice.text)
+        except NodeError as exc:
+            # The refusal itself went to the sender; only its line is missing.
+            logger.warning("event lost", extra={"error_type": notice.kind, "reason_code": exc.code})
+        self.record(security_alert(notice))
+
+    def _tell_floods(self, *, is_end: bool = False) -> None:
+        for notice in self._allowance.due(monotonic(), is_end=is_end):
+            self._tell(notice)
+
+    def _run(self) -> None:
+        while not self._ending.wait(SYNC_S):
+            self._tell_floods()
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            if self._trail is not None:
+                self._trail.sync()
+        except AuditUnwritable as exc:
+            logger.error("audit records not on disk", extra={"reason_code": exc.code})  # noqa: TRY400 the reason is the disk's

@@ -1,0 +1,135 @@
+"""Command Sets that a requestor writes and reads: C-STORE and C-ECHO (PS3.7 9.3.1, 9.3.5)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from struct import Struct, pack, unpack
+
+from node.errors import NotDicom
+
+C_STORE_RQ = 0x0001
+C_STORE_RSP = 0x8001
+C_ECHO_RQ = 0x0030
+C_ECHO_RSP = 0x8030
+PRIORITY_MEDIUM = 0x0000
+DATA_SET_PRESENT = 0x0001
+NO_DATA_SET = 0x0101
+AFFECTED_SOP_CLASS_UID = 0x0002
+COMMAND_FIELD = 0x0100
+MESSAGE_ID = 0x0110
+MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+PRIORITY = 0x0700
+COMMAND_DATA_SET_TYPE = 0x0800
+STATUS = 0x0900
+AFFECTED_SOP_INSTANCE_UID = 0x1000
+VERIFICATION = "1.2.840.10008.1.1"
+ELEMENT = Struct("<HHI")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What a requestor needs to know of a response.
+
+    Attributes
+    ----------
+    command_field
+        Command Field (0000,0100).
+    message_id
+        Message ID Being Responded To (0000,0120); None when absent.
+    status
+        Status (0000,0900); None when absent.
+    """
+
+    command_field: int | None
+    message_id: int | None
+    status: int | None
+
+
+def encode_store_command(*, message_id: int, sop_class_uid: str, sop_instance_uid: str) -> bytes:
+    """Return the command set of a C-STORE-RQ in Implicit VR Little Endian.
+
+    References
+    ----------
+    DICOM PS3.7 table 9.3-1
+    """
+    return _group(
+        _element(AFFECTED_SOP_CLASS_UID, _ui(sop_class_uid)),
+        _element(COMMAND_FIELD, _us(C_STORE_RQ)),
+        _element(MESSAGE_ID, _us(message_id)),
+        _element(PRIORITY, _us(PRIORITY_MEDIUM)),
+        _element(COMMAND_DATA_SET_TYPE, _us(DATA_SET_PRESENT)),
+        _element(AFFECTED_SOP_INSTANCE_UID, _ui(sop_instance_uid)),
+    )
+
+
+def encode_echo_command(*, message_id: int) -> bytes:
+    """Return the command set of a C-ECHO-RQ in Implicit VR Little Endian.
+
+    References
+    ----------
+    DICOM PS3.7 table 9.3-12
+    """
+    return _group(
+        _element(AFFECTED_SOP_CLASS_UID, _ui(VERIFICATION)),
+        _element(COMMAND_FIELD, _us(C_ECHO_RQ)),
+        _element(MESSAGE_ID, _us(message_id)),
+        _element(COMMAND_DATA_SET_TYPE, _us(NO_DATA_SET)),
+    )
+
+
+def read_response(encoded: bytes) -> Response:
+    """Return what a response's command set says.
+
+    Raises
+    ------
+    NotDicom
+        If it is cut, or holds elements of another group.
+
+    References
+    ----------
+    DICOM PS3.7 6.3.1
+    """
+    numbers = dict(_numbers(encoded))
+    return Response(
+        command_field=numbers.get(COMMAND_FIELD),
+        message_id=numbers.get(MESSAGE_ID_BEING_RESPONDED_TO),
+        status=numbers.get(STATUS),
+    )
+
+
+def _numbers(encoded: bytes) -> Mapping[int, int]:
+    """Return every value of two bytes, by element number."""
+    found: dict[int, int] = {}
+    at = 0
+    while at < len(encoded):
+        if at + ELEMENT.size > len(encoded):
+            raise NotDicom("the Command Set is cut")
+        group, number, length = ELEMENT.unpack_from(encoded, at)
+        at += ELEMENT.size
+        if group != 0 or at + length > len(encoded):
+            raise NotDicom(f"the Command Set is damaged at ({group:04X},{number:04X})")
+        if length == 2:
+            (found[number],) = unpack("<H", encoded[at : at + 2])
+        at += length
+    return found
+
+
+def _group(*elements: bytes) -> bytes:
+    """Return a command set with its Command Group Length (0000,0000)."""
+    body = b"".join(elements)
+    return _element(0x0000, pack("<I", len(body))) + body
+
+
+def _element(number: int, value: bytes) -> bytes:
+    """Return one element of group 0000."""
+    return ELEMENT.pack(0x0000, number, len(value)) + value
+
+
+def _us(number: int) -> bytes:
+    """Return an Unsigned Short."""
+    return pack("<H", number)
+
+
+def _ui(uid: str) -> bytes:
+    """Return a UID padded to even length with NUL (PS3.5 9.4)."""
+    encoded = uid.encode("ascii")
+    return encoded + b"\0" * (len(encoded) % 2)

@@ -1,0 +1,150 @@
+"""What becomes of a Job by other hands than a worker's: a person's orders, and a model that was replaced."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select, update
+
+from node.domain.job import Job, JobID, JobState
+from node.domain.model_version import ModelVersion
+from node.errors import NotFound, WrongState
+from node.ledger.engine import Desk
+from node.ledger.rows import to_job
+from node.ledger.schema import jobs
+from node.ledger.transitions import canceled, scheduled_again, tell
+
+SUPERSEDED = "superseded"
+LIVE = (JobState.SCHEDULED, JobState.IN_PROGRESS)
+
+
+class Interventions(Desk):
+    """Jobs that are canceled, tried again, or asked of another model."""
+
+    def cancel_job(self, job_id: JobID, *, ordered_by: str, reason: str = "", now: datetime) -> None:
+        """Commit CANCELED for a Job that waits or runs; a worker that runs it may no longer write.
+
+        Raises
+        ------
+        NotFound
+            If the Job is unknown.
+        WrongState
+            If it has ended.
+        """
+        with self.writing() as connection:
+            job = _find(connection, job_id)
+            if job.state not in LIVE:
+                raise WrongState(
+                    f"job {job_id} is {job.state.value}; only a Job that waits or runs is canceled. "
+                    "`radnode results retract` takes back what was answered"
+                )
+            text = f"canceled by {ordered_by}" + (f": {reason}" if reason else "")
+            _move(connection, job, canceled("canceled-by-hand", text, now))
+            tell(connection, job, now=now, kind="job-canceled", text=f"canceled-by-hand: {text}")
+
+    def retry_job(
+        self, job_id: JobID, *, ordered_by: str, installed: ModelVersion | None = None, now: datetime
+    ) -> None:
+        """Commit SCHEDULED for a Job that is not COMPLETED, with all its attempts, to start at once.
+
+        A Job that runs is taken from its worker.
+
+        Parameters
+        ----------
+        installed
+            The model that answers now; None: the one that the Job was ordered on.
+
+        Raises
+        ------
+        NotFound
+            If the Job is unknown.
+        WrongState
+            If it is COMPLETED, or another Job has taken its place.
+        """
+        with self.writing() as connection:
+            job = _find(connection, job_id)
+            if job.state is JobState.COMPLETED or job.reason_code == SUPERSEDED:
+                what = "COMPLETED; its answer stands" if job.state is JobState.COMPLETED else "superseded"
+                raise WrongState(f"job {job_id} is {what}; see `radnode studies show {job.order.study_instance_uid}`")
+            model = installed or _model_of(job)
+            twin = _find_twin(connection, job, model)
+            if twin is not None:
+                raise WrongState(f"job {job_id}: job {twin} asks the same of {model}; see `radnode jobs show {twin}`")
+            _move(connection, job, {**scheduled_again(None, now), **_asking(model)})
+            text = f"tried again by {ordered_by}" + ("" if model == _model_of(job) else f", asking {model}")
+            tell(connection, job, now=now, kind="job-scheduled", text=text)
+
+    def adopt_models(self, installed: Mapping[str, ModelVersion], *, now: datetime) -> tuple[JobID, ...]:
+        """Ask waiting Jobs of the models that are installed, where they were ordered on others; returns those Jobs.
+
+        Parameters
+        ----------
+        installed
+            Name of a Pipeline to the model that it has now.
+        """
+        others = [
+            and_(
+                jobs.c.pipeline == name,
+                or_(jobs.c.model != model.name, jobs.c.model_version != model.version),
+            )
+            for name, model in installed.items()
+        ]
+        if not others:
+            return ()
+        outdated = select(jobs).where(jobs.c.state == JobState.SCHEDULED.value, or_(*others))
+        with self.reading() as connection:
+            # Most of the time there is none, and whoever writes has to wait for a turn.
+            if connection.execute(outdated.limit(1)).first() is None:
+                return ()
+        with self.writing() as connection:
+            found = [to_job(row) for row in connection.execute(outdated).mappings()]
+            for job in found:
+                _adopt_model(connection, job, installed[job.order.pipeline], now=now)
+            return tuple(job.job_id for job in found)
+
+
+def _adopt_model(connection: Connection, job: Job, model: ModelVersion, *, now: datetime) -> None:
+    twin = _find_twin(connection, job, model)
+    if twin is not None:
+        text = f"job {twin} asks the same of {model}, which is installed now"
+        _move(connection, job, canceled(SUPERSEDED, text, now))
+        tell(connection, job, now=now, kind="job-canceled", text=f"{SUPERSEDED}: {text}")
+        return
+    _move(connection, job, {**scheduled_again(None, now), **_asking(model)})
+    text = f"ordered on {_model_of(job)}; {model} is installed now and will answer"
+    tell(connection, job, now=now, kind="job-reordered", text=text)
+
+
+def _find(connection: Connection, job_id: JobID) -> Job:
+    row = connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().first()
+    if row is None:
+        raise NotFound(f"job {job_id} is not in the ledger; see `radnode jobs list`")
+    return to_job(row)
+
+
+def _move(connection: Connection, job: Job, values: Mapping[str, Any]) -> None:
+    # The new fence shuts out whoever still works on it.
+    connection.execute(update(jobs).where(jobs.c.job_id == job.job_id).values(fence=jobs.c.fence + 1, **values))
+
+
+def _asking(model: ModelVersion) -> Mapping[str, Any]:
+    return {"model": model.name, "model_version": model.version, "attempts": 0}
+
+
+def _model_of(job: Job) -> ModelVersion:
+    return ModelVersion(name=job.order.model, version=job.order.model_version)
+
+
+def _find_twin(connection: Connection, job: Job, model: ModelVersion) -> JobID | None:
+    """Return the other Job that asks the question of `job` of `model`."""
+    found = connection.execute(
+        select(jobs.c.job_id).where(
+            jobs.c.job_id != job.job_id,
+            jobs.c.study_instance_uid == job.order.study_instance_uid,
+            jobs.c.pipeline == job.order.pipeline,
+            jobs.c.model == model.name,
+            jobs.c.model_version == model.version,
+            jobs.c.content == job.order.content,
+        )
+    ).scalar_one_or_none()
+    return None if found is None else JobID(found)

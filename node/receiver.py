@@ -1,0 +1,198 @@
+"""A receiver: a process that takes the connections which the gate passes on, and stores what comes over them.
+
+The node starts it as ``python -m node receiver``, with its settings in the environment. It has engine, store and
+registrar of its own, imports neither Celery nor Redis, and ends when the gate says so, or is gone.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from threading import Timer
+
+from node.audit.message import Source
+from node.audit.trail import Trail
+from node.audit.witness import Witness
+from node.clock import utc_now
+from node.dimse.acceptor import ABORT_S
+from node.dimse.channel import Channel, Committed
+from node.dimse.scp import ListenerSettings, open_server
+from node.errors import NodeError
+from node.intake.adoption import Adoption
+from node.intake.station import Intake
+from node.ledger.engine import open_engine
+from node.ledger.instances import InstanceLedger
+from node.ledger.journal import Journal, journals_of
+from node.ledger.registrar import Registrar
+from node.logs import configure_logging
+from node.settings import Settings, load_settings
+from node.store.files import FileStore, Reserve
+from node.tls import TlsIdentity
+
+logger = logging.getLogger(__name__)
+
+# A thread that comes back from the disk or the network waits so long for a busy one; Python's own 5 ms would be longer
+# than everything else that an Instance takes.
+SWITCH_INTERVAL_S = 0.0005
+# How long one that outlives its node may go on to commit what it has stored.
+FAREWELL_S = 5.0
+# How long a receiver is waited for that has outlived its node.
+WAIT_S = FAREWELL_S + ABORT_S + 5.0
+# What a receiver that died was writing is older by the time the next one looks; what others write is locked by then.
+LEFTOVER_AGE_S = 0.5
+
+
+def main(words: Sequence[str]) -> None:
+    """Run a receiver to its end."""
+    parser = argparse.ArgumentParser(prog="python -m node receiver")
+    parser.add_argument("--number", type=int, required=True)
+    parser.add_argument("--channel", type=int, required=True, help="descriptor of our end of the channel")
+    arguments = parser.parse_args(words)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        # Service managers and terminals send them to all processes at once; the order is the node's business.
+        signal.signal(name, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    settings = load_settings()
+    configure_logging(settings.log.level)
+    try:
+        receive(settings, number=arguments.number, endpoint=socket.socket(fileno=arguments.channel))
+    except NodeError as exc:
+        # Whoever started it tries again.
+        logger.error("receiver not started", extra={"reason_code": exc.code})  # noqa: TRY400 no fault of ours to trace
+        sys.exit(1)
+
+
+def receive(settings: Settings, *, number: int, endpoint: socket.socket) -> None:
+    """Serve what comes over the channel; return when it said Drain or is closed, and everything is committed.
+
+    Raises
+    ------
+    DataDirInUse
+        If the receiver of this number still runs.
+    LedgerBusy
+        If what the receiver of this number has left cannot be recorded.
+    """
+    engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
+    instances = InstanceLedger(engine)
+    store = open_store(settings)
+    channel = Channel(endpoint)
+    with closing(Journal(journal_folder(settings), number, wait_s=WAIT_S)) as journal:
+        _adopt(journal, Adoption(store=store, ledger=instances, clock=utc_now))
+        store.sweep(min_age_s=LEFTOVER_AGE_S)
+        registrar = Registrar(
+            instances, lambda: _tell_committed(channel), journal, max_age_s=settings.ledger.busy_timeout_s
+        )
+        witness = Witness(trail=open_trail(settings), ledger=registrar, clock=utc_now)
+        intake = Intake(
+            store=store,
+            ledger=registrar,
+            clock=utc_now,
+            own_results=settings.security.own_results,
+            max_instance_bytes=settings.store.max_instance_bytes,
+            witness=witness,
+        )
+        server = open_server(listener_settings(settings), channel, intake)
+        registrar.start()
+        witness.start()
+        drain_s = server.serve()
+        _set_deadline(drain_s + ABORT_S + FAREWELL_S)
+        server.drain(drain_s)
+        witness.stop()
+        registrar.stop()
+    engine.dispose()
+
+
+def spawn_receiver(settings: Settings, number: int, endpoint: socket.socket) -> "subprocess.Popen[bytes]":
+    """Start a receiver with these very settings at the other end of the channel."""
+    descriptor = endpoint.fileno()
+    command = [sys.executable, "-m", "node", "receiver", "--number", str(number), "--channel", str(descriptor)]
+    environment = {**os.environ, **settings.as_environment()}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), env=environment)
+
+
+def adopt_journals(settings: Settings, adoption: Adoption) -> None:
+    """Record what the receivers of a node that died had acknowledged; wait for those that have outlived it.
+
+    Raises
+    ------
+    DataDirInUse
+        If one of them does not end.
+    """
+    for journal in journals_of(journal_folder(settings), wait_s=WAIT_S):
+        with closing(journal):
+            _adopt(journal, adoption)
+
+
+def journal_folder(settings: Settings) -> Path:
+    """Return where the receivers keep their journals."""
+    return settings.node.data_dir / "receivers"
+
+
+def open_store(settings: Settings) -> FileStore:
+    """Return the store of `settings`."""
+    reserve = Reserve(reserve_bytes=settings.store.reserve_bytes, reserve_percent=settings.store.reserve_percent)
+    return FileStore(settings.store_root, reserve, settings.store.durability)
+
+
+def open_trail(settings: Settings) -> Trail:
+    """Return the audit trail of the node; opening it writes nothing."""
+    source = Source(source_id=f"{settings.node.aet}@{socket.gethostname()}", aet=settings.node.aet)
+    return Trail(audit_folder(settings), source=source, clock=utc_now)
+
+
+def audit_folder(settings: Settings) -> Path:
+    """Return where the audit trail is."""
+    return settings.node.data_dir / "audit"
+
+
+def listener_settings(settings: Settings, *, insecure: bool = False) -> ListenerSettings:
+    """Return what gate and receivers need of `settings`."""
+    node, security = settings.node, settings.security
+    return ListenerSettings(
+        aet=node.aet,
+        bind=node.bind,
+        port=node.port,
+        max_pdu_bytes=node.max_pdu_bytes,
+        max_associations=node.max_associations,
+        max_associations_per_peer=node.max_associations_per_peer,
+        dimse_timeout_s=node.dimse_timeout_s,
+        calling_aets=security.calling_aets,
+        allowed_networks=security.allowed_networks,
+        insecure=insecure,
+        tls=tls_identity(settings),
+    )
+
+
+def tls_identity(settings: Settings) -> TlsIdentity | None:
+    """Return who we are when DICOM comes by TLS; None: it comes without."""
+    tls = settings.security.tls
+    if not tls.certificate:
+        return None
+    ca = Path(tls.ca) if tls.ca else None
+    return TlsIdentity(certificate=Path(tls.certificate), key=Path(tls.key), ca=ca)
+
+
+def _adopt(journal: Journal, adoption: Adoption) -> None:
+    adopted = adoption.adopt(journal.pending())
+    journal.clear()
+    if adopted:
+        logger.info("journal adopted", extra={"adopted": adopted})
+
+
+def _set_deadline(seconds: float) -> None:
+    # Whatever hangs then is on the disk and in the journal.
+    deadline = Timer(seconds, os._exit, (1,))
+    deadline.daemon = True
+    deadline.start()
+
+
+def _tell_committed(channel: Channel) -> None:
+    # The stations look for themselves now and then, so a wake-up may be lost.
+    with suppress(OSError):
+        channel.send(Committed(), waits=False)

@@ -1,0 +1,223 @@
+"""A lost ledger: what cards, files and trail still say, and what nobody can know."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from node.audit.events import Movement, Remote, StudySubject, transfer_ended
+from node.audit.inspection import read_records
+from node.domain.job import Job
+from node.domain.result import DeliveryState, Result, ResultKind
+from node.domain.retraction import RejectionReason, RetractionOrder
+from node.errors import NotDicom
+from node.ledger.cards import job_card, read_card, retraction_card
+from node.ledger.jobs import JobOutcome
+from node.ledger.restoration import RestorationLedger
+from node.ledger.retractions import RetractionLedger
+from node.restoration import MARK, Remains, Restored, prepare, restore
+from node.store.files import FileStore, Reserve
+from node.store.paths import card_path
+from node.store.trash import Trash
+from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
+from tests.trails import make_trail
+
+SR_STORAGE = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+class Bench:
+    """The ledger that will be lost, what lies beside it, and the new one."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "old").mkdir()
+        (folder / "new").mkdir()
+        self.folder = folder
+        self.old = Books(copy_ledger(folder / "old"))
+        self.new = Books(copy_ledger(folder / "new"))
+        self.store = FileStore(folder / "store", Reserve(reserve_bytes=0, reserve_percent=90))
+        self.trail = make_trail(folder / "audit")
+
+    def answer(self, *, fence: int | None = None, **order: object) -> tuple[Job, tuple[Result, ...]]:
+        """Answer a Job with SEG, SR and a picture that nobody wished for, as a worker does."""
+        job = self.old.claim(self.old.add_job(**order))
+        if fence is not None:
+            job = replace(job, fence=fence)
+        results = (
+            make_result(job, number=1),
+            replace(make_result(job, kind=ResultKind.SR, number=2), sop_class_uid=SR_STORAGE),
+            replace(
+                make_result(job, kind=ResultKind.SC, number=3),
+                sop_class_uid="1.2.840.10008.5.1.4.1.1.7",
+                is_substitute=True,
+            ),
+        )
+        for result in results:
+            self.store.put(result.path, b"bytes")
+        self.file_card(job, make_outcome(*results))
+        return job, results
+
+    def file_card(self, job: Job, outcome: JobOutcome) -> None:
+        self.store.put(card_path(STUDY, job.job_id, name=str(job.fence)), job_card(job, outcome, now=at(9)))
+
+    def tell_sent(self, **sop_classes: int) -> None:
+        """Add to the trail what a courier would."""
+        subject = StudySubject(study_instance_uid=STUDY, patient_id="P1")
+        movement = Movement(subject=subject, remote=Remote(name="pacs"), is_incoming=False)
+        self.trail.append(transfer_ended(movement, sop_classes))
+
+    def restore(self, *, instances: int = 0) -> Restored:
+        def adopt() -> int:
+            for number in range(1, instances + 1):
+                self.new.instances.record_instance(make_facts(number))
+            return instances
+
+        remains = Remains(
+            store=self.store,
+            trash=Trash(self.folder / "store"),
+            records=read_records(self.folder / "audit"),
+            destinations={"pacs": "pacs"},
+            adopt=adopt,
+        )
+        return restore(RestorationLedger(self.new.engine), remains, self.folder / "new", now=at(100))
+
+    def deliveries(self) -> dict[str, tuple[DeliveryState, str | None]]:
+        found = self.new.view.study_story(STUDY).deliveries
+        return {one.sop_instance_uid: (one.state, one.reason_code) for one in found}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.old.close()
+    made.new.close()
+
+
+def test_an_answer_is_known_again_to_the_letter(bench: Bench) -> None:
+    job, results = bench.answer()
+    bench.restore(instances=1)
+    found = bench.new.find(job)
+    assert found.order == job.order
+    assert (found.state.value, found.accepted_at, found.finished_at) == ("COMPLETED", job.accepted_at, at(9))
+    assert found.findings == tuple(make_outcome().findings)
+    assert {r.sop_instance_uid: r for r in bench.new.jobs.results_of(job.job_id)} == {
+        r.sop_instance_uid: r for r in results
+    }
+
+
+def test_the_question_is_not_asked_again(bench: Bench) -> None:
+    bench.answer()
+    bench.restore(instances=1)
+    bench.new.route(make_order())
+    assert bench.new.only_job().state.value == "COMPLETED"
+
+
+def test_what_the_trail_proves_is_sent_and_the_rest_goes_again(bench: Bench) -> None:
+    _, (seg, sr, picture) = bench.answer()
+    bench.tell_sent(**{seg.sop_class_uid: 1})
+    restored = bench.restore()
+    assert bench.deliveries() == {
+        seg.sop_instance_uid: (DeliveryState.SENT, "restored"),
+        sr.sop_instance_uid: (DeliveryState.PENDING, "restored"),
+    }
+    assert (restored.answers.sent, restored.answers.pending, restored.answers.results) == (1, 1, 3)
+    assert picture.sop_instance_uid not in bench.deliveries()
+
+
+def test_a_picture_that_went_instead_is_known(bench: Bench) -> None:
+    _, (_, _, picture) = bench.answer()
+    bench.tell_sent(**{picture.sop_class_uid: 1})
+    bench.restore()
+    assert bench.deliveries()[picture.sop_instance_uid] == (DeliveryState.SENT, "restored")
+
+
+def test_what_was_taken_back_stays_back(bench: Bench) -> None:
+    job, (seg, sr, picture) = bench.answer()
+    bench.old.jobs.finish_job(job, make_outcome(seg, sr, picture), now=at(9))
+    order = RetractionOrder(reason=RejectionReason.QUALITY, comment="", struck=(), ordered_by="reader")
+    retraction = RetractionLedger(bench.old.engine).order_retraction(seg.sop_instance_uid, order, now=at(20))
+    note = make_result(job, kind=ResultKind.REJECTION_NOTE, number=8)
+    bench.store.put(note.path, b"note")
+    card = retraction_card(retraction, [note], now=at(21))
+    bench.store.put(card_path(STUDY, job.job_id, name=retraction.retraction_id), card)
+    bench.restore()
+    assert bench.deliveries() == {
+        seg.sop_instance_uid: (DeliveryState.REFUSED, "retracted"),
+        sr.sop_instance_uid: (DeliveryState.REFUSED, "retracted"),
+        picture.sop_instance_uid: (DeliveryState.REFUSED, "retracted"),
+        note.sop_instance_uid: (DeliveryState.PENDING, "restored"),
+    }
+    assert RetractionLedger(bench.new.engine).pending_retractions() == ()
+    assert {r.retracted_at for r in bench.new.jobs.results_of(job.job_id)} == {at(20), None}
+
+
+def test_forwards_count_only_where_all_of_a_kind_went(bench: Bench) -> None:
+    bench.tell_sent(**{make_facts().sop_class_uid: 2})
+    assert bench.restore(instances=2).answers.forwarded == 2
+    assert {state for state, _ in bench.deliveries().values()} == {DeliveryState.SENT}
+
+
+def test_forwards_that_were_cut_short_go_again(bench: Bench) -> None:
+    bench.tell_sent(**{make_facts().sop_class_uid: 2})
+    assert bench.restore(instances=3).answers.forwarded == 0
+    assert bench.deliveries() == {}
+
+
+def test_of_two_workers_with_one_job_the_later_counts(bench: Bench) -> None:
+    job, results = bench.answer(fence=2)
+    late = replace(job, fence=1)
+    bench.file_card(late, make_outcome(make_result(late, number=77)))
+    bench.store.put("results/2.25.77.dcm", b"bytes")
+    bench.restore()
+    assert {r.sop_instance_uid for r in bench.new.jobs.results_of(job.job_id)} == {r.sop_instance_uid for r in results}
+
+
+def test_an_attempt_that_was_cut_is_no_answer(bench: Bench) -> None:
+    """Its Results did not all reach the store, so it was never COMPLETED either."""
+    _, (_, sr, _) = bench.answer()
+    bench.store.delete(sr.path)
+    assert bench.restore(instances=1).answers.jobs == 0
+
+
+def test_restoring_twice_is_restoring_once(bench: Bench) -> None:
+    bench.answer()
+    first = bench.restore(instances=1)
+    again = bench.restore(instances=1)
+    assert (first.answers.jobs, again.answers.jobs, again.answers.pending) == (1, 0, 0)
+    assert len(bench.deliveries()) == 2
+
+
+def test_trash_that_nobody_knows_comes_back(bench: Bench, tmp_path: Path) -> None:
+    bench.store.put("instances/1.2/1.3/1.4.dcm", b"bytes")
+    Trash(tmp_path / "store").throw("one", "instances/1.2")
+    bench.restore()
+    assert bench.store.exists("instances/1.2/1.3/1.4.dcm")
+    assert Trash(tmp_path / "store").batches() == ()
+
+
+def test_what_was_begun_is_begun_again_after_a_kill(bench: Bench, tmp_path: Path) -> None:
+    ledger, folder = RestorationLedger(bench.new.engine), tmp_path / "new"
+    assert prepare(ledger, folder)
+    bench.new.instances.record_instance(make_facts())
+    assert prepare(ledger, folder)
+    bench.restore()
+    assert not (folder / MARK).exists()
+    assert not prepare(ledger, folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"format": 2}', b'{"format": 1, "job": [], "retraction": 1}', b"\xff"]
+)
+def test_a_file_that_is_no_card_is_told_and_left(bench: Bench, content: bytes) -> None:
+    with pytest.raises(NotDicom):
+        read_card(content)
+    bench.store.put(card_path(STUDY, "job", name="1"), content)
+    assert bench.restore().answers.jobs == 0
+
+
+def test_a_study_whose_instances_are_gone_waits_for_them(bench: Bench) -> None:
+    bench.answer()
+    bench.restore()
+    story = bench.new.view.study_story(STUDY)
+    assert (story.state, story.first_instance_at) == ("PURGED", NOON)

@@ -1,0 +1,30 @@
+"""What no network answers whose weights and device are sound."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from node.errors import ModelOutputInvalid
+
+
+def require_sound(answers: NDArray[np.floating], network: str) -> None:
+    """Refuse answers that say nothing of what was asked.
+
+    Parameters
+    ----------
+    answers
+        Of any shape: one network's answers to places that differ.
+    network
+        Its name in words.
+
+    Raises
+    ------
+    ModelOutputInvalid
+        If there is NaN or infinity among them, or if all are the same.
+    """
+    if not np.isfinite(answers).all():
+        raise ModelOutputInvalid(f"the {network} network answered with NaN; check the weights and the device")
+    if answers.size > 1 and np.ptp(answers) == 0:
+        raise ModelOutputInvalid(
+            f"the {network} network answered {float(answers.flat[0]):.3g} at each of {answers.size} places; check the "
+            "weights and the device"
+        )
