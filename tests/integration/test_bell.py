@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from kombu.message import Message
 
 from node.bell import (
     PAGE,
@@ -30,6 +31,7 @@ from node.domain.job import JobID, Priority
 from node.errors import BrokerTakesNothing, BrokerUnreachable
 from node.ledger.bell import BellLedger
 from node.ledger.jobs import Bell, RetryPolicy
+from tests.brokers import Server
 from tests.ledgers import NOON, Books, at, copy_ledger
 from tests.peers import wait_until
 
@@ -136,6 +138,26 @@ def test_what_nobody_has_heard_is_known_among_whatever_else_lies_there(url: str)
     for odd in (b"no JSON", b"[]", b'{"body": "####"}', b'{"body": "bnVsbA=="}', b"\xff"):
         connect(url).rpush(QUEUE, odd)
     assert ringer.unheard() == {f"j{n}" for n in range(2 * PAGE + 7)}
+
+
+def test_what_a_worker_holds_is_no_burden_when_the_broker_is_gone(tmp_path: Path) -> None:
+    """It asks for more at that moment; kombu's own would connect anew at each of the last three lines."""
+    server = Server("redis", tmp_path)
+    server.start()
+    CeleryRinger(server.url).ring(bells(("j1", Priority.STAT), ("j2", Priority.STAT)))
+    app = celery_app(server.url)
+    held: list[Message] = []
+    connection = app.connection_for_read()
+    app.amqp.TaskConsumer(connection.default_channel, on_message=held.append).consume()
+    while len(held) < 2:
+        connection.drain_events(timeout=LIMIT_S)
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0.1)
+    server.kill()
+    connection.collect()
+    connection.close()
+    held[0].ack()  # type: ignore[no-untyped-call]  # kombu has few types
+    held[1].requeue()  # type: ignore[no-untyped-call]  # kombu has few types
 
 
 def test_memory_is_lost_until_it_is_begun(url: str) -> None:

@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[3]
 LIMIT_S = 60.0
 # RELIABILITY's promise 2.
 RING_AGAIN_S = 30.0
-PATIENCE = BrokerPatience(resend_s=3.0, first_pause_s=0.5, longest_pause_s=1.0, told_after_s=1.0)
+PATIENCE = BrokerPatience(resend_s=3.0, first_pause_s=0.2, longest_pause_s=0.4, told_after_s=0.5)
 POLICY = RetryPolicy(max_attempts=3, pause_s=0.0)
 
 
@@ -431,7 +431,7 @@ def test_a_line_that_goes_dead_stops_nobody_and_heals(line_to: tuple[Server, Lin
         line.die()
         waiting = desk.order(2)
         desk.assert_told(0, BrokerUnreachable.code)
-        desk.wait_for_ticks(10)
+        desk.wait_for_ticks(4)
         desk.assert_done_once(running)
         line.heal()
         desk.assert_done_once([*waiting, *desk.order()])
