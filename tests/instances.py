@@ -1,7 +1,7 @@
 """Small synthetic Instances in any encoding, and a ledger in memory, for the tests of what receives them."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,8 +116,8 @@ class MemoryLedger:
         known = self.instances.get(sop_instance_uid)
         return None if known is None else known.digest
 
-    def known_paths(self) -> Iterable[str]:
-        return [facts.path for facts in self.instances.values()]
+    def known_paths(self) -> Mapping[str, int]:
+        return {facts.path: facts.size_bytes for facts in self.instances.values()}
 
     def end_association(self, association_id: str, now: datetime) -> None:
         self.ended.append(association_id)

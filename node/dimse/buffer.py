@@ -19,10 +19,14 @@ class ReceiveBuffer:
 
     __slots__ = ("end", "start", "view")
 
-    def __init__(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
-        self.view = memoryview(bytearray(capacity_bytes))
+    def __init__(self) -> None:
+        self.view = memoryview(b"")
         self.start = 0
         self.end = 0
+
+    def open(self, capacity_bytes: int = CAPACITY_BYTES) -> None:
+        """Take the memory; whoever has not become an Association needs none."""
+        self.view = memoryview(bytearray(capacity_bytes))
 
     def __len__(self) -> int:
         return self.end - self.start

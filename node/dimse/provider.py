@@ -234,6 +234,7 @@ class LaneProvider(DULServiceProvider):
     def _open_lane(self) -> tuple[Lane, Line]:
         guarded = self._guarded_socket
         guarded.established()
+        guarded.buffer.open()
         line = Line(self._connection(), timeout_s=guarded.timeout_s)
         return Lane(guarded.buffer, self, max_pdu_bytes=self.assoc.acceptor.maximum_length or 2**32), line
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from node.audit.events import version_deleted
 from node.audit.transfer import Teller
 from node.domain.study import InstanceFacts
-from node.errors import Rejected, UidMismatch
+from node.errors import NotDicom, Rejected, UidMismatch
 from node.header.part10 import read_part10
 from node.header.scan import Header, scan_file
 from node.intake.keeping import Kept, digest_of, facts_of, place
@@ -78,9 +78,11 @@ class Adoption:
             self._finish(leftover)
         removed = self._store.sweep()
         adopted = set_aside = 0
-        known = frozenset(self._ledger.known_paths())
+        known = self._ledger.known_paths()
         for path in self._oldest_first():
             if path in known:
+                # The loss of power may have cut it, where nobody waited for the disk (`store.durability`).
+                set_aside += self._set_aside_cut(path, known[path])
                 continue
             facts = self._read(path)
             if facts is not None and not self._is_latest(facts):
@@ -105,6 +107,14 @@ class Adoption:
         if count:
             self._ledger.end_association(START_UP_SCAN, self._clock())
         return count
+
+    def _set_aside_cut(self, path: str, size_bytes: int) -> bool:
+        found_bytes = self._store.path(path).stat().st_size
+        if found_bytes == size_bytes:
+            return False
+        # Its row stays: the Instance sent again takes the place.
+        self._set_aside(path, NotDicom(f"{found_bytes} bytes where {size_bytes} were acknowledged; send it again"))
+        return True
 
     def _remove(self, facts: InstanceFacts) -> None:
         self._store.delete(facts.path)
@@ -160,7 +170,7 @@ class Adoption:
 
     def _set_aside(self, path: str, exc: Rejected) -> None:
         self._store.set_aside(path)
-        text = f"{path} has no row and cannot be taken ({exc.code}): {exc}"
+        text = f"{path} cannot be taken ({exc.code}): {exc}"
         self._ledger.record_event(at=self._clock(), kind="file-set-aside", text=text)
 
     def _facts(self, path: str) -> InstanceFacts:

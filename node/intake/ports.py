@@ -1,6 +1,6 @@
 """What comes to intake, and what intake asks of the ledger."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -44,8 +44,8 @@ class IntakeLedger(Protocol):
     def known_digest(self, sop_instance_uid: str) -> str | None:
         """Return the digest of the version that counts, or None when the Instance is unknown."""
 
-    def known_paths(self) -> Iterable[str]:
-        """Return the store's path of every version that counts."""
+    def known_paths(self) -> Mapping[str, int]:
+        """Return the store's path of every version that counts, with the size of its file in bytes."""
 
     def end_association(self, association_id: str, now: datetime) -> None:
         """Note that nothing more comes over this Association."""

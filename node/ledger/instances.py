@@ -1,6 +1,6 @@
 """What intake asks of the ledger: record an Instance, end an Association, tell what is known."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,11 @@ from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
 
 OWNERS = select(
-    instances.c.sop_instance_uid, instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.digest
+    instances.c.sop_instance_uid,
+    instances.c.study_instance_uid,
+    instances.c.series_instance_uid,
+    instances.c.digest,
+    instances.c.path,
 )
 OWNER = select(instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.digest).where(
     instances.c.sop_instance_uid == bindparam("uid")
@@ -91,10 +95,11 @@ class InstanceLedger(Desk):
             statement = select(instances.c.digest).where(instances.c.sop_instance_uid == sop_instance_uid)
             return connection.execute(statement).scalar_one_or_none()
 
-    def known_paths(self) -> Iterable[str]:
-        """Return the path of every Instance that counts."""
+    def known_paths(self) -> Mapping[str, int]:
+        """Return the path of every Instance that counts, with the size of its file in bytes."""
         with self.reading() as connection:
-            return tuple(connection.execute(select(instances.c.path)).scalars())
+            rows = connection.execute(select(instances.c.path, instances.c.size_bytes))
+            return {path: size_bytes for path, size_bytes in rows}  # noqa: C416 a Row is no tuple to the type checker
 
     def end_association(self, association_id: str, now: datetime) -> None:
         """Note that nothing more comes over this Association."""
@@ -120,7 +125,8 @@ class _Batch:
         uids = [facts.sop_instance_uid for facts in arrived]
         rows = connection.execute(OWNERS.where(instances.c.sop_instance_uid.in_(uids))).all()
         self._known = {
-            row.sop_instance_uid: (row.study_instance_uid, row.series_instance_uid, row.digest) for row in rows
+            row.sop_instance_uid: (row.study_instance_uid, row.series_instance_uid, row.digest, row.path)
+            for row in rows
         }
         self._new: dict[str, InstanceFacts] = {}
         self._changed: list[InstanceFacts] = []
@@ -133,9 +139,9 @@ class _Batch:
         known = self._known.get(uid)
         if known is not None:
             require_same_series(facts.place, known[:2])
-            if known[2] == facts.digest:
+            if known[2:] == (facts.digest, facts.path):
                 return Recording.SAME
-        self._known[uid] = (facts.study_instance_uid, facts.series_instance_uid, facts.digest)
+        self._known[uid] = (facts.study_instance_uid, facts.series_instance_uid, facts.digest, facts.path)
         self._opened[facts.study_instance_uid, facts.series_instance_uid, facts.association_id] = facts
         if known is None:
             self._new[uid] = facts

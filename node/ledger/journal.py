@@ -84,17 +84,22 @@ class Journal:
     def forget(self, count: int) -> None:
         """Take note that the rows of the next `count` paths, in their order, are committed."""
         self._committed += count
-        if self._committed >= self._turn and self._noted > self._turn:
-            os.ftruncate(self._older, 0)
-            self._older, self._newer = self._newer, self._older
-            self._turn = self._noted
-        if self._committed == self._noted:
-            self.clear()
+        # A line that stays too long costs the next life a look.
+        with suppress(OSError):
+            if self._committed >= self._turn and self._noted > self._turn:
+                os.ftruncate(self._older, 0)
+                self._older, self._newer = self._newer, self._older
+                self._turn = self._noted
+            if self._committed == self._noted:
+                self.clear()
 
     def close(self) -> None:
         """Let go of it; another process may go on with what it names."""
-        os.close(self._older)
-        os.close(self._newer)
+        older, newer = self._older, self._newer
+        # A thread that notes late must meet an error, not somebody else's file.
+        self._older = self._newer = -1
+        os.close(older)
+        os.close(newer)
 
     def _take_hold(self, deadline_s: float) -> None:
         while True:

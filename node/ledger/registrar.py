@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Condition, Thread
@@ -60,8 +60,8 @@ class Register(Protocol):
     def owner(self, sop_instance_uid: str) -> tuple[str, str, str] | None:
         """Return Study, Series and digest of the version that counts, or None when the Instance is unknown."""
 
-    def known_paths(self) -> Iterable[str]:
-        """Return the store's path of every version that counts."""
+    def known_paths(self) -> Mapping[str, int]:
+        """Return the store's path of every version that counts, with the size of its file in bytes."""
 
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
         """Commit one line that a person may look for."""
@@ -168,8 +168,8 @@ class Registrar:
         known = self._owner(sop_instance_uid)
         return None if known is None else known.digest
 
-    def known_paths(self) -> Iterable[str]:
-        """Return the store's path of every version that counts and is committed."""
+    def known_paths(self) -> Mapping[str, int]:
+        """Return the store's path of every version that counts and is committed, with its size in bytes."""
         return self._register.known_paths()
 
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:

@@ -1,7 +1,6 @@
 """How the bytes of a received Instance become durable: one by one, many at once, or when the kernel likes."""
 
 import ctypes
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -46,10 +45,10 @@ class GroupCommit:
         self._begun = 0
         self._done = 0
         self._is_running = False
-        # Rounds that failed, with their error; a round is forgotten when nobody can wait for it any more.
-        self._failed: dict[int, int] = {}
+        # Whether any round ever failed: from then on nobody trusts a round alone.
+        self._has_failed = False
 
-    def wait(self, descriptor: int) -> None:  # noqa: ARG002 one call serves every file of the volume
+    def wait(self, descriptor: int) -> None:
         """Return after everything that was written before this call is durable.
 
         Raises
@@ -65,28 +64,27 @@ class GroupCommit:
                     self._changed.wait()
                 else:
                     self._run_round()
-            number = self._failed.get(mine)
-        if number is not None:
-            raise OSError(number, os.strerror(number))
+            has_failed = self._has_failed
+        if has_failed:
+            # The kernel tells the failure of a round once; what it has to say of this file it tells this file.
+            os.fsync(descriptor)
 
     def _run_round(self) -> None:
         self._is_running = True
         self._begun += 1
         mine = self._begun
         self._changed.release()
+        failed = True
         try:
-            failure = _syncfs(self._descriptor)
+            failed = _syncfs(self._descriptor)
         finally:
             self._changed.acquire()
             self._is_running = False
             self._done = mine
             self._changed.notify_all()
-        if failure:
-            self._failed = {mine: failure}
+            self._has_failed |= failed
 
 
-def _syncfs(descriptor: int) -> int:
-    """Return 0, or the error number."""
-    if _LIBC.syncfs(descriptor) == 0:
-        return 0
-    return ctypes.get_errno() or errno.EIO
+def _syncfs(descriptor: int) -> bool:
+    """Return whether the volume could not write something."""
+    return bool(_LIBC.syncfs(descriptor))

@@ -48,14 +48,17 @@ class FileSpool:
     def __init__(self, temporary: str, surroundings: Surroundings, *, is_new: bool = True) -> None:
         self._temporary = temporary
         self._surroundings = surroundings
-        # A file that was found has all its bytes on the disk, or they are gone.
-        self._needs_sync = is_new
+        self._needs_sync = True
         self._failure: OSError | None = None
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0)
         with volume_errors(surroundings.root):
             self._descriptor = os.open(temporary, flags, 0o666)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.size_bytes = 0 if is_new else os.fstat(self._descriptor).st_size
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.size_bytes = 0 if is_new else os.fstat(self._descriptor).st_size
+            except OSError:
+                os.close(self._descriptor)
+                raise
         self._next_check = CHECK_EVERY_BYTES
 
     def write(self, buffers: Sequence[bytes | memoryview]) -> None:
@@ -93,7 +96,8 @@ class FileSpool:
         """Drop the temporary file; nothing happens the second time."""
         if self._descriptor < 0:
             return
-        with suppress(FileNotFoundError):
+        # What cannot be removed the next sweep removes.
+        with suppress(OSError):
             os.unlink(self._temporary)  # noqa: PTH108 once for each Instance; a Path takes longer than the call
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)

@@ -241,6 +241,17 @@ def test_start_up_scan_sets_aside_what_nobody_can_read(bench: Bench) -> None:
     ]
 
 
+def test_file_that_the_loss_of_power_cut_is_set_aside_and_taken_when_it_comes_again(bench: Bench) -> None:
+    facts = bench.intake.store_instance(encode(ct_slice()), arrival())
+    assert facts is not None
+    whole = bench.store.read(PLAIN)
+    bench.store.path(PLAIN).write_bytes(whole[:-10])
+    assert bench.adoption.scan().set_aside == 1
+    assert bench.files() == [f".set-aside/{PLAIN}"]
+    bench.intake.store_instance(encode(ct_slice()), arrival())
+    assert bench.store.read(PLAIN) == whole
+
+
 def test_whole_instance_that_lost_its_name_with_the_power_is_adopted_and_half_a_one_is_removed(bench: Bench) -> None:
     facts = bench.intake.store_instance(encode(ct_slice()), arrival())
     assert facts is not None

@@ -1,6 +1,7 @@
 """What intake commits: Instances, the Series and Studies they open, the Associations that bring them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,11 +99,17 @@ def test_start_up_ends_every_association_of_an_earlier_life(books: Books) -> Non
     assert (series.open_associations, series.last_association_end) == (0, at(5))
 
 
+def test_same_content_under_another_path_takes_the_place_of_a_file_that_is_damaged(books: Books) -> None:
+    books.instances.record_instance(make_facts())
+    assert books.instances.record_instance(replace(make_facts(), path="instances/version.dcm")) is Recording.CHANGED
+    assert set(books.instances.known_paths()) == {"instances/version.dcm"}
+
+
 def test_unknown_instance_has_no_digest_and_no_path(books: Books) -> None:
     assert books.instances.known_digest("1.2") is None
-    assert books.instances.known_paths() == ()
+    assert books.instances.known_paths() == {}
     books.instances.record_instance(make_facts())
-    assert books.instances.known_paths() == (f"instances/{STUDY}.1.1.dcm",)
+    assert books.instances.known_paths() == {f"instances/{STUDY}.1.1.dcm": 1000}
 
 
 def test_a_refusal_without_a_study_is_kept(books: Books) -> None:
