@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -199,8 +200,9 @@ class NodeApp:
     def _note_stranger(self, host: str) -> None:
         text = f"{host} is not in security.allowed_networks; add its network there if it may send"
         notice = Notice(kind="connection-refused", code="network not allowed", text=text, peer=host)
-        # The ledger may be locked for long, and the gate waits for nobody.
-        Thread(target=self._witness.refused, args=(notice,), daemon=True).start()
+        # The ledger may be locked for long, and the gate waits for nobody; where no thread is to be had, its log tells.
+        with suppress(RuntimeError):
+            Thread(target=self._witness.refused, args=(notice,), daemon=True).start()
 
     def _build_belt(self) -> Belt:
         settings = self._settings

@@ -1,8 +1,7 @@
 """`radnode audit`: who did what to whose Studies, and the proof that nobody changed it since."""
 
-import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -15,14 +14,12 @@ from node.audit.inspection import Proof, newest_records, prove_trail
 from node.audit.record import Record
 from node.cli.context import JsonOption, SettingsOption, read_settings, record_audit
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors, stdout
+from node.cli.spans import parse_span
 from node.clock import utc_now
 from node.errors import SettingsInvalid
 from node.receiver import audit_folder
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail (PS3.15 A.5).")
-
-SPAN = re.compile(r"(\d+)([dhm])")
-UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 @app.command("show")
@@ -77,10 +74,10 @@ def _wanted(records: Iterator[Record], earliest: datetime | None, kind: str | No
 
 
 def _parse_since(text: str, now: datetime) -> datetime:
-    span = SPAN.fullmatch(text)
+    span = parse_span(text)
     try:
         if span is not None:
-            return now - timedelta(**{UNITS[span[2]]: int(span[1])})
+            return now - span
         at = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as exc:
         raise SettingsInvalid(f"--since {text!r} is neither 7d, 12h or 30m nor a date such as 2025-01-14") from exc

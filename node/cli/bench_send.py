@@ -7,12 +7,10 @@ from typing import Annotated
 import typer
 
 from node.benchmark.load import parse_load
-from node.benchmark.report import describe_targets, refresh_section
+from node.benchmark.report import PAGE, describe_targets, refresh_section
 from node.benchmark.responses import count_responses
 from node.benchmark.send import LOADS, NAMES, Row, compare, describe_rows, targets
 from node.cli.output import EXIT_FAILURE, reports_errors, stdout
-
-PAGE = Path("docs/benchmarks.md")
 
 
 @reports_errors

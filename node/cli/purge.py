@@ -1,6 +1,5 @@
 """`radnode studies purge`: Studies that a person gives up."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +11,7 @@ from node.app import open_ledger
 from node.audit.account import find_account
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors
+from node.cli.spans import parse_span
 from node.clock import utc_now
 from node.domain.retention import PurgeOrder
 from node.domain.uids import StudyUID
@@ -22,8 +22,6 @@ from node.retention import Gatekeeper
 from node.settings import Settings
 from node.upkeep import build_gatekeeper, retention_terms
 
-SPAN = re.compile(r"(\d+)([dhm])")
-UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 MAX_STUDIES = 100_000
 
 
@@ -119,7 +117,7 @@ def _word(verdict: Verdict, *, is_trial: bool) -> str:
 
 
 def _parse_span(text: str) -> timedelta:
-    found = SPAN.fullmatch(text)
-    if found is None:
+    span = parse_span(text)
+    if span is None:
         raise SettingsInvalid(f"--older-than {text} is no span of time; say 30d, 12h or 30m")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+    return span

@@ -203,7 +203,7 @@ class LaneProvider(DULServiceProvider):
 
     @property
     def _guarded_socket(self) -> GuardedSocket:
-        # `GuardedHandler` sets no other kind.
+        # `GuardedServer` sets no other kind.
         return cast(GuardedSocket, self.socket)
 
     def _connection(self) -> socket.socket:

@@ -1,4 +1,4 @@
-"""A store in a folder: temporary file, write, fsync, rename, fsync of the folder."""
+"""A store in a folder: temporary file, write, fsync, a name; the folder's own fsync for what the node writes itself."""
 
 import fcntl
 import os
@@ -52,10 +52,9 @@ class Reserve:
 class FileStore:
     """Whole files below one folder.
 
-    What a method has returned for survives ``kill -9`` and loss of power: the bytes are fsynced before the file gets
-    its name, and the folder that holds the name is fsynced before the method returns (on ext4 this costs one more
-    journal commit per file; without it a rename may be lost with the power, after Success was sent). A new folder is
-    fsynced into its parent in the same way.
+    What `add` and `put` have returned for survives ``kill -9`` and loss of power: the bytes are fsynced before the file
+    gets its name, and the folder that holds the name is fsynced before the method returns, a new folder into its parent
+    likewise. A spool waits for its bytes as `durability` says, and needs no fsync of the folder (docs/durability.md).
 
     Parameters
     ----------
