@@ -24,8 +24,10 @@ ROUTED = (
 )
 
 
-def outcomes(folder: Path, manner: Manner, *only: str, patience_s: float = 8.0) -> dict[str, Outcome]:
-    """Rehearse a router and return what came of each scenario."""
+def outcomes(
+    folder: Path, manner: Manner, *only: str, patience_s: float = 8.0, watch_s: float = 0.4
+) -> dict[str, Outcome]:
+    """Rehearse a router and return what came of each scenario; be patient where all of it must come."""
     with SimulatedPacs(folder / "pacs") as pacs:
         peer = replace(pacs.peer, timeout_s=1.0)
         with router(folder / "inbox", peer, manner) as node:
@@ -33,7 +35,7 @@ def outcomes(folder: Path, manner: Manner, *only: str, patience_s: float = 8.0) 
                 node=replace(node, calling_aet="MODALITY"),
                 pacs=pacs,
                 repertoire=Repertoire("test", PIECES),
-                pace=replace(PACE, patience_s=patience_s),
+                pace=replace(PACE, patience_s=patience_s, watch_s=watch_s),
                 expects=Expects.ORIGINALS,
             )
             script = write_script(PIECES, with_faults=bool(only), only=only)
@@ -52,20 +54,20 @@ def test_a_router_that_loses_nothing_passes(tmp_path: Path) -> None:
 
 
 def test_a_router_that_gives_up_after_one_failure_fails(tmp_path: Path) -> None:
-    found = outcomes(tmp_path, Manner(tries=1), "pacs-busy", patience_s=1.0)
+    found = outcomes(tmp_path, Manner(tries=1), "pacs-busy", patience_s=5.0)
     assert found["film"].verdict is Verdict.PASSED
     assert found["pacs-busy"].verdict is Verdict.FAILED
     assert "The PACS gets 1 Digital X-Ray Image Storage - For Presentation" in complaints(found["pacs-busy"])
 
 
 def test_a_router_that_sends_everything_twice_fails(tmp_path: Path) -> None:
-    found = outcomes(tmp_path, Manner(times=2))
+    found = outcomes(tmp_path, Manner(times=2), watch_s=4.0)
     assert found["film"].verdict is Verdict.FAILED
     assert "taken 2 times" in complaints(found["film"])
 
 
 def test_a_router_that_forgets_an_instance_fails(tmp_path: Path) -> None:
-    found = outcomes(tmp_path, Manner(forgets_every=3), patience_s=1.0)
+    found = outcomes(tmp_path, Manner(forgets_every=3), patience_s=5.0)
     assert found["film"].verdict is Verdict.PASSED
     assert found["head"].verdict is Verdict.FAILED
     assert "every Instance" in complaints(found["head"])

@@ -1,6 +1,5 @@
 """What a benchmark counts: processes below processes, the slowest of a hundred, data sets to the last byte."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from node.benchmark.surroundings import file_system
 from node.benchmark.usage import MemoryWatch, cpu_s, memory_bytes
 from node.errors import SettingsInvalid, StoreFull
 from node.header.part10 import read_part10
+from tests.peers import wait_until
 
 # A parent with a child, each of which holds so much; the child has let a grandchild work and waited for its end.
 HELD_BYTES = 30_000_000
@@ -34,6 +34,19 @@ PARENT = f"""
 import subprocess, sys
 held = bytearray(b"x" * {HELD_BYTES})
 subprocess.run([sys.executable, "-c", {CHILD!r}], check=True)
+"""
+# Goes one step further for every line that it reads, and says where it is.
+TAKES_AND_GIVES_BACK = f"""
+import sys
+sys.stdin.readline()
+print("light", flush=True)
+sys.stdin.readline()
+held = bytearray(b"x" * {HELD_BYTES})
+print("heavy", flush=True)
+sys.stdin.readline()
+del held
+print("light again", flush=True)
+sys.stdin.readline()
 """
 
 
@@ -60,13 +73,25 @@ def test_processor_time_and_memory_are_those_of_a_process_and_of_all_below_it() 
 
 
 def test_a_watch_sees_memory_that_was_given_back() -> None:
-    with MemoryWatch(os.getpid(), sample_s=0.005) as watch:
-        held = bytearray(b"x" * HELD_BYTES)
-        while watch.peak_bytes < watch.begin_bytes + HELD_BYTES * 0.9:
-            held[0] += 1
-            held[0] = 0
-        del held
-    assert watch.peak_bytes > watch.begin_bytes
+    with subprocess.Popen(
+        [sys.executable, "-c", TAKES_AND_GIVES_BACK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert next_word(program) == "light"
+        with MemoryWatch(program.pid, sample_s=0.005) as watch:
+            assert next_word(program) == "heavy"
+            wait_until(lambda: watch.peak_bytes >= watch.begin_bytes + HELD_BYTES, what="a look at the peak")
+            assert next_word(program) == "light again"
+            assert memory_bytes(program.pid) < watch.begin_bytes + HELD_BYTES
+        assert watch.peak_bytes >= watch.begin_bytes + HELD_BYTES
+
+
+def next_word(program: subprocess.Popen[str]) -> str:
+    """Let a program go on, and return the line that it prints when it has."""
+    assert program.stdin is not None
+    assert program.stdout is not None
+    program.stdin.write("\n")
+    program.stdin.flush()
+    return program.stdout.readline().strip()
 
 
 @pytest.mark.parametrize(("share", "found"), [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0), (0.0, 1.0)])
