@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test validate-slow lint bench rehearse send-race kill fuzz peers conformance clean
+.PHONY: help demo test validate-slow lint bench rehearse send-race kill outage fuzz soak stow-memory faults peers conformance clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,10 +11,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Tried in this order; `make demo PYTHON=/path/to/python` names another.
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3)
 # Test files that run side by side; each starts its own processes on ports of the system's choice.
-TEST_JOBS ?= 2
+TEST_JOBS ?= 3
 # How often `make kill` kills, and with which random numbers.
 KILLS ?= 102
 SEED := $(or $(SEED),$(shell date +%s))
+# How long `make soak` does deeds.
+MINUTES ?= 20
+# Length of the part that `make stow-memory` sends.
+MIB ?= 2048
+# Which database the ledgers of `make faults` are on: sqlite or postgresql.
+LEDGER ?= sqlite
 # Further arguments: `make demo ARGS="--out /tmp/demo"`, `make test ARGS="-k header"`.
 ARGS ?=
 
@@ -51,10 +57,22 @@ kill: $(VENV)/.dev-installed ## kill -9 at 100 random moments while Instances co
 	@echo 'make kill SEED=$(SEED)'
 	RADNODE_KILLS=$(KILLS) RADNODE_KILL_SEED=$(SEED) $(BIN)/python -m pytest -v tests/acceptance/test_kill_receiving.py $(ARGS)
 
+outage: $(VENV)/.dev-installed peers ## 500 Results wait a whole day for a PACS, by a clock of their own; about a minute
+	RADNODE_OUTAGE_HOURS=24 $(BIN)/python -m pytest --durations=1 tests/acceptance/faults/test_pacs_faults.py -k 500_results $(ARGS)
+
 fuzz: $(VENV)/.dev-installed ## 100,000 damaged PDUs, commands and data sets against a node; SEED=… for the same ones again
 	$(BIN)/python -m tests.fuzz --cases 100000 --seed $(SEED) $(ARGS)
 
-peers: ## Orthanc, dcmtk, dicom3tools, Redis, Chromium and OHIF, where apt-get, root rights and npm are there
+soak: $(VENV)/.dev-installed peers ## 20 minutes of load while everything is killed, filled and taken away; SEED=… for the same again, ARGS=--write keeps it in docs/reliability.md
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
+
+stow-memory: $(VENV)/.dev-installed ## a part of 2 GB by STOW-RS, and what the web process then holds; MIB=… for another size
+	RADNODE_STOW_MIB=$(MIB) $(BIN)/python -m pytest -k memory_does_not_follow tests/integration/test_stow_of_a_node.py $(ARGS)
+
+faults: $(VENV)/.dev-installed peers ## every fault of docs/faults.md; LEDGER=postgresql for ledgers there instead of SQLite
+	RADNODE_TEST_LEDGER=$(LEDGER) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile tests/acceptance/faults $(ARGS)
+
+peers: ## Orthanc, dcmtk, dicom3tools, Redis, PostgreSQL, Chromium and OHIF, where apt-get, root rights and npm are there
 	@.ci/install-peers
 
 conformance: $(VENV)/.worker-installed ## write docs/conformance.md from the accepted Presentation Contexts

@@ -3,15 +3,21 @@
 import sys
 
 RECEIVER = "receiver"
+WEB = "web"
 
 
 def main() -> None:
-    """Run the command line, or the receiver that the node starts for itself."""
-    # Imported here: a receiver must not carry Celery, Redis and the terminal's libraries, nor wait for them.
+    """Run the command line, or a process that the node starts for itself: a receiver, or the web."""
+    # Imported here: these must not carry Celery, Redis and the terminal's libraries, nor wait for them.
     if sys.argv[1:2] == [RECEIVER]:
         from node.receiver import main as receive
 
         receive(sys.argv[2:])
+        return
+    if sys.argv[1:2] == [WEB]:
+        from node.website import main as serve_web
+
+        serve_web(sys.argv[2:])
         return
     from node.cli.main import app
 

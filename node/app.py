@@ -5,62 +5,65 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from urllib.parse import urlsplit
+from uuid import uuid4
 
-from node.assembly import Assembly, QuietTime
 from node.audit.account import find_account
-from node.audit.events import Movement, Notice, Remote, StudySubject, application_activity
+from node.audit.events import Movement, Remote, StudySubject, application_activity, stranger_refused
 from node.audit.transfer import Transfer
 from node.audit.witness import Witness
 from node.bell import CeleryRinger, DoneListener
 from node.broker import EmbeddedBroker
 from node.children import Child
 from node.clock import utc_now
+from node.delivery.confirmer import Confirmer
+from node.delivery.confirmer import Surroundings as Asking
 from node.delivery.courier import Courier, Surroundings
+from node.delivery.inquiry import open_inquiry
 from node.delivery.lookout import Lookout
 from node.delivery.patience import Patience
 from node.delivery.probe import knock, probe_forms
-from node.delivery.transport import DestinationSpec, open_transport
+from node.delivery.transport import open_transport
+from node.destinations import confirmation_terms, destination_names, destination_spec, remote_of
 from node.dimse.gate import Gate
 from node.dimse.receivers import Receivers
 from node.dispatch import BrokerPatience, Dispatch
-from node.domain.model_version import ModelVersion
 from node.domain.uids import StudyUID
-from node.errors import LedgerBusy, PipelineUnknown
+from node.errors import LedgerBusy
 from node.intake.adoption import Adoption
+from node.journals import adopt_journals
 from node.ledger.bell import BellLedger
 from node.ledger.capabilities import CapabilityLedger
+from node.ledger.commitments import CommitmentLedger
 from node.ledger.deliveries import DeliveryLedger
-from node.ledger.engine import Engine, migrate, open_engine, require_sound
-from node.ledger.instances import InstanceLedger
+from node.ledger.engine import Engine, require_sound
+from node.ledger.instances import InstanceLedger, association_prefix
 from node.ledger.interventions import Interventions
-from node.ledger.jobs import JobLedger, RetryPolicy
+from node.ledger.jobs import JobLedger
+from node.ledger.leadership import open_leadership
 from node.ledger.leaps import LeapLedger
-from node.ledger.retractions import RetractionLedger
-from node.ledger.studies import StudyLedger
+from node.ledger.opening import open_ledger
 from node.ledger.views import LedgerView
 from node.lock import FolderLock
-from node.models import SHIPPED_MODELS, ModelCard, find_model
-from node.receiver import SWITCH_INTERVAL_S, adopt_journals, listener_settings, open_store, open_trail, spawn_receiver
-from node.routing import Routing
-from node.rules.grammar import parse_rules
-from node.rules.rule import Rule
-from node.scheduler import Belt
-from node.settings import DestinationTls, Settings
-from node.tls import TlsTrust
+from node.receiver import SWITCH_INTERVAL_S, listener_settings, spawn_receiver
+from node.scheduler import SHARED_SWEEP, SWEEP, Belt, Sharing, Tick
+from node.settings import Settings
+from node.site import build_assembly, build_routing, find_models, model_versions, retry_policy
+from node.supervision import Supervision
 from node.upgrade import Upgrade
 from node.upkeep import LedgerRestorer, build_retention
+from node.volumes import open_store, open_trail
+from node.web.host import Exposure, WebHost, spawn_web
+from node.workforce import spawn_worker
 
 logger = logging.getLogger(__name__)
 
 WORKER_STOP_S = 30.0
-STANDARD_ERROR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,9 @@ class NodeApp:
         self._broker = None if settings.broker.url.get_secret_value() else self._build_broker(settings)
         self._settings = settings if self._broker is None else settings.with_broker(self._broker.url)
         self._engine = open_ledger(settings)
+        self._leadership = open_leadership(self._engine)
+        sweep = SHARED_SWEEP if self._leadership.is_shared else SWEEP
+        self._sharing = Sharing(leads=self._leadership.is_ours, sweep=sweep)
         self._store = open_store(settings)
         self.view = LedgerView(self._engine)
         self._trail = open_trail(settings)
@@ -104,10 +110,13 @@ class NodeApp:
         self._retention = build_retention(settings, self._engine, adoption=self._adoption, teller=self._witness)
         self._belt = self._build_belt()
         # On its own: removing many files takes long, and no Job waits for it.
-        self._cleaning = Belt("retention", {"retention": self._retention.tick}, utc_now)
+        self._cleaning = self._build_led("retention", self._retention.tick)
+        self._confirmers = {name: self._build_confirmer(name) for name in settings.destinations}
         self._couriers = {name: self._build_courier(name) for name in settings.destinations}
         self._ears = DoneListener(self._broker_url, self._wake_couriers)
         self._receivers = self._build_receivers()
+        self._web = self._build_web() if settings.web.port else None
+        self._supervision = Supervision(self._settings, self._engine, sharing=self._sharing)
         self._worker = Child("worker", self._spawn_worker, stop_timeout_s=WORKER_STOP_S)
 
     def start(self) -> tuple[str, int]:
@@ -116,7 +125,7 @@ class NodeApp:
         Raises
         ------
         Misconfigured
-            If the port or the data folder is taken, the node would be open to anybody, or no audit trail can be
+            If a port or the data folder is taken, the node would be open to anybody, or no audit trail can be
             written.
         """
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -124,14 +133,20 @@ class NodeApp:
         require_sound(self._engine)
         self._trail.append(application_activity(is_start=True, launcher=find_account()))
         self._witness.start()
-        self._take_stock()
+        with self._leadership.alone():
+            self._take_stock()
+        if self._web is not None:
+            self._web.open()
+        self._supervision.start()
         address = self._receivers.start()
+        if self._web is not None:
+            self._web.start()
         if self._broker is not None:
             self._broker.start()
         self._belt.start()
         self._cleaning.start()
-        for courier in self._couriers.values():
-            courier.start()
+        for belt in (*self._couriers.values(), *self._confirmers.values()):
+            belt.start()
         self._ears.start()
         if self._role.with_worker:
             self._worker.start()
@@ -141,16 +156,20 @@ class NodeApp:
 
     def stop(self) -> None:
         """Take everything down: no new Instance first, the worker's Job in hand last."""
+        if self._web is not None:
+            self._web.stop()
         self._receivers.stop()
         self._belt.stop()
         self._cleaning.stop()
         if self._role.with_worker:
             self._worker.stop()
         self._ears.stop()
-        for courier in self._couriers.values():
-            courier.stop()
+        for belt in (*self._couriers.values(), *self._confirmers.values()):
+            belt.stop()
         if self._broker is not None:
             self._broker.stop()
+        self._leadership.resign()
+        self._supervision.stop()
         self._witness.record(application_activity(is_start=False, launcher=find_account()))
         self._witness.stop()
         self._engine.dispose()
@@ -163,11 +182,12 @@ class NodeApp:
         is_new = restorer.prepare()
         # Returns when no receiver of an earlier life is left.
         adopt_journals(self._settings, self._adoption)
-        InstanceLedger(self._engine).end_all_associations(utc_now())
+        InstanceLedger(self._engine).end_associations_of(self._lock.read_name(), utc_now())
         if is_new:
             restorer.restore(self._adoption)
         else:
-            self._retention.resume(utc_now())
+            if self._leadership.is_ours():
+                self._retention.resume(utc_now())
             self._adoption.scan()
 
     @property
@@ -194,15 +214,24 @@ class NodeApp:
             listener_settings(settings, insecure=self._role.insecure),
             committed=self._belt.wake,
             refused=self._note_stranger,
+            name_association=lambda: f"{association_prefix(self._lock.read_name())}{uuid4().hex}",
         )
         return Receivers(gate, partial(spawn_receiver, settings), count=settings.node.receivers)
 
+    def _build_web(self) -> WebHost:
+        settings = self._settings
+        exposure = Exposure(bind=settings.web.bind, port=settings.web.port, insecure=self._role.insecure)
+        return WebHost(
+            exposure,
+            lambda listening, endpoint: spawn_web(settings, listening, endpoint, node=self._lock.read_name()),
+            committed=self._belt.wake,
+            are_receivers_ready=self._receivers.are_ready,
+        )
+
     def _note_stranger(self, host: str) -> None:
-        text = f"{host} is not in security.allowed_networks; add its network there if it may send"
-        notice = Notice(kind="connection-refused", code="network not allowed", text=text, peer=host)
         # The ledger may be locked for long, and the gate waits for nobody; where no thread is to be had, its log tells.
         with suppress(RuntimeError):
-            Thread(target=self._witness.refused, args=(notice,), daemon=True).start()
+            Thread(target=self._witness.refused, args=(stranger_refused(host),), daemon=True).start()
 
     def _build_belt(self) -> Belt:
         settings = self._settings
@@ -227,7 +256,13 @@ class NodeApp:
             stations,
             utc_now,
             follow=lambda leap, now: leaps.follow_clock(leap, now=now, lease_s=lease_s),
+            sharing=self._sharing,
         )
+
+    def _build_led(self, name: str, tick: Tick) -> Belt:
+        """Return a belt of one station that ticks on one node of the ledger at a time."""
+        station = name.partition("-")[0]
+        return Belt(name, {station: tick}, utc_now, sharing=self._sharing)
 
     def _build_courier(self, name: str) -> Belt:
         settings = self._settings
@@ -236,6 +271,7 @@ class NodeApp:
             first_retry_s=settings.delivery.first_retry_seconds,
             max_retry_s=settings.delivery.max_retry_seconds,
             give_up_days=settings.delivery.give_up_days,
+            per_minute=settings.destinations[name].per_minute,
         )
         courier = Courier(
             destination=name,
@@ -258,7 +294,28 @@ class NodeApp:
                 knock=partial(knock, spec),
             ),
         )
-        return Belt(f"delivery-{name}", {"delivery": courier.tick}, utc_now)
+
+        def tick(now: datetime) -> datetime | None:
+            next_at = courier.tick(now)
+            self._confirmers[name].wake()
+            return next_at
+
+        return self._build_led(f"delivery-{name}", tick)
+
+    def _build_confirmer(self, name: str) -> Belt:
+        """Return what asks a Destination whether it holds what it took; on its own: no Delivery waits for it."""
+        confirmer = Confirmer(
+            destination=name,
+            ledger=CommitmentLedger(self._engine),
+            terms=confirmation_terms(self._settings, name),
+            surroundings=Asking(
+                open_inquiry=partial(open_inquiry, destination_spec(self._settings, name)),
+                clock=utc_now,
+                chance=random.random,
+                resent=lambda: self._couriers[name].wake(),
+            ),
+        )
+        return self._build_led(f"confirmation-{name}", confirmer.tick)
 
     def _open_transfer(self, remote: Remote, study_instance_uid: StudyUID) -> Transfer:
         patient_id = self.view.patient_id(study_instance_uid)
@@ -266,172 +323,13 @@ class NodeApp:
         return Transfer(self._witness, Movement(subject=subject, remote=remote, is_incoming=False))
 
     def _spawn_worker(self) -> "subprocess.Popen[bytes]":
-        return spawn_worker(self._settings, ("--ends-with-parent", "serve", "--device", self._role.device))
-
-
-def spawn_worker(settings: Settings, arguments: tuple[str, ...]) -> "subprocess.Popen[bytes]":
-    """Start `python -m workers` with these very settings."""
-    command = [sys.executable, "-m", "workers", *arguments]
-    environment = {**os.environ, **settings.as_environment()}
-    # Celery says good-bye on standard output, which belongs to people and --json.
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=STANDARD_ERROR, env=environment)
-
-
-def open_ledger(settings: Settings) -> Engine:
-    """Return the ledger, its schema brought to this version.
-
-    Raises
-    ------
-    LedgerUnusable
-        If it cannot be opened, or was written by a newer radnode.
-    """
-    settings.node.data_dir.mkdir(parents=True, exist_ok=True)
-    engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
-    migrate(engine)
-    return engine
-
-
-def open_view(settings: Settings) -> LedgerView:
-    """Return the ledger for reading."""
-    return LedgerView(open_ledger(settings))
-
-
-def open_interventions(settings: Settings) -> Interventions:
-    """Return the Jobs of the ledger, for a person's orders."""
-    return Interventions(open_ledger(settings))
-
-
-def open_deliveries(settings: Settings) -> DeliveryLedger:
-    """Return the Deliveries of the ledger, for a person's orders."""
-    return DeliveryLedger(open_ledger(settings))
-
-
-def open_capabilities(settings: Settings) -> CapabilityLedger:
-    """Return what the ledger knows of each Destination."""
-    return CapabilityLedger(open_ledger(settings))
+        ends_with_us = ("--ends-with-parent", str(os.getpid()))
+        return spawn_worker(self._settings, (*ends_with_us, "serve", "--device", self._role.device))
 
 
 def open_restorer(settings: Settings, engine: Engine) -> LedgerRestorer:
     """Return what makes a lost ledger anew."""
     return LedgerRestorer(settings, engine, destinations=destination_names(settings), clock=utc_now)
-
-
-def destination_names(settings: Settings) -> Mapping[str, str]:
-    """Return the name of each Destination to what the audit trail calls it."""
-    return {name: remote_of(settings, name).name for name in settings.destinations}
-
-
-def open_retractions(settings: Settings) -> RetractionLedger:
-    """Return the retractions of the ledger, for a person's orders."""
-    return RetractionLedger(open_ledger(settings))
-
-
-def model_folders(settings: Settings) -> tuple[Path, ...]:
-    """Return where models are looked for, the site's own first."""
-    return (*settings.models.dirs, SHIPPED_MODELS)
-
-
-def find_models(settings: Settings) -> Mapping[str, ModelCard]:
-    """Return Pipeline name to the model that settings give it.
-
-    Raises
-    ------
-    ModelInvalid
-        If a model is absent or its folder incomplete.
-    """
-    folders = model_folders(settings)
-    return {name: find_model(entry.model, folders) for name, entry in settings.pipelines.items()}
-
-
-def model_versions(models: Mapping[str, ModelCard]) -> Mapping[str, ModelVersion]:
-    """Return Pipeline name to the version of its model."""
-    return {name: ModelVersion(name=card.name, version=card.version) for name, card in models.items()}
-
-
-def installed_model(settings: Settings, pipeline: str) -> ModelVersion:
-    """Return the version of the model that a Pipeline has now.
-
-    Raises
-    ------
-    PipelineUnknown
-        If no Pipeline of that name is configured.
-    ModelInvalid
-        If its model is absent or its folder incomplete.
-    """
-    if pipeline not in settings.pipelines:
-        raise PipelineUnknown(f"pipeline {pipeline!r} is unknown; known are {', '.join(settings.pipelines)}")
-    card = find_model(settings.pipelines[pipeline].model, model_folders(settings))
-    return ModelVersion(name=card.name, version=card.version)
-
-
-def read_rules(settings: Settings, models: Mapping[str, ModelCard]) -> tuple[Rule, ...]:
-    """Return the rules of `settings`.
-
-    Raises
-    ------
-    RuleInvalid, PipelineUnknown
-        If a rule cannot be evaluated.
-    """
-    return parse_rules(settings.rules, pipelines=models, destinations=settings.destinations)
-
-
-def build_assembly(settings: Settings, engine: Engine) -> Assembly:
-    """Return the assembly station."""
-    assembly = settings.assembly
-    heeds_ends = "association-end" in assembly.evidence
-    quiet = QuietTime(
-        after_association_s=assembly.quiet_seconds if heeds_ends else assembly.idle_seconds,
-        while_open_s=assembly.idle_seconds,
-    )
-    return Assembly(StudyLedger(engine), quiet)
-
-
-def build_routing(settings: Settings, engine: Engine) -> Routing:
-    """Return the routing station; a rule that cannot be evaluated is refused here, before anything starts."""
-    models = find_models(settings)
-    return Routing(StudyLedger(engine), read_rules(settings, models), models)
-
-
-def retry_policy(settings: Settings) -> RetryPolicy:
-    """Return how often a Job may start."""
-    return RetryPolicy(max_attempts=settings.dispatch.max_attempts, pause_s=settings.dispatch.retry_seconds)
-
-
-def destination_spec(settings: Settings, name: str) -> DestinationSpec:
-    """Return what a transport needs to know of a Destination."""
-    destination = settings.destinations[name]
-    tls = destination.tls
-    return DestinationSpec(
-        name=name,
-        **destination.model_dump(exclude={"tls"}),
-        tls=None if tls is None else tls_trust(tls, where=f"destinations.{name}.tls"),
-        calling_aet=settings.node.aet,
-        timeout_s=settings.delivery.timeout_s,
-    )
-
-
-def tls_trust(tls: DestinationTls, *, where: str) -> TlsTrust:
-    """Return whom a Destination's settings trust; `where` is their table."""
-    return TlsTrust(
-        ca=_path(tls.ca),
-        certificate=_path(tls.certificate),
-        key=_path(tls.key),
-        check_host=tls.check_host,
-        where=where,
-    )
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
-
-
-def remote_of(settings: Settings, name: str) -> Remote:
-    """Return a Destination as the audit trail names it."""
-    destination = settings.destinations[name]
-    if destination.transport == "folder":
-        return Remote(name=Path(destination.url).resolve().as_uri(), is_media=True)
-    host = destination.host or urlsplit(destination.url).hostname or ""
-    return Remote(name=name, aet=destination.aet, address=host)
 
 
 def broker_folder(settings: Settings) -> Path:

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from redis import Redis
@@ -96,7 +97,8 @@ class EmbeddedBroker:
             "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--loglevel", "warning",
             "--logfile", str(self._folder / "broker.log"),
         ]  # fmt: skip
-        self._former = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
+        ends_with_us = partial(end_with_parent, os.getpid())
+        self._former = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=ends_with_us)
         return self._former
 
     def _set_memory_aside(self) -> None:

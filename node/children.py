@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -84,13 +85,20 @@ class Child:
         return time.monotonic() - born
 
 
-def end_with_parent() -> None:
-    """Ask Linux to send this process SIGTERM when its parent dies.
+def end_with_parent(parent_pid: int) -> None:
+    """Ask Linux to send this process SIGTERM when its parent dies; it comes at once where that has happened already.
 
     Elsewhere nothing is asked, and a killed parent leaves its children; they are found again at the next start.
+
+    Parameters
+    ----------
+    parent_pid
+        Who started this process, by his own account: whoever asks for the parent may be given its heir.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent_pid:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end_child(process: "subprocess.Popen[bytes]", *, timeout_s: float) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from node.app import NodeApp, open_view
+from node.app import NodeApp
 from node.delivery.association import Peer
 from node.errors import SettingsInvalid
+from node.ledger.opening import open_view
 from node.rehearsal.identity import identify
 from node.rehearsal.insight import ledger_insight
 from node.rehearsal.pacs import LOOPBACK, SimulatedPacs
@@ -27,6 +28,8 @@ OWN_PACE = Pace(patience_s=120.0, watch_s=1.5, outage_s=6.0, pause_s=4.0, delay_
 OWN_QUIET_S = 1.0
 OWN_TIMEOUT_S = 5.0
 OWN_FIRST_RETRY_S = 1.0
+OWN_CONFIRM_AFTER_S = 1.0
+OWN_CONFIRM_MINUTES = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +129,12 @@ def own_settings(settings: Settings, folder: Path, pacs: Peer) -> Settings:
     """
     rules = tuple({key: rule[key] for key in rule if key not in {"forward", "deliver_to"}} for rule in settings.rules)
     alone = settings.offline(folder, rules=tuple(rule for rule in rules if "run" in rule)).with_broker("")
-    waits = {"timeout_s": OWN_TIMEOUT_S, "first_retry_seconds": OWN_FIRST_RETRY_S}
+    waits = {
+        "timeout_s": OWN_TIMEOUT_S,
+        "first_retry_seconds": OWN_FIRST_RETRY_S,
+        "confirm_after_seconds": OWN_CONFIRM_AFTER_S,
+        "confirm_minutes": OWN_CONFIRM_MINUTES,
+    }
     open_to_all = {
         "calling_aets": (),
         "allowed_networks": (),

@@ -15,7 +15,7 @@ from node.app import NodeApp
 from node.delivery.association import Peer
 from node.delivery.sender import find_files
 from node.domain.job import JobState
-from node.domain.result import DeliveryState, OptionalResult, ResultKind
+from node.domain.result import OptionalResult, ResultKind
 from node.domain.uids import StudyUID
 from node.errors import DestinationDown, NotFound
 from node.ledger.views import StudyStory
@@ -83,7 +83,7 @@ class Outcome:
     def is_right(self) -> bool:
         """True when every Job completed, every Result arrived, and the findings are true."""
         jobs_done = bool(self.story.jobs) and all(job.state is JobState.COMPLETED for job in self.story.jobs)
-        arrived = bool(self.story.deliveries) and all(d.state is DeliveryState.SENT for d in self.story.deliveries)
+        arrived = bool(self.story.deliveries) and all(d.state.has_arrived for d in self.story.deliveries)
         return jobs_done and arrived and (self.verdict is None or self.verdict.is_true)
 
 
@@ -162,10 +162,11 @@ class Demonstration:
 
 
 def demonstration_settings(settings: Settings, pacs: Peer) -> Settings:
-    """Return `settings` with free ports, the simulated PACS as the only Destination, and every picture drawn."""
+    """Return `settings` with a free port, no web, the simulated PACS as only Destination, every picture drawn."""
     destination = DestinationSettings(transport="cstore", aet=pacs.aet, host=pacs.host, port=pacs.port)
     changes: dict[str, Any] = {
         "node": settings.node.model_copy(update={"port": 0}),
+        "web": settings.web.model_copy(update={"port": 0}),
         "assembly": settings.assembly.model_copy(update={"quiet_seconds": QUIET_SECONDS}),
         "destinations": {"pacs": destination},
         "pipelines": {

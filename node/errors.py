@@ -4,15 +4,19 @@ NodeError
 ├── Transient                try again, nobody needs to act
 │   ├── StoreFull            disk below its reserve, or the write failed
 │   ├── LedgerBusy           the ledger did not answer in time
+│   ├── AuditFull            no room for a record of the audit trail
 │   ├── BrokerUnreachable    the bell cannot be rung; Jobs wait in the ledger
 │   │   ├── BrokerLoginRefused
 │   │   └── BrokerTakesNothing
 │   ├── DestinationDown      no connection, no association, or no Status
 │   ├── DestinationBusy      the Destination answered A7xx
+│   ├── WebhookFailed        nobody took note of an alarm
 │   ├── StudyChanged         the inputs of a Job are no longer the ones it was ordered on
 │   ├── ModelChanged         this worker has another version of the model than the Job was ordered on
 │   ├── OutOfMemory          neither the device nor the CPU had the memory for a Job
 │   ├── DeviceFailed         the device cannot compute, or failed and will not again in this process
+│   ├── RequestStalled       the body of an HTTP request stopped coming
+│   ├── DecodersBusy         all processes that read pixels for HTTP requests are at work
 │   └── LeaseLost            another worker owns the Job now
 ├── Rejected                 this object or Series, never
 │   ├── NotDicom             no Part 10 file, or cut
@@ -21,6 +25,10 @@ NodeError
 │   ├── BadIdentifier        a UID is missing, malformed or hostile
 │   ├── UidMismatch          command set and data set disagree
 │   ├── IdentifierClash      the UID belongs to an Instance of another Series
+│   ├── RequestMalformed     an HTTP request that cannot be understood
+│   ├── NotAuthorized        whoever asks may not do that
+│   ├── NotAcceptable        nothing of what the node has is among what Accept allows
+│   ├── MediaTypeNotSupported
 │   ├── NotEligible          a Series that the Pipeline must not read
 │   │   ├── GeometryRefused
 │   │   │   ├── SliceMissing
@@ -33,6 +41,7 @@ NodeError
 │   │   ├── TooFewSlices
 │   │   └── InputMissing
 │   ├── PixelsUndecodable
+│   ├── DecoderDied          an Instance on which the process that read it died, or took too long
 │   ├── ModelOutputInvalid   NaN, or a mask that covers everything
 │   ├── ResultCheckFailed    the gate found a Result that is not true
 │   └── DestinationRefused   the Destination will never take this Result
@@ -46,6 +55,7 @@ NodeError
 │   ├── DataDirInUse
 │   ├── LedgerUnusable
 │   │   └── LedgerDamaged
+│   ├── FileUnreadable       a file of the store, or a part of it, cannot be read
 │   ├── AuditUnwritable      a record of the audit trail is lost
 │   ├── AuditBroken          its records are missing, changed or in another order
 │   ├── NotFound
@@ -63,6 +73,7 @@ DUPLICATE_SOP_INSTANCE = 0x0111
 INVALID_SOP_INSTANCE = 0x0117
 PROCESSING_FAILURE = 0x0110
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+NOT_AUTHORIZED = 0x0124
 
 
 class NodeError(Exception):
@@ -104,6 +115,13 @@ class LedgerBusy(Transient):
     code = "ledger-busy"
 
 
+class AuditFull(Transient):
+    """The volume of the audit trail has no room for a record."""
+
+    code = "audit-full"
+    http_status = 507
+
+
 class BrokerUnreachable(Transient):
     """The broker cannot be reached; Jobs stay SCHEDULED in the ledger."""
 
@@ -133,6 +151,13 @@ class DestinationBusy(Transient):
     """A Destination answered out of resources (A7xx)."""
 
     code = "destination-busy"
+    http_status = 502
+
+
+class WebhookFailed(Transient):
+    """The URL of alarms.webhook did not take note of an alarm; it is told again."""
+
+    code = "webhook-failed"
     http_status = 502
 
 
@@ -167,6 +192,19 @@ class LeaseLost(Transient):
 
     code = "lease-lost"
     http_status = 409
+
+
+class RequestStalled(Transient):
+    """The body of an HTTP request stopped coming before its end."""
+
+    code = "request-stalled"
+    http_status = 408
+
+
+class DecodersBusy(Transient):
+    """No process was free to read an Instance for an HTTP request."""
+
+    code = "decoders-busy"
 
 
 class Rejected(NodeError):
@@ -217,6 +255,34 @@ class IdentifierClash(Rejected):
     code = "identifier-clash"
     dimse_status = DUPLICATE_SOP_INSTANCE
     http_status = 409
+
+
+class RequestMalformed(Rejected):
+    """An HTTP request cannot be understood: its boundary, a header, or its end."""
+
+    code = "request-malformed"
+
+
+class NotAuthorized(Rejected):
+    """Whoever asks may not do what was asked for."""
+
+    code = "not-authorized"
+    dimse_status = NOT_AUTHORIZED
+    http_status = 403
+
+
+class NotAcceptable(Rejected):
+    """The node has nothing in any of the media types that a request accepts."""
+
+    code = "not-acceptable"
+    http_status = 406
+
+
+class MediaTypeNotSupported(Rejected):
+    """The node does not read content of this media type or encoding."""
+
+    code = "media-type-not-supported"
+    http_status = 415
 
 
 class NotEligible(Rejected):
@@ -291,6 +357,13 @@ class PixelsUndecodable(Rejected):
 
     code = "pixels-undecodable"
     http_status = 422
+
+
+class DecoderDied(Rejected):
+    """The process that read an Instance for an HTTP request died of it, or did not come to an end."""
+
+    code = "decoder-died"
+    http_status = 500
 
 
 class ModelOutputInvalid(Rejected):
@@ -374,6 +447,12 @@ class LedgerDamaged(LedgerUnusable):
     """The file of the ledger is damaged; what it knew must be restored, or made anew from the store."""
 
     code = "ledger-damaged"
+
+
+class FileUnreadable(Misconfigured):
+    """A file of the store is absent, cut, or cannot be read to its end."""
+
+    code = "file-unreadable"
 
 
 class AuditUnwritable(Misconfigured):

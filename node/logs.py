@@ -13,10 +13,11 @@ from typing import TextIO
 
 # Whatever is not in this list never reaches a log: no name, no identifier of a patient, no value of a rule.
 ALLOWED_FIELDS = frozenset({
-    "adopted", "association", "attempts", "bytes", "called_aet", "calling_aet", "count", "destination",
-    "error_type", "exit_code", "failures", "host", "instance_uid", "job_id", "loss", "not_before", "outcome",
+    "adopted", "alarm", "association", "attempts", "bytes", "called_aet", "calling_aet", "count", "destination",
+    "error_type", "exit_code", "failures", "host", "instance_uid", "job_id", "loss", "method", "not_before", "outcome",
     "owner", "peer", "pid", "pipeline", "port", "reason_code", "refused", "refused_count", "removed", "retried",
-    "seconds", "sent", "series_uid", "station", "status", "step", "stored_count", "study_uid",
+    "route", "seconds", "sent", "series_uid", "station", "status", "step", "stored_count", "study_uid",
+    "subject",
 })  # fmt: skip
 # What every LogRecord carries by itself.
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

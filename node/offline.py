@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from node.app import build_assembly, build_routing, open_ledger, retry_policy, spawn_worker
 from node.clock import utc_now
 from node.domain.decision import Decision
 from node.domain.job import Job, JobState
@@ -23,12 +22,15 @@ from node.intake.adoption import arrival_of_file
 from node.intake.station import Intake
 from node.ledger.instances import InstanceLedger
 from node.ledger.jobs import JobLedger
+from node.ledger.opening import open_ledger
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView, StudyStory
-from node.receiver import open_store
 from node.rules.explain import refusal_of
 from node.settings import Settings
+from node.site import build_assembly, build_routing, retry_policy
 from node.version import product_version
+from node.volumes import open_store
+from node.workforce import spawn_worker
 
 ASSOCIATION = "process"
 # The settling of a Series waits for nothing more; quiet time is for networks.

@@ -16,34 +16,33 @@ from contextlib import closing, suppress
 from pathlib import Path
 from threading import Timer
 
-from node.audit.message import Source
-from node.audit.trail import Trail
 from node.audit.witness import Witness
 from node.clock import utc_now
 from node.dimse.acceptor import ABORT_S
 from node.dimse.channel import Channel, Committed
 from node.dimse.scp import ListenerSettings, open_server
+from node.domain.confirmation import ConfirmBy
 from node.errors import NodeError
 from node.intake.adoption import Adoption
 from node.intake.station import Intake
+from node.journals import FAREWELL_S, adopt_journal, open_journal
+from node.ledger.commitments import CommitmentLedger
 from node.ledger.engine import open_engine
 from node.ledger.instances import InstanceLedger
-from node.ledger.journal import Journal, journals_of
 from node.ledger.registrar import Registrar
 from node.logs import configure_logging
 from node.settings import Settings, load_settings
-from node.store.files import FileStore, Reserve
+from node.store.files import FileStore
 from node.tls import TlsIdentity
+from node.volumes import open_store, open_trail
 
 logger = logging.getLogger(__name__)
 
 # A thread that comes back from the disk or the network waits so long for a busy one; Python's own 5 ms would be longer
 # than everything else that an Instance takes.
 SWITCH_INTERVAL_S = 0.0005
-# How long one that outlives its node may go on to commit what it has stored.
-FAREWELL_S = 5.0
-# How long a receiver is waited for that has outlived its node.
-WAIT_S = FAREWELL_S + ABORT_S + 5.0
+# So long a sender waits for a server of the ledger that is started anew; it gives up itself after 30 s or more.
+SENDERS_PATIENCE_S = 10.0
 # What a receiver that died was writing is older by the time the next one looks; what others write is locked by then.
 LEFTOVER_AGE_S = 0.5
 
@@ -79,29 +78,28 @@ def receive(settings: Settings, *, number: int, endpoint: socket.socket) -> None
         If what the receiver of this number has left cannot be recorded.
     """
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
-    instances = InstanceLedger(engine)
+    instances = InstanceLedger(engine, patience_s=min(settings.ledger.busy_timeout_s, SENDERS_PATIENCE_S))
     store = open_store(settings)
     channel = Channel(endpoint)
-    with closing(Journal(journal_folder(settings), number, wait_s=WAIT_S)) as journal:
-        _adopt(journal, Adoption(store=store, ledger=instances, clock=utc_now))
+    with closing(open_journal(settings, number)) as journal:
+        adopt_journal(journal, Adoption(store=store, ledger=instances, clock=utc_now))
         store.sweep(min_age_s=LEFTOVER_AGE_S)
         registrar = Registrar(
             instances, lambda: _tell_committed(channel), journal, max_age_s=settings.ledger.busy_timeout_s
         )
         witness = Witness(trail=open_trail(settings), ledger=registrar, clock=utc_now)
-        intake = Intake(
-            store=store,
-            ledger=registrar,
-            clock=utc_now,
-            own_results=settings.security.own_results,
-            max_instance_bytes=settings.store.max_instance_bytes,
-            witness=witness,
+        intake = build_intake(settings, store=store, ledger=registrar, witness=witness)
+        commitments = CommitmentLedger(engine)
+        server = open_server(
+            listener_settings(settings),
+            channel,
+            intake,
+            lambda report: commitments.record_report(report, now=utc_now()),
         )
-        server = open_server(listener_settings(settings), channel, intake)
         registrar.start()
         witness.start()
         drain_s = server.serve()
-        _set_deadline(drain_s + ABORT_S + FAREWELL_S)
+        set_deadline(drain_s + ABORT_S + FAREWELL_S)
         server.drain(drain_s)
         witness.stop()
         registrar.stop()
@@ -116,39 +114,16 @@ def spawn_receiver(settings: Settings, number: int, endpoint: socket.socket) -> 
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), env=environment)
 
 
-def adopt_journals(settings: Settings, adoption: Adoption) -> None:
-    """Record what the receivers of a node that died had acknowledged; wait for those that have outlived it.
-
-    Raises
-    ------
-    DataDirInUse
-        If one of them does not end.
-    """
-    for journal in journals_of(journal_folder(settings), wait_s=WAIT_S):
-        with closing(journal):
-            _adopt(journal, adoption)
-
-
-def journal_folder(settings: Settings) -> Path:
-    """Return where the receivers keep their journals."""
-    return settings.node.data_dir / "receivers"
-
-
-def open_store(settings: Settings) -> FileStore:
-    """Return the store of `settings`."""
-    reserve = Reserve(reserve_bytes=settings.store.reserve_bytes, reserve_percent=settings.store.reserve_percent)
-    return FileStore(settings.store_root, reserve, settings.store.durability)
-
-
-def open_trail(settings: Settings) -> Trail:
-    """Return the audit trail of the node; opening it writes nothing."""
-    source = Source(source_id=f"{settings.node.aet}@{socket.gethostname()}", aet=settings.node.aet)
-    return Trail(audit_folder(settings), source=source, clock=utc_now)
-
-
-def audit_folder(settings: Settings) -> Path:
-    """Return where the audit trail is."""
-    return settings.node.data_dir / "audit"
+def build_intake(settings: Settings, *, store: FileStore, ledger: Registrar, witness: Witness) -> Intake:
+    """Return the intake of a process that receives."""
+    return Intake(
+        store=store,
+        ledger=ledger,
+        clock=utc_now,
+        own_results=settings.security.own_results,
+        max_instance_bytes=settings.store.max_instance_bytes,
+        witness=witness,
+    )
 
 
 def listener_settings(settings: Settings, *, insecure: bool = False) -> ListenerSettings:
@@ -163,10 +138,18 @@ def listener_settings(settings: Settings, *, insecure: bool = False) -> Listener
         max_associations_per_peer=node.max_associations_per_peer,
         dimse_timeout_s=node.dimse_timeout_s,
         calling_aets=security.calling_aets,
+        reporting_aets=reporting_aets(settings),
         allowed_networks=security.allowed_networks,
         insecure=insecure,
         tls=tls_identity(settings),
     )
+
+
+def reporting_aets(settings: Settings) -> tuple[str, ...]:
+    """Return the AE titles of the Destinations that may be asked for Storage Commitment, and report."""
+    asked = (ConfirmBy.AUTO, ConfirmBy.COMMITMENT)
+    reporting = (entry for entry in settings.destinations.values() if entry.transport == "cstore")
+    return tuple(entry.aet.strip() for entry in reporting if entry.confirm in asked)
 
 
 def tls_identity(settings: Settings) -> TlsIdentity | None:
@@ -178,14 +161,8 @@ def tls_identity(settings: Settings) -> TlsIdentity | None:
     return TlsIdentity(certificate=Path(tls.certificate), key=Path(tls.key), ca=ca)
 
 
-def _adopt(journal: Journal, adoption: Adoption) -> None:
-    adopted = adoption.adopt(journal.pending())
-    journal.clear()
-    if adopted:
-        logger.info("journal adopted", extra={"adopted": adopted})
-
-
-def _set_deadline(seconds: float) -> None:
+def set_deadline(seconds: float) -> None:
+    """End this process so long from now, whatever hangs then."""
     # Whatever hangs then is on the disk and in the journal.
     deadline = Timer(seconds, os._exit, (1,))
     deadline.daemon = True

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from node.clock import Clock, ClockWatch
@@ -12,11 +13,33 @@ logger = logging.getLogger(__name__)
 
 Tick = Callable[[datetime], datetime | None]
 Leap = Callable[[timedelta, datetime], None]
+Leads = Callable[[], bool]
 
 # A wake-up that was lost costs at most this.
 SWEEP = timedelta(seconds=5)
+# The same where other nodes may be at work, whose wake-ups come to themselves.
+SHARED_SWEEP = timedelta(seconds=1)
 # Pause after a station failed.
 RECOVERY = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """How a belt shares its ledger with the same belt of other nodes.
+
+    Attributes
+    ----------
+    leads
+        Asked before each turn; while another node ticks the stations, this one waits.
+    sweep
+        How long a turn is waited for at most.
+    """
+
+    leads: Leads = lambda: True
+    sweep: timedelta = SWEEP
+
+
+ALONE = Sharing()
 
 
 class Belt:
@@ -38,11 +61,14 @@ class Belt:
         *,
         follow: Leap = lambda _leap, _now: None,
         watch: ClockWatch | None = None,
+        sharing: Sharing = ALONE,
     ) -> None:
         self._stations = stations
         self._clock = clock
         self._follow = follow
         self._watch = watch or ClockWatch()
+        self._leads = sharing.leads
+        self._sweep = sharing.sweep
         self._woken = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"belt-{name}", daemon=True)
@@ -64,12 +90,23 @@ class Belt:
 
     def _run(self) -> None:
         while not self._stopping:
-            due = [self._tick(name, tick) for name, tick in self._stations.items()]
+            due = [self._tick(name, tick) for name, tick in self._stations.items()] if self._may_tick() else []
             now = self._clock()
-            next_at = min([at for at in due if at is not None], default=now + SWEEP)
-            self._woken.wait(max(0.0, (min(next_at, now + SWEEP) - now).total_seconds()))
+            next_at = min([at for at in due if at is not None], default=now + self._sweep)
+            self._woken.wait(max(0.0, (min(next_at, now + self._sweep) - now).total_seconds()))
             # Here and not before the wait: whoever woke us is served by the ticks that follow.
             self._woken.clear()
+
+    def _may_tick(self) -> bool:
+        try:
+            is_leading = self._leads()
+        except Transient as exc:
+            logger.warning("station waits", extra={"station": self._thread.name, "reason_code": exc.code})
+            return False
+        if not is_leading:
+            # Who leads looks after the times in the ledger, and by its own clock.
+            self._watch.accept(self._clock())
+        return is_leading
 
     def _tick(self, name: str, tick: Tick) -> datetime | None:
         try:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from node.domain.confirmation import ConfirmBy
 from node.domain.durability import Durability
 from node.domain.result import OptionalResult, SegmentationForm
 from node.domain.retention import KeepUntil
@@ -26,6 +27,7 @@ NAMED_TABLES = frozenset({"pipelines", "destinations"})
 
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
+Minutes = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
 
@@ -111,6 +113,9 @@ class DeliverySettings(Section):
     max_retry_seconds: PositiveSeconds
     give_up_days: PositiveSeconds
     timeout_s: PositiveSeconds
+    confirm_after_seconds: PositiveSeconds
+    confirm_minutes: PositiveSeconds
+    confirm_tries: Annotated[int, Field(ge=1, le=20)]
 
 
 class ResultsSettings(Section):
@@ -139,6 +144,65 @@ class ModelsSettings(Section):
     """``[models]``: where model folders lie."""
 
     dirs: tuple[Path, ...]
+
+
+class ExpectationSettings(Section):
+    """When something is expected at least once in so many minutes."""
+
+    minutes: Annotated[float, Field(gt=0)]
+    hours: tuple[Annotated[int, Field(ge=0, le=23)], Annotated[int, Field(ge=1, le=24)]] = (0, 24)
+    days: tuple[Annotated[int, Field(ge=1, le=7)], ...] = (1, 2, 3, 4, 5, 6, 7)
+
+    @model_validator(mode="after")
+    def _hours_are_in_order(self) -> "ExpectationSettings":
+        if self.hours[0] >= self.hours[1]:
+            raise ValueError("the first of hours must be less than the second; a night is two entries")
+        return self
+
+
+class SourceSettings(ExpectationSettings):
+    """One of ``alarms.sources``: who should send."""
+
+    aet: AeTitle
+
+
+class MatchSettings(ExpectationSettings):
+    """One of ``alarms.pipelines``: what should match."""
+
+    pipeline: str
+
+
+class AlarmSettings(Section):
+    """``[alarms]``: what is watched, and who is told; zero is never."""
+
+    webhook: SecretStr
+    webhook_ca: str
+    webhook_timeout_s: PositiveSeconds
+    sources: tuple[SourceSettings, ...]
+    pipelines: tuple[MatchSettings, ...]
+    unmatched_studies: Annotated[int, Field(ge=0, le=10_000)]
+    job_wait_minutes: Minutes
+    no_worker_minutes: Minutes
+    given_up_hours: Annotated[float, Field(ge=0)]
+    delivery_wait_minutes: Minutes
+    destination_down_minutes: Minutes
+    store_margin_percent: Annotated[float, Field(ge=0)]
+    calm_seconds: Seconds
+
+    @field_validator("webhook")
+    @classmethod
+    def _is_url(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        parts = urlsplit(text)
+        if text and not (parts.scheme in {"http", "https"} and parts.hostname):
+            raise ValueError("must be empty, or begin with http:// or https:// and name a host")
+        return url
+
+
+class MetricsSettings(Section):
+    """``[metrics]``: numbers for Prometheus, on the loopback address."""
+
+    port: Port
 
 
 class WebSettings(Section):
@@ -204,8 +268,12 @@ class DestinationSettings(Section):
     ----------
     associations
         How many at once for one Study; with one, objects arrive in their order. C-STORE only.
+    per_minute
+        How many objects it is sent at most; 0 sets no limit.
     tls
         None: a C-STORE Destination is called without TLS, and a STOW-RS one as its URL says.
+    confirm
+        How it is asked later whether it holds what it took.
     """
 
     transport: Literal["cstore", "stow", "folder"]
@@ -214,7 +282,22 @@ class DestinationSettings(Section):
     port: Port = 0
     url: str = ""
     associations: Annotated[int, Field(ge=1, le=16)] = 1
+    per_minute: Annotated[int, Field(ge=0)] = 0
     tls: DestinationTls | None = None
+    confirm: ConfirmBy = ConfirmBy.AUTO
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> "DestinationSettings":
+        if self.confirm is ConfirmBy.COMMITMENT and self.transport != "cstore":
+            raise ValueError("confirm is 'commitment', which only transport 'cstore' has; say 'auto' or 'query'")
+        if self.confirm is ConfirmBy.QUERY and self.transport == "folder":
+            raise ValueError("confirm is 'query', and a folder answers none; say 'auto' or 'none'")
+        return self
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it is asked later whether it holds what it took, if it can be."""
+        return self.confirm is not ConfirmBy.NONE and self.transport != "folder"
 
     @property
     def address(self) -> str:
@@ -243,6 +326,8 @@ class Settings(Section):
     delivery: DeliverySettings
     results: ResultsSettings
     retention: RetentionSettings
+    alarms: AlarmSettings
+    metrics: MetricsSettings
     models: ModelsSettings
     web: WebSettings
     security: SecuritySettings
@@ -250,6 +335,14 @@ class Settings(Section):
     pipelines: Mapping[str, PipelineSettings]
     destinations: Mapping[str, DestinationSettings] = Field(default_factory=dict)
     rules: tuple[dict[str, Any], ...] = ()
+
+    @model_validator(mode="after")
+    def _expected_pipelines_exist(self) -> "Settings":
+        for entry in self.alarms.pipelines:
+            if entry.pipeline not in self.pipelines:
+                known = ", ".join(self.pipelines)
+                raise ValueError(f"alarms.pipelines names {entry.pipeline!r}, which is no pipeline; known are {known}")
+        return self
 
     @property
     def store_root(self) -> Path:
@@ -272,6 +365,7 @@ class Settings(Section):
             "ledger": self.ledger.model_copy(update={"url": SecretStr("")}),
             "store": self.store.model_copy(update={"url": ""}),
             "log": self.log.model_copy(update={"level": "ERROR"}),
+            "web": self.web.model_copy(update={"port": 0}),
             # Nobody waits for a second attempt; what failed once is reported.
             "dispatch": self.dispatch.model_copy(update={"max_attempts": 1}),
             "destinations": {},
@@ -285,6 +379,7 @@ class Settings(Section):
         table = self.model_dump(mode="json", exclude_none=True)
         table["broker"]["url"] = self.broker.url.get_secret_value()
         table["ledger"]["url"] = self.ledger.url.get_secret_value()
+        table["alarms"]["webhook"] = self.alarms.webhook.get_secret_value()
         # Whole, because a name in the name of a variable would lose its capitals.
         whole = ("rules", *sorted(NAMED_TABLES))
         flat = {f"{ENVIRONMENT_PREFIX}{key.upper()}": _to_toml(table.pop(key)) for key in whole}

@@ -12,17 +12,18 @@ from node.clock import Clock, utc_now
 from node.domain.retention import Proof
 from node.errors import LedgerDamaged, WrongState
 from node.intake.adoption import Adoption
+from node.journals import adopt_journals
 from node.ledger.engine import Engine, find_damage, migrate, open_engine, schema_of
 from node.ledger.file import ledger_file, set_ledger_aside
 from node.ledger.instances import InstanceLedger
 from node.ledger.restoration import RestorationLedger
 from node.ledger.retention import RetentionLedger
 from node.lock import FolderLock
-from node.receiver import adopt_journals, audit_folder, open_store, open_trail
 from node.restoration import Remains, Restored, is_marked, prepare, restore
 from node.retention import Gatekeeper, Premises, Retention, Teller, Terms
 from node.settings import Settings
 from node.store.trash import Trash
+from node.volumes import audit_folder, open_store, open_trail
 
 
 def build_retention(settings: Settings, engine: Engine, *, adoption: Adoption, teller: Teller) -> Retention:
@@ -42,7 +43,10 @@ def retention_terms(settings: Settings) -> Terms:
     """Return how long Studies stay."""
     told = settings.retention
     return Terms(
-        proof=Proof(keep_until=told.keep_until),
+        proof=Proof(
+            keep_until=told.keep_until,
+            confirming=frozenset(name for name, entry in settings.destinations.items() if entry.is_asked),
+        ),
         studies=timedelta(days=told.studies_days) if told.studies_days else None,
         results=timedelta(days=told.results_days),
         high_percent=told.high_percent or None,

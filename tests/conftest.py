@@ -1,13 +1,21 @@
 """What every test may ask for: programs and data by name, skipped where absent and failed where CI=true."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.ledgers import SERVER_VARIABLE, clear_copies
 from tests.peers import absent, require_program
+from tests.postgresql import Postgres, require_postgres
 
 DATA = "data"
+POSTGRES = "postgres"
+# No program: the fault is that of a ledger in a file.
+SQLITE = "sqlite"
+# Which database the ledgers of a run are on; absent: SQLite.
+LEDGER_VARIABLE, POSTGRESQL = "RADNODE_TEST_LEDGER", "postgresql"
 DATA_VARIABLE = "RADNODE_TEST_DATA"
 DATA_BESIDE_THE_CHECKOUT = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -18,6 +26,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for peer in marker.args:
             if peer == DATA:
                 require_data()
+            elif peer == POSTGRES:
+                require_postgres()
+            elif peer == SQLITE:
+                _skip_on_postgresql()
             else:
                 require_program(peer)
 
@@ -26,6 +38,44 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def data_dir() -> Path:
     """Return the folder of real images; without it the test is skipped, or failed where CI=true."""
     return require_data()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ledgers_of_this_run(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let every ledger be on PostgreSQL where the run asks for it; a file's own choice counts more."""
+    with pytest.MonkeyPatch.context() as patch:
+        if os.environ.get(LEDGER_VARIABLE) == POSTGRESQL:
+            server: Postgres = request.getfixturevalue("postgres")
+            patch.setenv(SERVER_VARIABLE, server.url("postgres"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Return a PostgreSQL that the whole run shares; whoever wants to harm it starts one of its own."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs(POSTGRES))])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return which database `copy_ledger` makes ledgers in: a test that asks runs once on each.
+
+    A test of what only one of them has is marked ``parametrize("database", [...], indirect=True)``.
+    """
+    if request.param == "sqlite":
+        monkeypatch.delenv(SERVER_VARIABLE, raising=False)
+        yield "sqlite"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    monkeypatch.setenv(SERVER_VARIABLE, server.url("postgres"))
+    yield "postgresql"
+    clear_copies(server.url("postgres"))
+
+
+def _skip_on_postgresql() -> None:
+    if os.environ.get(LEDGER_VARIABLE) == POSTGRESQL:
+        pytest.skip("it is about a ledger in a file")
 
 
 def require_data() -> Path:

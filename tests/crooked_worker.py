@@ -129,7 +129,7 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
-    end_with_parent()
+    end_with_parent(os.getppid())
     settings = load_settings(arguments.settings)
     settings = settings.with_broker(EmbeddedBroker(broker_folder(settings)).url)
     configure_logging(settings.log.level)

@@ -94,7 +94,7 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
-    end_with_parent()
+    end_with_parent(os.getppid())
     settings = load_settings(arguments.settings)
     configure_logging(settings.log.level)
     tools = partial(open_diligent_tools, scratch=arguments.scratch)

@@ -1,5 +1,6 @@
 """What the node's own processes hold, to see that a fault took nothing for good: threads, descriptors, processes."""
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,9 +8,11 @@ from time import monotonic, sleep
 
 import psutil
 import pytest
+from sqlalchemy import make_url
 
 from node.delivery.association import echo
 from node.errors import DestinationDown
+from tests.ledgers import SERVER_VARIABLE
 from tests.node_process import NodeProcess
 
 # pynetdicom's timers and ours are looked at once a second.
@@ -18,7 +21,7 @@ GIVE_BACK_LIMIT_S = 30.0
 SERVED_LIMIT_S = 5.0
 STEADY_S = 1.5
 POLL_S = 0.05
-# Opened at the first need and kept: up to 15 connections of SQLAlchemy's pool, and the audit trail.
+# Opened at the first need and kept: the connections of SQLAlchemy's pool, and the audit trail.
 KEPT = ("/ledger.sqlite", "/audit")
 
 
@@ -58,7 +61,17 @@ def _count_descriptors(pid: int) -> int:
         # One of them may be closed meanwhile.
         with suppress(FileNotFoundError):
             count += not any(kept in str(descriptor.readlink()) for kept in KEPT)
-    return count
+    return count - _count_sessions(pid)
+
+
+def _count_sessions(pid: int) -> int:
+    """Return how many connections of a process lead to a ledger on PostgreSQL."""
+    server = os.environ.get(SERVER_VARIABLE)
+    if server is None:
+        return 0
+    port = make_url(server).port
+    found = psutil.Process(pid).net_connections("tcp")
+    return sum(one.raddr.port == port for one in found if one.status == psutil.CONN_ESTABLISHED)
 
 
 class Witness:

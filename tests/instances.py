@@ -124,3 +124,6 @@ class MemoryLedger:
 
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
         self.events.append((kind, text))
+
+    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+        self.events.append((kind, text))

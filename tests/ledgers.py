@@ -1,5 +1,6 @@
-"""Real ledgers in SQLite files: migrated once a test run, copied for each test; and the rows that tests put in."""
+"""Real ledgers in SQLite files, or on a PostgreSQL: migrated once a test run, copied for each test; and their rows."""
 
+import os
 import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -7,8 +8,10 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
-from sqlalchemy import Engine
+import psycopg
+from sqlalchemy import Engine, make_url
 
 from node.domain.decision import Clause, Decision, Outcome
 from node.domain.job import Job, JobID, JobOrder, Priority, digest_inputs
@@ -20,9 +23,17 @@ from node.ledger.engine import migrate, open_engine
 from node.ledger.instances import InstanceLedger
 from node.ledger.interventions import Interventions
 from node.ledger.jobs import JobLedger, JobOutcome
+from node.ledger.schema import metadata
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView
+from tests.postgresql import ask, run_sql, session
 
+# The server on which copies are made; absent: they are SQLite files.
+SERVER_VARIABLE = "RADNODE_TEST_POSTGRES"
+# In the folder of a test, what its copy on the server is.
+NOTE = "ledger.url"
+COPY, EMPTY = "copy_", "empty_"
+VERSION = "SELECT version_num FROM alembic_version"
 NOON = datetime(2025, 1, 14, 12, tzinfo=UTC)
 STUDY = StudyUID("1.2.3")
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -38,18 +49,83 @@ def at(seconds: float) -> datetime:
 @cache
 def _migrated_file() -> Path:
     path = Path(tempfile.mkdtemp(prefix="radnode-test-")) / "ledger.sqlite"
-    engine = open_engine(f"sqlite:///{path}", busy_timeout_s=5.0)
-    migrate(engine)
-    engine.dispose()
+    _migrate(f"sqlite:///{path}")
     return path
 
 
+@cache
+def _migrated_database(server: str) -> str:
+    name = "migrated"
+    run_sql(server, f"CREATE DATABASE {name}")
+    _migrate(_name_database(server, name))
+    return name
+
+
+def _migrate(url: str) -> None:
+    engine = open_engine(url, busy_timeout_s=5.0)
+    migrate(engine)
+    engine.dispose()
+
+
 def copy_ledger(folder: Path) -> str:
-    """Return the URL of a fresh ledger in `folder`."""
+    """Return the URL of the ledger of `folder`, which is fresh at first."""
+    server = os.environ.get(SERVER_VARIABLE)
+    if server is not None:
+        return _copy_database(folder / NOTE, server)
     path = folder / "ledger.sqlite"
     if not path.exists():
         shutil.copyfile(_migrated_file(), path)
     return f"sqlite:///{path}"
+
+
+def _copy_database(note: Path, server: str) -> str:
+    if not note.exists():
+        prototype, name = _migrated_database(server), COPY + uuid4().hex
+        with session(server) as connection:
+            found = ask(connection, f"SELECT datname FROM pg_database WHERE starts_with(datname, '{EMPTY}') LIMIT 1")
+            if found:
+                ask(connection, f"ALTER DATABASE {found[0][0]} RENAME TO {name}")
+            else:
+                ask(connection, f"CREATE DATABASE {name} TEMPLATE {prototype} STRATEGY FILE_COPY")
+        note.write_text(_name_database(server, name))
+    return note.read_text()
+
+
+def clear_copies(server: str) -> None:
+    """Empty every copy on a server for the next test, which costs less than making one; whoever may be connected."""
+    with session(server) as connection:
+        for (name,) in ask(connection, f"SELECT datname FROM pg_database WHERE starts_with(datname, '{COPY}')"):
+            ask(connection, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+            ask(connection, f"ALTER DATABASE {name} RESET ALL")
+            if _clear(_name_database(server, name), server):
+                ask(connection, f"ALTER DATABASE {name} RENAME TO {EMPTY}{uuid4().hex}")
+            else:
+                ask(connection, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _clear(url: str, server: str) -> bool:
+    """Return whether the copy is as it was made; False: a test has left it without a table, or in another version."""
+    try:
+        run_sql(url, f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY; {_first_rows(server)}")
+        return run_sql(url, VERSION) == run_sql(_name_database(server, _migrated_database(server)), VERSION)
+    except psycopg.ProgrammingError:
+        return False
+
+
+@cache
+def _first_rows(server: str) -> str:
+    """Return the statements that make the rows which the migrations have made."""
+    prototype, found = _name_database(server, _migrated_database(server)), []
+    for table in metadata.tables:
+        ((rows,),) = run_sql(prototype, f"SELECT json_agg(t)::text FROM {table} t")
+        if rows is not None:
+            quoted = rows.replace("'", "''")
+            found.append(f"INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, '{quoted}');")
+    return "".join(found)
+
+
+def _name_database(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
 class Books:

@@ -4,6 +4,7 @@ from threading import Thread
 
 from node.dimse.channel import Channel, open_pair
 from node.dimse.gate import Gate
+from node.dimse.reports import TakeReport
 from node.dimse.scp import ListenerSettings, open_server
 from node.intake.station import Intake
 
@@ -11,11 +12,12 @@ LIMIT_S = 20.0
 
 
 class DicomListener:
-    """One gate, and one receiver that is a thread."""
+    """One gate, and one receiver that is a thread; reports of Storage Commitment go to `take_report`."""
 
-    def __init__(self, settings: ListenerSettings, intake: Intake) -> None:
+    def __init__(self, settings: ListenerSettings, intake: Intake, take_report: TakeReport = lambda _: 0) -> None:
         self._settings = settings
         self._intake = intake
+        self._take_report = take_report
         self.refused: list[str] = []
         self._gate = Gate(settings, committed=lambda: None, refused=self.refused.append)
         self._receiver = Thread(target=self._receive, name="receiver", daemon=True)
@@ -37,5 +39,5 @@ class DicomListener:
 
     def _receive(self) -> None:
         with self._theirs:
-            server = open_server(self._settings, Channel(self._theirs), self._intake)
+            server = open_server(self._settings, Channel(self._theirs), self._intake, self._take_report)
             server.drain(server.serve())

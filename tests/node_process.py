@@ -14,14 +14,19 @@ from typing import Any
 
 import psutil
 
-from node.app import open_view
 from node.delivery.association import Peer
+from node.ledger.engine import Engine
+from node.ledger.opening import open_ledger
 from node.ledger.views import LedgerView, StudyStory
 from node.settings import load_settings
+from tests.ledgers import SERVER_VARIABLE, copy_ledger
 from tests.peers import wait_until
 
 ADDRESS = re.compile(r"receives DICOM as (?P<aet>\S+) on (?P<host>[\d.]+):(?P<port>\d+)")
 STOP_TIMEOUT_S = 60.0
+STORE = "[store]\n"
+# Off, so that it costs nothing where it is not looked at, and no two nodes ask for one port.
+NO_WEB = "[web]\nport = 0\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +78,12 @@ class NodeProcess:
         self.folder = folder
         self._launch = launch
         self.file = folder / "settings.toml"
-        head = f'[node]\nport = {port}\ndata_dir = "{folder / "data"}"\n{node_keys}\n[store]\nreserve_bytes = 0\n\n'
-        self.file.write_text(head + settings)
+        head = f'[node]\nport = {port}\ndata_dir = "{folder / "data"}"\n{node_keys}\n'
+        head += f"{'' if '[web]' in settings else NO_WEB}{STORE}reserve_bytes = 0\n\n"
+        self.file.write_text(_on_ledger(head + settings, folder))
         self._process: subprocess.Popen[bytes] | None = None
         self._view: LedgerView | None = None
+        self._engine: Engine | None = None
         self.peer = Peer(aet="RADNODE", host="127.0.0.1", port=0)
 
     def __enter__(self) -> "NodeProcess":
@@ -114,10 +121,16 @@ class NodeProcess:
         return psutil.Process(self._process.pid)
 
     @property
+    def exit_code(self) -> int | None:
+        """With what the node's own process has ended; None before its end."""
+        return None if self._process is None else self._process.poll()
+
+    @property
     def view(self) -> LedgerView:
         """The ledger, as another process sees it."""
         if self._view is None:
-            self._view = open_view(load_settings(self.file))
+            self._engine = open_ledger(load_settings(self.file))
+            self._view = LedgerView(self._engine)
         return self._view
 
     def child(self, *words: str) -> psutil.Process:
@@ -146,6 +159,8 @@ class NodeProcess:
 
     def stop(self) -> int:
         """Ask it to end; returns its exit code."""
+        if self._engine is not None:
+            self._engine.dispose()
         if self._process is None:
             return 0
         if self._process.poll() is None:
@@ -162,6 +177,15 @@ class NodeProcess:
             return found[0] if found and holds(found[0]) else None
 
         return wait_until(look, what=f"study {uid}", limit_s=limit_s)
+
+
+def _on_ledger(settings: str, folder: Path) -> str:
+    """Return these settings on the database that the run of tests asks for, where they name none."""
+    if SERVER_VARIABLE not in os.environ or "postgresql" in settings:
+        return settings
+    table = f'[ledger]\nurl = "{copy_ledger(folder)}"\n'
+    # A table stands once in a file; what follows the first line of `settings` may belong to the one before.
+    return settings.replace("[ledger]\n", table) if "[ledger]\n" in settings else settings.replace(STORE, table + STORE)
 
 
 def plain_environment() -> Mapping[str, str]:

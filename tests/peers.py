@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -252,6 +253,11 @@ class Orthanc:
 
     def stop(self) -> None:
         """End it; what it stored stays until the context ends."""
+        self._program.stop()
+
+    def kill(self) -> None:
+        """Kill it, -9; what it stored stays until the context ends."""
+        os.kill(self._program.pid, signal.SIGKILL)
         self._program.stop()
 
     @property

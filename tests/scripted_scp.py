@@ -91,6 +91,8 @@ class Scp:
         The Transfer Syntax UID that it answers in every Presentation Context, whatever was proposed.
     user_items
         Sub-items of the User Information behind the Maximum Length, and items behind it.
+    releases_as_well
+        Whether it asks for a release itself when it is asked for one, and waits for the consent.
     """
 
     answer: Answer = taken
@@ -100,6 +102,7 @@ class Scp:
     most: int = 100
     chosen: str | None = None
     user_items: tuple[bytes, bytes] = (b"", b"")
+    releases_as_well: bool = False
     port: int = field(default_factory=free_port)
     stored: list[str] = field(default_factory=list)
     data_sets: list[bytes] = field(default_factory=list)
@@ -108,6 +111,7 @@ class Scp:
     standing: int = 0
     released: int = 0
     aborted: int = 0
+    consents: int = 0
     silence: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -187,6 +191,10 @@ class Scp:
         while (received := _receive_pdu(connection)) is not None:
             if received[0] == Pdu.RELEASE_RQ:
                 self.released += 1
+                if self.releases_as_well:
+                    connection.sendall(RELEASE_RQ)
+                    consent = _receive_pdu(connection)
+                    self.consents += consent is not None and consent[0] == Pdu.RELEASE_RP
                 connection.sendall(RELEASE_RP)
                 return
             if received[0] == Pdu.ABORT:

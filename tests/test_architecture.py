@@ -24,6 +24,8 @@ BROAD_EXCEPTS = frozenset({
     ("node/dimse/handlers.py", "StoreSink._refusing"),
     ("node/ledger/registrar.py", "Registrar._commit"),
     ("node/scheduler.py", "Belt._tick"),
+    ("node/web/access.py", "AccessLog.__call__"),
+    ("node/web/submission.py", "as_node_errors"),
     ("workers/retraction.py", "carry_out_retractions"),
     ("workers/runner.py", "JobRunner._run_claimed"),
     ("workers/tasks.py", "_PoolProcess.open"),
@@ -79,6 +81,8 @@ PLANTS = (
     Plant("door-sqlalchemy", "workers/app.py", "import alembic"),
     Plant("door-dicomweb", "node/delivery/courier.py", "import dicomweb_client"),
     Plant("door-pydantic", "node/domain/study.py", "import pydantic"),
+    Plant("door-web", "node/metrics.py", "import fastapi"),
+    Plant("door-prometheus", "node/ledger/gauges.py", "import prometheus_client"),
     Plant("door-terminal", "node/scheduler.py", "import rich"),
     Plant("door-terminal", "workers/__main__.py", "import typer"),
 )

@@ -9,7 +9,8 @@ from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
-from typer.main import get_command
+from typer import Context
+from typer.main import get_group
 
 import node.errors
 from node.cli.main import app
@@ -132,7 +133,10 @@ def test_every_reason_that_is_no_error_is_a_word_of_the_code() -> None:
 def commands() -> dict[str, Any]:
     """Return every command of the command line by the words a person types."""
     found: dict[str, Any] = {}
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]  # a group, as main.py shows
+    group = get_group(app)
+    ctx = Context(group)
+    for name in group.list_commands(ctx):
+        command: Any = group.get_command(ctx, name)
         if hasattr(command, "commands"):
             found |= {f"{name} {inner}": entry for inner, entry in command.commands.items()}
         else:

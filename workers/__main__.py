@@ -23,8 +23,8 @@ Verb = Callable[[Arguments, Settings], int]
 def main() -> int:
     """Run a worker; returns its exit code."""
     arguments = _build_parser().parse_args()
-    if arguments.ends_with_parent:
-        end_with_parent()
+    if arguments.ends_with_parent is not None:
+        end_with_parent(arguments.ends_with_parent)
     verb: Verb = arguments.verb
     try:
         settings = load_settings(arguments.settings)
@@ -38,7 +38,9 @@ def main() -> int:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workers", description="Run radnode Jobs.")
     parser.add_argument("--settings", type=Path, help="settings file, as for `radnode up`")
-    parser.add_argument("--ends-with-parent", action="store_true", help="stop when the starting process dies")
+    parser.add_argument(
+        "--ends-with-parent", type=int, metavar="PID", help="stop when the process that started it dies"
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     serve = verbs.add_parser("serve", help="run Jobs as the broker rings, until SIGTERM")
     serve.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")

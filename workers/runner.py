@@ -14,7 +14,7 @@ from node.clock import Clock
 from node.domain.job import Job, JobID, JobOrder
 from node.domain.model_version import ModelVersion
 from node.domain.result import Result, ResultKind, ResultWishes
-from node.errors import Broken, DeviceFailed, LeaseLost, ModelChanged, NodeError, OutOfMemory, Rejected
+from node.errors import Broken, DeviceFailed, LeaseLost, LedgerBusy, ModelChanged, NodeError, OutOfMemory, Rejected
 from node.ledger.jobs import JobLedger, JobOutcome
 from node.logs import log_context
 from node.models import ModelCard
@@ -114,7 +114,14 @@ class JobRunner:
         return self._is_spent
 
     def run_job(self, job_id: JobID) -> bool:
-        """Run one Job to its end; False when it was not to be had (done, taken, not due)."""
+        """Run one Job to its end; False when it was not to be had (done, taken, not due).
+
+        Raises
+        ------
+        LedgerBusy
+            If the ledger takes neither an answer nor the failure of the attempt; the Job is begun again when its lease
+            has run out.
+        """
         shop = self._shop
         job = shop.ledger.claim_job(job_id, owner=shop.owner, lease_s=shop.terms.lease_s, now=shop.clock())
         if job is None:
@@ -138,6 +145,9 @@ class JobRunner:
             return self._try_job(job, watch)
         except LeaseLost:
             return LeaseLost.code
+        except LedgerBusy:
+            # Nothing can be told of this attempt: its lease runs out.
+            raise
         except Exception:
             # The outer edge of the process: a fault of ours costs this attempt, never the worker.
             logger.exception("broken job")

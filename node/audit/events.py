@@ -74,6 +74,12 @@ class Notice:
     count: int = 1
 
 
+def stranger_refused(host: str) -> Notice:
+    """Return that somebody at `host` tried to connect, from outside of the allowed networks."""
+    text = f"{host} is not in security.allowed_networks; add its network there if it may send"
+    return Notice(kind="connection-refused", code="network not allowed", text=text, peer=host)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
     """The other end of a transfer.

@@ -16,7 +16,7 @@ from threading import Lock
 from node.audit.message import Action, AuditEvent, Outcome, Source, encode_message, speakable, this_process
 from node.audit.record import NOTHING_BEFORE, Record, encode_record, parse_record
 from node.domain.codes import AUDIT_RECORDING_STOPPED, SECURITY_ALERT
-from node.errors import AuditUnwritable
+from node.errors import AuditFull, AuditUnwritable
 
 SUFFIX = ".jsonl"
 # Told by the record that follows a line that a killed writer, or a loss of power, left unfinished.
@@ -28,6 +28,8 @@ FOLDER_MODE, OPEN_MODE, FINISHED_MODE = 0o700, 0o600, 0o400
 # Whoever holds the lock needs 0.1 ms; a process that was stopped with it must not stop the others.
 LOCK_TIMEOUT_S = 5.0
 LOCK_POLL_S = 0.0005
+# A volume, or what one user may take of it, is full.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +81,10 @@ class Trail:
 
         Raises
         ------
+        AuditFull
+            If its volume has no room. The next attempt begins anew.
         AuditUnwritable
-            If it cannot be written. The next attempt begins anew.
+            If it cannot be written otherwise; likewise.
         """
         with self._mutex:
             try:
@@ -91,6 +95,8 @@ class Trail:
                     self._head = self._write(head, event)
             except OSError as exc:
                 self._let_go()
+                if exc.errno in NO_ROOM:
+                    raise AuditFull(f"the audit trail in {self.folder} has no room; free space there") from exc
                 raise AuditUnwritable(
                     f"the audit trail in {self.folder} cannot be written ({exc.strerror}); "
                     "see to space and rights of that folder"

@@ -12,12 +12,15 @@ from node.audit.events import Notice, records_lost, security_alert
 from node.audit.message import AuditEvent
 from node.audit.trail import Trail
 from node.domain.uids import StudyUID
-from node.errors import AuditUnwritable, NodeError
+from node.errors import AuditFull, AuditUnwritable, NodeError
 
 logger = logging.getLogger(__name__)
 
 # A loss of power costs the records of so long; a flush for each would cost its sender 0.2 to 10 ms.
 SYNC_S = 1.0
+# How often one process tells, at most, that records are lost.
+LOSS_TOLD_S = 300.0
+AUDIT_LOST = "audit-lost"
 
 
 class EventLedger(Protocol):
@@ -26,12 +29,16 @@ class EventLedger(Protocol):
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
         """Commit one line that a person may look for."""
 
+    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+        """Commit one line for so many refusals alike, and count them."""
+
 
 class Witness:
     """Keeps what one process saw.
 
     Nothing of it raises: a refusal was already answered, and care goes on when an audit trail cannot be written. What
-    is lost is logged as an error, and counted in the first record that can be written again.
+    is lost is logged as an error, told in an Event for the alarms, and counted in the first record that can be written
+    again.
 
     Parameters
     ----------
@@ -47,6 +54,8 @@ class Witness:
         self._clock = clock
         self._allowance = Allowance()
         self._lost = 0
+        self._untold_losses = 0
+        self._losses_told_s = -LOSS_TOLD_S
         self._counting = Lock()
         self._ending = Event()
         self._thread = Thread(target=self._run, name="witness", daemon=True)
@@ -79,14 +88,17 @@ class Witness:
                     trail.append(records_lost(self._lost))
                 self._lost = 0
             trail.append(event)
-        except AuditUnwritable as exc:
+        except (AuditFull, AuditUnwritable) as exc:
             with self._counting:
                 self._lost += 1
+                self._untold_losses += 1
             logger.error("audit record lost", extra={"error_type": event.kind, "reason_code": exc.code})  # noqa: TRY400 the reason is the disk's
 
     def _tell(self, notice: Notice) -> None:
         try:
-            self._ledger.record_event(at=self._clock(), kind=notice.kind, text=notice.text)
+            self._ledger.record_refusal(
+                at=self._clock(), kind=notice.kind, text=notice.text, code=notice.code, count=notice.count
+            )
         except NodeError as exc:
             # The refusal itself went to the sender; only its line is missing.
             logger.warning("event lost", extra={"error_type": notice.kind, "reason_code": exc.code})
@@ -100,10 +112,25 @@ class Witness:
         while not self._ending.wait(SYNC_S):
             self._tell_floods()
             self._sync()
+            self._tell_losses(monotonic())
+
+    def _tell_losses(self, now_s: float) -> None:
+        if not self._untold_losses or now_s - self._losses_told_s < LOSS_TOLD_S:
+            return
+        with self._counting:
+            count, self._untold_losses = self._untold_losses, 0
+        self._losses_told_s = now_s
+        text = f"{count} times the audit trail could not be written; see to space and rights of its folder"
+        try:
+            self._ledger.record_event(at=self._clock(), kind=AUDIT_LOST, text=text)
+        except NodeError as exc:
+            logger.warning("event lost", extra={"error_type": AUDIT_LOST, "reason_code": exc.code})
 
     def _sync(self) -> None:
         try:
             if self._trail is not None:
                 self._trail.sync()
         except AuditUnwritable as exc:
+            with self._counting:
+                self._untold_losses += 1
             logger.error("audit records not on disk", extra={"reason_code": exc.code})  # noqa: TRY400 the reason is the disk's

@@ -14,9 +14,9 @@ from pathlib import Path
 from time import monotonic, sleep
 from urllib.request import urlopen
 
-from node.app import open_view
 from node.benchmark.usage import MemoryWatch, cpu_s, memory_bytes
 from node.errors import NotFound
+from node.ledger.opening import open_view
 from node.settings import load_settings
 
 START_LIMIT_S = 60.0
@@ -271,7 +271,7 @@ def _radnode(durability: str, associations: int) -> Receiver:
         file.write_text(
             f'[node]\naet = "{AET}"\nport = {port}\ndata_dir = "{folder / "data"}"\n'
             f"{limits if associations > UNASKED_ASSOCIATIONS else ''}\n"
-            f'[store]\nreserve_bytes = 0\ndurability = "{durability}"\n',
+            f'[store]\nreserve_bytes = 0\ndurability = "{durability}"\n\n[web]\nport = 0\n',
             encoding="utf-8",
         )
         return (sys.executable, "-m", "node", "serve", "--settings", str(file))

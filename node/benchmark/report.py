@@ -8,9 +8,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from node.app import spawn_worker
 from node.errors import Broken, NotFound
 from node.settings import Settings
+from node.workforce import spawn_worker
 
 # Of the checkout in which a benchmark is run.
 PAGE = Path("docs/benchmarks.md")

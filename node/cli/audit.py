@@ -17,7 +17,7 @@ from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_error
 from node.cli.spans import parse_span
 from node.clock import utc_now
 from node.errors import SettingsInvalid
-from node.receiver import audit_folder
+from node.volumes import audit_folder
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail (PS3.15 A.5).")
 

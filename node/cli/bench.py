@@ -5,7 +5,13 @@ from typing import Annotated
 import typer
 
 from node.benchmark.report import PAGE, BenchReport, describe_report, refresh_section, run_in_worker
-from node.cli.bench_receive import bench_receive, bench_receive_idle, bench_receive_memory, bench_receive_set_up
+from node.cli.bench_receive import (
+    bench_receive,
+    bench_receive_floor,
+    bench_receive_idle,
+    bench_receive_memory,
+    bench_receive_set_up,
+)
 from node.cli.bench_send import bench_responses, bench_send
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import print_json, print_table, reports_errors, stdout
@@ -19,6 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure what the stages cost.")
 
 app.command("receive")(bench_receive)
 app.command("receive-set-up")(bench_receive_set_up)
+app.command("receive-floor")(bench_receive_floor)
 app.command("receive-idle")(bench_receive_idle)
 app.command("receive-memory")(bench_receive_memory)
 app.command("send")(bench_send)

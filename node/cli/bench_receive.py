@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from node.benchmark import footprint, idle, receive, set_up
+from node.benchmark import floor, footprint, idle, receive, set_up
 from node.benchmark.large_sender import MAX_MEBIBYTES
 from node.benchmark.load import parse_load
 from node.benchmark.receivers import receivers
@@ -103,6 +103,24 @@ def bench_receive_memory(
     command = _command("receive-memory", f"--instances {instances} --mebibytes {mebibytes}", only)
     told = _tell(command, facts, footprint.describe_rows(rows), footprint.targets(rows))
     _publish(told, "receive memory", write=write)
+
+
+@reports_errors
+def bench_receive_floor(
+    *,
+    load: Annotated[str, typer.Option(help="Instances and kilobytes of each, from every sender.")] = "300x525",
+    associations: Annotated[int, typer.Option(min=1, help="Parallel senders, with a process for each.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each takes its turn.")] = 5,
+    folder: FolderOption = None,
+    write: WriteOption = False,
+) -> None:
+    """Measure keeping the same bytes without DICOM: what no receiver in Python can be faster than here."""
+    sent = parse_load(load)
+    with _measuring(folder) as (place, note):
+        rows = floor.measure_floor(sent, senders=associations, rounds=rounds, folder=place, note=note)
+        facts = f"medians of the rounds, which are in turn; {describe_surroundings(place)}"
+    command = _command("receive-floor", f"--load {sent} --associations {associations} --rounds {rounds}", None)
+    _publish(_tell(command, facts, floor.describe_rows(rows), ()), f"receive floor {sent}, {associations}", write=write)
 
 
 def _chosen(only: Sequence[str] | None) -> Sequence[str]:

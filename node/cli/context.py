@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from node.app import open_view
 from node.audit.message import AuditEvent
+from node.ledger.opening import open_view
 from node.ledger.views import LedgerView
-from node.receiver import open_trail
 from node.settings import FILE_NAME, Settings, load_settings
+from node.volumes import open_trail
 
 SettingsOption = Annotated[
     Path | None,
@@ -41,7 +41,7 @@ def record_audit(settings: Settings, event: AuditEvent) -> None:
 
     Raises
     ------
-    AuditUnwritable
+    AuditFull, AuditUnwritable
         If it cannot be written.
     """
     with closing(open_trail(settings)) as trail:

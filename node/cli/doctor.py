@@ -7,28 +7,28 @@ from datetime import timedelta
 
 import typer
 
-from node.app import (
-    broker_folder,
-    destination_spec,
-    find_models,
-    model_folders,
-    open_capabilities,
-    open_ledger,
-    read_rules,
-)
+from node.app import broker_folder
 from node.audit.inspection import prove_trail
 from node.bell import probe_broker
 from node.broker import find_server
 from node.cli.context import JsonOption, SettingsOption, read_settings
-from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors
+from node.cli.output import EXIT_FAILURE, age, print_json, print_table, reports_errors
 from node.clock import utc_now
+from node.delivery.inquiry import Way, offered_ways
 from node.delivery.lookout import see
+from node.delivery.parcel import DestinationSpec
 from node.delivery.probe import probe_destination, probe_forms
+from node.destinations import destination_spec
+from node.domain.confirmation import ConfirmBy
 from node.errors import AuditBroken, NodeError, SettingsInvalid
+from node.ledger.alarms import AlarmLedger
+from node.ledger.opening import open_capabilities, open_ledger
 from node.models import find_model
-from node.receiver import audit_folder, open_store, tls_identity
+from node.receiver import tls_identity
 from node.settings import Settings
+from node.site import find_models, model_folders, read_rules
 from node.tls import TlsIdentity, prove_identity
+from node.volumes import audit_folder, open_store
 
 # Files of the audit trail that are looked at: yesterday and today, where something is recorded every day.
 PROVEN_FILES = 2
@@ -47,8 +47,9 @@ class Check:
 
 @reports_errors
 def doctor(*, as_json: JsonOption = False, settings: SettingsOption = None) -> None:
-    """Try audit trail, ledger, store, broker, models, rules and every Destination; exit code 1 if one fails."""
-    checks = [_try(name, probe) for name, probe in _probes(read_settings(settings)).items()]
+    """Try everything that the node needs, and list its alarms; exit code 1 if one fails, or stands."""
+    loaded = read_settings(settings)
+    checks = [*(_try(name, probe) for name, probe in _probes(loaded).items()), *_read_alarms(loaded)]
     if as_json:
         print_json(checks)
     else:
@@ -81,6 +82,24 @@ def _try(name: str, probe: Callable[[], str]) -> Check:
         return Check(name=name, is_right=True, said=probe())
     except NodeError as exc:
         return Check(name=name, is_right=False, said=f"{exc.code}: {exc}")
+
+
+def _read_alarms(settings: Settings) -> list[Check]:
+    """Return what the node itself has noticed, one for each alarm that stands."""
+    try:
+        standing = AlarmLedger(open_ledger(settings)).standing_alarms()
+    except NodeError as exc:
+        return [Check(name="alarms", is_right=False, said=f"{exc.code}: {exc}")]
+    if not standing:
+        return [Check(name="alarms", is_right=True, said="none stands")]
+    return [
+        Check(
+            name=f"alarm {alarm.kind.value} {alarm.subject}".rstrip(),
+            is_right=False,
+            said=f"for {age(alarm.raised_at)}: {alarm.text}",
+        )
+        for alarm in standing
+    ]
 
 
 def _probe_ledger(settings: Settings) -> str:
@@ -130,7 +149,24 @@ def _probe_destination(settings: Settings, name: str) -> str:
         # Who asks by hand has perhaps changed something there: what was learned before does not count any more.
         ledger.record_probe(see(name, address, accepted, now=utc_now()), forgets_answers=True)
     known = ledger.find_capability(name, address)
-    return f"{said}; {known.describe() if known is not None else 'what it takes shows when something is sent'}"
+    takes = known.describe() if known is not None else "what it takes shows when something is sent"
+    return f"{said}; {takes}; {_probe_confirmation(settings, spec)}"
+
+
+def _probe_confirmation(settings: Settings, spec: DestinationSpec) -> str:
+    """Return in words how a Destination proves that it holds what it took."""
+    if spec.confirm is ConfirmBy.NONE:
+        return "it is not asked whether it holds what it took"
+    ways = offered_ways(spec)
+    if not ways:
+        return "it proves nothing beyond its first answer"
+    may_call = settings.security.calling_aets
+    if ways[0] is Way.COMMITMENT and may_call and spec.aet.strip() not in may_call:
+        raise SettingsInvalid(
+            f"{spec.aet.strip()} reports by Storage Commitment, and may not call: add it to security.calling_aets, "
+            f"or say 'query' or 'none' in destinations.{spec.name}.confirm"
+        )
+    return f"proves what it holds by {' or '.join(way.value for way in ways)}"
 
 
 def _probe_model(settings: Settings, name: str) -> str:

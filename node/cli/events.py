@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger
-from node.cli.output import print_json, print_table, reports_errors
+from node.cli.output import print_json, print_table, reports_errors, short_uid
 
 
 @reports_errors
@@ -21,7 +21,13 @@ def events(
         print_json(found)
         return
     rows = [
-        (event.at.isoformat(timespec="seconds"), "ALARM" if event.is_alarm else "", event.kind, event.text)
+        (
+            event.at.isoformat(timespec="seconds"),
+            "ALARM" if event.is_alarm else "",
+            event.kind,
+            short_uid(event.study_instance_uid or ""),
+            event.text,
+        )
         for event in found
     ]
-    print_table(("At", "", "Event", "What"), rows, empty="Nothing happened yet.")
+    print_table(("At", "", "Event", "Study", "What"), rows, empty="Nothing happened yet.")

@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
-from node.app import installed_model, open_interventions
 from node.audit.account import find_account
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings
 from node.cli.output import age, print_json, print_table, reports_errors, short_uid, stdout
 from node.clock import utc_now
 from node.domain.job import Job, JobID, JobState
+from node.ledger.fates import tell_job
+from node.ledger.opening import open_interventions
+from node.site import installed_model
 
 app = typer.Typer(no_args_is_help=True, help="Jobs in the ledger.")
 
@@ -40,22 +42,27 @@ def list_jobs(
             len(j.findings),
             j.reason_code or "",
             age(j.accepted_at),
+            tell_job(j),
         )
         for j in jobs
     ]
-    columns = ("Job", "Pipeline", "State", "Priority", "Study", "Findings", "Reason", "Age")
+    columns = ("Job", "Pipeline", "State", "Priority", "Study", "Findings", "Code", "Age", "In words")
     print_table(columns, rows, empty="No Job yet.")
 
 
 @app.command("show")
 @reports_errors
 def show_job(job_id: JobArgument, *, as_json: JsonOption = False, settings: SettingsOption = None) -> None:
-    """Show one Job with its inputs, findings, seconds and reason."""
-    job = look_into_ledger(settings).find_job(JobID(job_id))
+    """Show one Job with its inputs, findings, seconds, reason and time line."""
+    view = look_into_ledger(settings)
+    job = view.find_job(JobID(job_id))
     if as_json:
         print_json(job)
-    else:
-        _print_job(job)
+        return
+    _print_job(job)
+    stdout().print("\n[bold]Time line[/bold]")
+    events = [(event.at.isoformat(timespec="milliseconds"), event.kind, event.text) for event in view.job_events(job)]
+    print_table(("At", "Event", "What"), events, empty="Empty.")
 
 
 @app.command("retry")
@@ -95,7 +102,7 @@ def _print_job(job: Job) -> None:
         ("Accepted", job.accepted_at.isoformat(timespec="seconds")),
         *((f"Input {role}", uid) for role, uid in job.order.inputs.items()),
         *((f"Seconds {stage}", seconds) for stage, seconds in job.seconds.items()),
-        *((("Reason", f"{job.reason_code}: {job.reason_text}"),) if job.reason_code else ()),
+        ("In words", f"{job.reason_code}: {tell_job(job)}" if job.reason_code else tell_job(job)),
     ]
     print_table(("", ""), facts, empty="")
     findings = [

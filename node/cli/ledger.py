@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
-from node.app import destination_names, open_ledger
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors, stdout
+from node.destinations import destination_names
+from node.ledger.opening import open_ledger
 from node.logs import configure_logging
 from node.upkeep import rebuild_ledger, survey_ledger
 

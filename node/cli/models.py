@@ -2,11 +2,11 @@
 
 import typer
 
-from node.app import model_folders
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors, stdout
 from node.errors import ModelInvalid
 from node.models import list_models as find_models
+from node.site import model_folders
 
 app = typer.Typer(no_args_is_help=True, help="The model catalogue.")
 

@@ -76,7 +76,11 @@ def short_uid(uid: str) -> str:
 
 def age(at: datetime) -> str:
     """Return how long ago `at` was, in the unit people would use."""
-    seconds = (datetime.now(UTC) - at).total_seconds()
+    return span((datetime.now(UTC) - at).total_seconds())
+
+
+def span(seconds: float) -> str:
+    """Return how long that is, in the unit people would use."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from node.app import open_ledger
 from node.audit.account import find_account
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors
@@ -17,6 +16,7 @@ from node.domain.retention import PurgeOrder
 from node.domain.uids import StudyUID
 from node.errors import NodeError, SettingsInvalid
 from node.ledger.engine import Engine
+from node.ledger.opening import open_ledger
 from node.ledger.retention import RetentionLedger
 from node.retention import Gatekeeper
 from node.settings import Settings

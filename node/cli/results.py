@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from node.app import open_retractions, open_view, spawn_worker
 from node.audit.account import find_account
 from node.audit.events import StudySubject, results_retracted
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings, record_audit
@@ -19,9 +18,11 @@ from node.domain.result import Delivery
 from node.domain.retraction import REJECTION_TITLES, RejectionReason, Retraction, RetractionOrder
 from node.domain.uids import InstanceUID, StudyUID
 from node.errors import Broken
+from node.ledger.opening import open_retractions, open_view
 from node.ledger.retractions import RetractionLedger
 from node.ledger.views import ResultLine
 from node.settings import Settings
+from node.workforce import spawn_worker
 
 app = typer.Typer(no_args_is_help=True, help="Results in the ledger, and objects of anybody in a folder.")
 

@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from node.app import find_models, open_view, read_rules
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import print_json, reports_errors, stdout
 from node.domain.decision import Decision
 from node.domain.uids import UID_PATTERN, StudyUID
 from node.errors import NotFound
+from node.ledger.opening import open_view
 from node.offline import decide_on_files
 from node.rules.explain import explain as explain_decisions
+from node.site import find_models, read_rules
 
 SHOWN_CHARACTERS = 40
 

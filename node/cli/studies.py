@@ -8,8 +8,14 @@ from node.cli.context import JsonOption, SettingsOption, look_into_ledger
 from node.cli.output import age, print_json, print_table, reports_errors, short_uid, stdout
 from node.cli.purge import purge_studies
 from node.domain.capability import name_kind
+from node.domain.result import Result
+from node.domain.study import SeriesState
 from node.domain.uids import StudyUID
-from node.ledger.views import StudyStory
+from node.ledger.fates import tell_delivery, tell_job, tell_study
+from node.ledger.views import Event, StudyStory
+
+# States in which the rules were not asked yet.
+UNASKED = frozenset({SeriesState.OPEN.value, SeriesState.SETTLED.value})
 
 app = typer.Typer(no_args_is_help=True, help="Studies in the ledger.")
 app.command("purge")(purge_studies)
@@ -34,12 +40,12 @@ def list_studies(
             s.state,
             _modalities(s),
             _instances(s),
-            _conclusion(s),
+            tell_study(s),
             age(s.first_instance_at),
         )
         for s in stories
     ]
-    print_table(("Study", "State", "Modality", "Instances", "Jobs", "Age"), rows, empty="No Study yet.")
+    print_table(("Study", "State", "Modality", "Instances", "In words", "Age"), rows, empty="No Study yet.")
 
 
 @app.command("show")
@@ -55,17 +61,39 @@ def show_study(
     if as_json:
         print_json(story)
         return
+    _print_study(story)
+
+
+def _print_study(story: StudyStory) -> None:
     out = stdout()
-    out.print(f"[bold]{story.study_instance_uid}[/bold]  {story.state}  {story.reason}")
-    series = [(short_uid(s.series_instance_uid), s.modality, s.description, s.instances, s.state) for s in story.series]
-    print_table(("Series", "Modality", "Description", "Instances", "State"), series, empty="")
-    out.print("\n[bold]Why[/bold]")
+    out.print(f"[bold]{story.study_instance_uid}[/bold]  {story.state}", end="  ")
+    out.print(tell_study(story), markup=False)
+    series = [
+        (short_uid(s.series_instance_uid), s.modality, s.description, s.instances, s.state, s.reason)
+        for s in story.series
+    ]
+    columns = ("Series", "Modality", "Description", "Instances", "State", "Why it counts as complete")
+    print_table(columns, series, empty="No Series is kept here any more.")
+    out.print("\n[bold]Rules[/bold]")
     decisions = [(d.outcome.value, d.rule, d.reason) for d in story.decisions]
-    print_table(("Outcome", "Rule", "Reason"), decisions, empty="Not routed yet.")
+    unasked = "None was asked yet." if story.state in UNASKED else "There was none to ask."
+    print_table(("Outcome", "Rule", "Why"), decisions, empty=unasked)
     out.print("\n[bold]Jobs[/bold]")
-    jobs = [(j.job_id, j.order.pipeline, j.state.value, j.attempts, j.reason_text or "") for j in story.jobs]
-    print_table(("Job", "Pipeline", "State", "Attempts", "Reason"), jobs, empty="None.")
-    out.print("\n[bold]Deliveries[/bold]")
+    jobs = [
+        (j.job_id, j.order.pipeline, j.state.value, j.attempts, j.reason_code or "", tell_job(j)) for j in story.jobs
+    ]
+    print_table(("Job", "Pipeline", "State", "Attempts", "Code", "In words"), jobs, empty="None.")
+    out.print("\n[bold]Results[/bold]")
+    results = [(r.kind.value, short_uid(r.sop_instance_uid), short_uid(r.job_id), _standing(r)) for r in story.results]
+    print_table(("Kind", "Object", "Job", "In words"), results, empty="None.")
+    _print_deliveries(story)
+    out.print("\n[bold]Time line[/bold]")
+    events = [(e.at.isoformat(timespec="milliseconds"), _flag(e), e.kind, e.text) for e in story.events]
+    print_table(("At", "", "Event", "What"), events, empty="Empty.")
+
+
+def _print_deliveries(story: StudyStory) -> None:
+    stdout().print("\n[bold]Deliveries[/bold]")
     deliveries = [
         (
             d.destination,
@@ -73,14 +101,25 @@ def show_study(
             short_uid(d.sop_instance_uid),
             d.state.value,
             d.attempts,
-            d.reason_text or "",
+            d.reason_code or "",
+            tell_delivery(d),
         )
         for d in story.deliveries
     ]
-    print_table(("Destination", "Kind", "Object", "State", "Attempts", "Reason"), deliveries, empty="None.")
-    out.print("\n[bold]Time line[/bold]")
-    events = [(e.at.isoformat(timespec="milliseconds"), e.kind, e.text) for e in story.events]
-    print_table(("At", "Event", "What"), events, empty="Empty.")
+    columns = ("Destination", "Kind", "Object", "State", "Attempts", "Code", "In words")
+    print_table(columns, deliveries, empty="None.")
+
+
+def _standing(result: Result) -> str:
+    if result.retracted_at is not None:
+        return f"taken back on {result.retracted_at:%Y-%m-%d}"
+    if result.purged_at is not None:
+        return f"its file was given up on {result.purged_at:%Y-%m-%d}"
+    return "goes only where SEG or SR is not taken" if result.is_substitute else "stands"
+
+
+def _flag(event: Event) -> str:
+    return "ALARM" if event.is_alarm else ""
 
 
 def _modalities(story: StudyStory) -> str:
@@ -89,9 +128,3 @@ def _modalities(story: StudyStory) -> str:
 
 def _instances(story: StudyStory) -> int:
     return sum(s.instances for s in story.series)
-
-
-def _conclusion(story: StudyStory) -> str:
-    if story.jobs:
-        return ", ".join(f"{j.order.pipeline} {j.state.value.lower()}" for j in story.jobs)
-    return "no rule matched" if story.decisions else "not routed yet"

@@ -64,6 +64,8 @@ def _run(path: Path | None, role: Role) -> None:
         out = stdout()
         way = " by TLS" if settings.security.tls.certificate else ""
         out.print(f"radnode receives DICOM as {settings.node.aet} on {host}:{port}{way}")
+        if settings.web.port:
+            out.print(f"DICOMweb is at http://{settings.web.bind}:{settings.web.port}/dicom-web")
         out.print(f"Data lie in {settings.node.data_dir.resolve()}")
         names = ", ".join(f"{name} ({entry.transport})" for name, entry in settings.destinations.items())
         out.print(f"Results go to {names}" if names else "No Destination is configured: Results stay in the store")

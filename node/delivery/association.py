@@ -27,7 +27,14 @@ from node.delivery.pdata import CommandDecoder, DataSetEncoder, encode_command, 
 from node.delivery.status import DOUBTFUL_TRIES, SUCCESS, judge_status
 from node.delivery.upper_layer import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA_TF, UpperLayer
 from node.domain.capability import Form, name_kind
-from node.errors import DestinationDown, Misconfigured, NotDicom, SettingsInvalid, SopClassNotSupported, Transient
+from node.errors import (
+    DestinationDown,
+    FileUnreadable,
+    Misconfigured,
+    NotDicom,
+    SettingsInvalid,
+    SopClassNotSupported,
+)
 from node.tls import TlsTrust, client_context, explain
 
 MAX_MESSAGE_ID = 0xFFFF
@@ -54,6 +61,8 @@ class Peer:
         Our own AE title, 1-16 characters.
     timeout_s
         Silence that counts as failure; seconds, > 0.
+    connect_s
+        How long a TCP connection may take; seconds; None: `timeout_s`.
     tls
         How it is called by TLS; None: without.
     """
@@ -63,6 +72,7 @@ class Peer:
     port: int
     calling_aet: str = "RADNODE"
     timeout_s: float = 30.0
+    connect_s: float | None = None
     tls: TlsTrust | None = None
 
     def __str__(self) -> str:
@@ -102,7 +112,7 @@ class StoreAssociation:
 
     def __enter__(self) -> "StoreAssociation":
         """Negotiate."""
-        self._layer, answer = _associate(self._peer, self._contexts)
+        self._layer, answer = associate(self._peer, self._contexts)
         self._results = {key: _result(answer, context_id, key) for context_id, key in self._contexts.items()}
         self._ids = {key: context_id for context_id, key in self._contexts.items()}
         try:
@@ -127,8 +137,13 @@ class StoreAssociation:
         """The pairs whose Presentation Context the peer accepted."""
         return frozenset(key for key, result in self._results.items() if result == ACCEPTED)
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether a further object can be sent; not so after one of which only a part could be read."""
+        return self._is_sound
+
     def store(self, path: Path, head: FileHead) -> Outcome:
-        """Send one file and return what the peer made of it.
+        """Send one file and return what the peer made of it, or why our own file could not be sent.
 
         Raises
         ------
@@ -142,11 +157,16 @@ class StoreAssociation:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as exc:
-            return Outcome.retry(Transient(f"Instance {head.sop_instance_uid} cannot be read: {exc.strerror}"))
+            return Outcome.unreadable(head.sop_instance_uid, exc)
         self._message_id = self._message_id % MAX_MESSAGE_ID + 1
         self._is_sound = False
         try:
             self._send(descriptor, head, self._ids[key])
+        except FileUnreadable as exc:
+            # Half a message cannot be taken back; only the end of the Association tells the peer to forget it.
+            return Outcome.unreadable(head.sop_instance_uid, exc)
+        except EOFError:
+            return Outcome.cut(head.sop_instance_uid)
         finally:
             os.close(descriptor)
         status = self._read_status()
@@ -176,9 +196,9 @@ class StoreAssociation:
         try:
             for block in blocks:
                 self._write(block)
-        except (OSError, EOFError) as exc:
-            # Half a message cannot be taken back; only the end of the Association tells the peer to forget it.
-            raise DestinationDown(f"Instance {head.sop_instance_uid} could not be read to its end: {exc}") from exc
+        except OSError as exc:
+            # The connection's own errors are DestinationDown by now.
+            raise FileUnreadable(exc.strerror or str(exc)) from exc
 
     def _write(self, block: bytes | memoryview) -> None:
         """Write to the connection."""
@@ -206,7 +226,7 @@ def echo(peer: Peer) -> None:
         If it did not; the message says why in words.
     """
     try:
-        layer, answer = _associate(peer, {1: ECHO_FORM})
+        layer, answer = associate(peer, {1: ECHO_FORM})
     except Misconfigured as exc:
         raise DestinationDown(str(exc)) from exc
     try:
@@ -232,8 +252,16 @@ def _exchange_echo(peer: Peer, layer: UpperLayer, answer: Acceptance) -> None:
         raise DestinationDown(f"{peer} answered C-ECHO with {shown}")
 
 
-def _associate(peer: Peer, contexts: Mapping[int, Form]) -> tuple[UpperLayer, Acceptance]:
-    """Return an Association; the peer may have accepted none of its Presentation Contexts."""
+def associate(peer: Peer, contexts: Mapping[int, Form]) -> tuple[UpperLayer, Acceptance]:
+    """Return an Association that proposes these Presentation Contexts by their ID; the peer may have accepted none.
+
+    Raises
+    ------
+    DestinationDown
+        If there is no connection, or the Association is rejected or not answered.
+    Misconfigured
+        If the peer does not know one of the AE titles, or TLS failed.
+    """
     layer = UpperLayer(_connect(peer), timeout_s=peer.timeout_s)
     try:
         with suppress(ssl.SSLEOFError, ConnectionError):
@@ -254,16 +282,18 @@ def _associate(peer: Peer, contexts: Mapping[int, Form]) -> tuple[UpperLayer, Ac
 
 def _connect(peer: Peer) -> socket.socket:
     """Return a connection without Nagle's delay, for which every C-STORE would wait 40-80 ms."""
+    limit_s = peer.timeout_s if peer.connect_s is None else peer.connect_s
     try:
-        connection = socket.create_connection((peer.host, peer.port), timeout=peer.timeout_s)
+        connection = socket.create_connection((peer.host, peer.port), timeout=limit_s)
     except socket.gaierror as exc:
         raise DestinationDown(f"{peer}: the host name cannot be resolved ({exc.strerror or exc})") from exc
     except TimeoutError as exc:
-        words = f"no connection within {peer.timeout_s:g} s; check host, port and firewall"
+        words = f"no connection within {limit_s:g} s; check host, port and firewall"
         raise DestinationDown(f"{peer}: {words}") from exc
     except OSError as exc:
         words = f"no connection ({exc.strerror or exc}); check host and port, and that it runs"
         raise DestinationDown(f"{peer}: {words}") from exc
+    connection.settimeout(peer.timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection if peer.tls is None else _secure(peer, connection, peer.tls)
 

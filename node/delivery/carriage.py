@@ -153,6 +153,9 @@ class _Load:
                     raise
                 return losses + 1
             self._note(index, outcome)
+            if not assoc.is_sound:
+                # Our own file failed half-way: the peer is not to blame, but this Association is spent.
+                return losses
             losses = 0
         return losses
 

@@ -1,4 +1,4 @@
-"""Command Sets that a requestor writes and reads: C-STORE and C-ECHO (PS3.7 9.3.1, 9.3.5)."""
+"""Command Sets that a requestor writes and reads: C-STORE, C-FIND, C-ECHO, N-ACTION, N-EVENT-REPORT (PS3.7)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,19 @@ from node.errors import NotDicom
 
 C_STORE_RQ = 0x0001
 C_STORE_RSP = 0x8001
+C_FIND_RQ = 0x0020
+C_FIND_RSP = 0x8020
 C_ECHO_RQ = 0x0030
 C_ECHO_RSP = 0x8030
+N_EVENT_REPORT_RQ = 0x0100
+N_EVENT_REPORT_RSP = 0x8100
+N_ACTION_RQ = 0x0130
+N_ACTION_RSP = 0x8130
 PRIORITY_MEDIUM = 0x0000
 DATA_SET_PRESENT = 0x0001
 NO_DATA_SET = 0x0101
 AFFECTED_SOP_CLASS_UID = 0x0002
+REQUESTED_SOP_CLASS_UID = 0x0003
 COMMAND_FIELD = 0x0100
 MESSAGE_ID = 0x0110
 MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
@@ -21,6 +28,8 @@ PRIORITY = 0x0700
 COMMAND_DATA_SET_TYPE = 0x0800
 STATUS = 0x0900
 AFFECTED_SOP_INSTANCE_UID = 0x1000
+REQUESTED_SOP_INSTANCE_UID = 0x1001
+ACTION_TYPE_ID = 0x1008
 VERIFICATION = "1.2.840.10008.1.1"
 ELEMENT = Struct("<HHI")
 
@@ -42,6 +51,31 @@ class Response:
     command_field: int | None
     message_id: int | None
     status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What a requestor needs to know of a command that may be a response, or a report that nobody waits for.
+
+    Attributes
+    ----------
+    command_field
+        Command Field (0000,0100).
+    message_id
+        Message ID (0000,0110) of a request.
+    answers
+        Message ID Being Responded To (0000,0120) of a response.
+    status
+        Status (0000,0900) of a response.
+    has_data_set
+        Whether a data set follows.
+    """
+
+    command_field: int | None
+    message_id: int | None
+    answers: int | None
+    status: int | None
+    has_data_set: bool
 
 
 def encode_store_command(*, message_id: int, sop_class_uid: str, sop_instance_uid: str) -> bytes:
@@ -73,6 +107,78 @@ def encode_echo_command(*, message_id: int) -> bytes:
         _element(COMMAND_FIELD, _us(C_ECHO_RQ)),
         _element(MESSAGE_ID, _us(message_id)),
         _element(COMMAND_DATA_SET_TYPE, _us(NO_DATA_SET)),
+    )
+
+
+def encode_find_command(*, message_id: int, sop_class_uid: str) -> bytes:
+    """Return the command set of a C-FIND-RQ in Implicit VR Little Endian.
+
+    References
+    ----------
+    DICOM PS3.7 table 9.3-3
+    """
+    return _group(
+        _element(AFFECTED_SOP_CLASS_UID, _ui(sop_class_uid)),
+        _element(COMMAND_FIELD, _us(C_FIND_RQ)),
+        _element(MESSAGE_ID, _us(message_id)),
+        _element(PRIORITY, _us(PRIORITY_MEDIUM)),
+        _element(COMMAND_DATA_SET_TYPE, _us(DATA_SET_PRESENT)),
+    )
+
+
+def encode_action_command(*, message_id: int, sop_class_uid: str, sop_instance_uid: str, action_type: int) -> bytes:
+    """Return the command set of an N-ACTION-RQ in Implicit VR Little Endian.
+
+    References
+    ----------
+    DICOM PS3.7 table 10.3-7
+    """
+    return _group(
+        _element(REQUESTED_SOP_CLASS_UID, _ui(sop_class_uid)),
+        _element(COMMAND_FIELD, _us(N_ACTION_RQ)),
+        _element(MESSAGE_ID, _us(message_id)),
+        _element(COMMAND_DATA_SET_TYPE, _us(DATA_SET_PRESENT)),
+        _element(REQUESTED_SOP_INSTANCE_UID, _ui(sop_instance_uid)),
+        _element(ACTION_TYPE_ID, _us(action_type)),
+    )
+
+
+def encode_report_response(*, answers: int, sop_class_uid: str, sop_instance_uid: str, status: int) -> bytes:
+    """Return the command set of an N-EVENT-REPORT-RSP in Implicit VR Little Endian.
+
+    References
+    ----------
+    DICOM PS3.7 table 10.3-2
+    """
+    return _group(
+        _element(AFFECTED_SOP_CLASS_UID, _ui(sop_class_uid)),
+        _element(COMMAND_FIELD, _us(N_EVENT_REPORT_RSP)),
+        _element(MESSAGE_ID_BEING_RESPONDED_TO, _us(answers)),
+        _element(COMMAND_DATA_SET_TYPE, _us(NO_DATA_SET)),
+        _element(STATUS, _us(status)),
+        _element(AFFECTED_SOP_INSTANCE_UID, _ui(sop_instance_uid)),
+    )
+
+
+def read_command(encoded: bytes) -> Command:
+    """Return what a command set says.
+
+    Raises
+    ------
+    NotDicom
+        If it is cut, or holds elements of another group.
+
+    References
+    ----------
+    DICOM PS3.7 6.3.1
+    """
+    numbers = _numbers(encoded)
+    return Command(
+        command_field=numbers.get(COMMAND_FIELD),
+        message_id=numbers.get(MESSAGE_ID),
+        answers=numbers.get(MESSAGE_ID_BEING_RESPONDED_TO),
+        status=numbers.get(STATUS),
+        has_data_set=numbers.get(COMMAND_DATA_SET_TYPE, NO_DATA_SET) != NO_DATA_SET,
     )
 
 

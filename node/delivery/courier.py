@@ -1,21 +1,25 @@
 """Station 6: PENDING Deliveries of one Destination leave, each with its own back-off."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 from node.audit.transfer import Transfer
+from node.delivery.health import Health
 from node.delivery.lookout import Lookout
+from node.delivery.outbox import DeliveryLedger
+from node.delivery.pace import Pace
 from node.delivery.parcel import Fate, Outcome, Parcel
 from node.delivery.patience import Patience
 from node.delivery.transport import Transport
 from node.domain.result import Delivery
 from node.domain.uids import StudyUID
-from node.errors import Broken, DestinationBusy, DestinationDown, Misconfigured, NodeError
+from node.errors import Broken, DestinationBusy, DestinationDown, LedgerBusy, Misconfigured, NodeError
 
 logger = logging.getLogger(__name__)
 
@@ -27,42 +31,15 @@ GAVE_UP = "gave-up"
 
 # How many Deliveries are taken from the ledger at once.
 DUE_LIMIT = 500
+# After so long a tick ends, though more is due: a node that is told to end does not wait for all of a backlog.
+TICK_LIMIT = timedelta(seconds=1)
+# So long an answer that may be doubted is, while the Destination takes nothing at all; what can stand in goes then.
+DOUBTED_FOR = timedelta(days=1)
+# By what part of `give_up_days` a Delivery may be older when it is given up.
+AGE_STEP = 0.001
 
-
-class DeliveryLedger(Protocol):
-    """What the courier needs of the ledger; each operation is one transaction.
-
-    The operations named `record_` count one attempt. `defer_deliveries` counts none: the objects were not tried, and an
-    outage must not use up the few attempts of an object that the Destination cannot understand.
-    """
-
-    def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
-        """Return PENDING Deliveries whose `not_before` has come, those with fewest attempts first."""
-
-    def still_pending(self, delivery_ids: Collection[int]) -> frozenset[int]:
-        """Return which of these Deliveries are PENDING."""
-
-    def next_delivery_at(self, destination: str) -> datetime | None:
-        """Return the earliest `not_before` of a PENDING Delivery; None if there is none."""
-
-    def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
-        """Turn a Delivery SENT; the reason is the warning with which it was taken."""
-
-    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> bool:
-        """Turn a Delivery REFUSED, order what can stand in for it, and return whether a person must act."""
-
-    def record_retry(
-        self, delivery_id: int, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
-    ) -> None:
-        """Leave a Delivery PENDING until `not_before`."""
-
-    def defer_deliveries(
-        self, destination: str, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
-    ) -> None:
-        """Let every PENDING Delivery of the Destination wait until `not_before` at least."""
-
-    def delivery_age_start(self, delivery_id: int) -> datetime | None:
-        """Return when the Delivery was ordered; None if it is not there any more."""
+# What keeps everything that waits for a Destination.
+Obstacle = DestinationDown | DestinationBusy | Misconfigured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,41 +92,63 @@ class Courier:
         self._lookout = lookout
         self._patience = patience
         self._surroundings = surroundings
+        self._health = Health(destination)
+        self._pace = Pace(patience.per_minute)
+        # Answers that are not in the ledger yet, and are written before anything else is sent.
+        self._answers: deque[tuple[Delivery, Outcome]] = deque()
         self._failures = 0
         self._is_down = False
         self._closed_until: datetime | None = None
+        self._aged_at: datetime | None = None
 
     def tick(self, now: datetime) -> datetime | None:
         """Send what is due, then see what the Destination accepts if that is not known; return when to be called next.
 
         Each answer is committed to the ledger before the next object is sent, so a crash repeats one object at most.
+        What a ledger that does not answer cannot take is kept, and written first: no object is sent a second time.
         A Destination that is down costs one connection per back-off step, however many Deliveries wait or arrive; when
-        it is there again, all of them leave.
+        it is there again, all of them leave, the oldest first.
 
         Raises
         ------
         LedgerBusy
-            If an answer could not be written; that object will be sent again, with the same UID and bytes.
+            If an answer could not be written.
         """
         closed_for = timedelta(0) if self._closed_until is None else self._closed_until - now
         # Longer than any pause: somebody has set the clock back.
         if timedelta(0) < closed_for <= self._patience.longest_pause:
             return self._closed_until
         self._closed_until = None
-        due = self._ledger.due_deliveries(self._destination, now, DUE_LIMIT)
-        waiting = {delivery.delivery_id: delivery for delivery in due}
-        if due and self._is_down and not self._has_returned():
-            self._give_up(waiting.values())
+        self._write_answers(Counter())
+        if self._is_down and self._is_due(now) and not self._has_returned():
+            self._give_up()
             return self._next_call(now)
-        for study in _group_by_study(due):
+        return self._send_due(now) or self._next_call(now)
+
+    def _is_due(self, now: datetime) -> bool:
+        """Return whether anything waits that may be sent now."""
+        next_delivery_at = self._ledger.next_delivery_at(self._destination)
+        return next_delivery_at is not None and next_delivery_at <= now
+
+    def _send_due(self, now: datetime) -> datetime | None:
+        """Send what is due, Study by Study; return when to go on, None when all is sent or something is in the way."""
+        began = self._surroundings.clock()
+        for study in _group_by_study(self._ledger.due_deliveries(self._destination, now, DUE_LIMIT)):
             # A Result may have been taken back while the Studies before it were sent.
             pending = self._ledger.still_pending(study.keys())
-            for delivery_id in study.keys() - pending:
-                del study[delivery_id], waiting[delivery_id]
-            if study and not self._deliver(study, waiting):
-                self._give_up(waiting.values())
-                break
-        return self._next_call(now)
+            waiting = {number: delivery for number, delivery in study.items() if number in pending}
+            at = self._surroundings.clock()
+            # After a failure one object shows whether the Destination takes anything again.
+            room = self._pace.room(at, wanted=min(1, len(waiting)) if self._failures else len(waiting))
+            self._pace.spend(room)
+            if room and not self._deliver(dict(islice(waiting.items(), room))):
+                self._give_up()
+                return None
+            if room < len(waiting):
+                return self._pace.opens_at(at)
+            if at - began >= TICK_LIMIT:
+                return at
+        return None
 
     def _has_returned(self) -> bool:
         """Return whether a Destination that was down is there again."""
@@ -170,36 +169,57 @@ class Courier:
         refresh_at = self._lookout.refresh(now)
         return min((at for at in (next_delivery_at, refresh_at) if at is not None), default=None)
 
-    def _deliver(self, study: Mapping[int, Delivery], waiting: dict[int, Delivery]) -> bool:
-        """Send the objects of one Study; return whether the Destination is there at all.
-
-        What got an answer is taken out of `waiting`.
-        """
+    def _deliver(self, study: Mapping[int, Delivery]) -> bool:
+        """Send objects of one Study; return whether the Destination takes anything at all."""
         began = self._surroundings.clock()
         tally: Counter[Fate] = Counter()
+        waiting = dict(study)
+        obstacle: Obstacle | None = None
         transfer = self._surroundings.depart(next(iter(study.values())).study_instance_uid)
 
         def report(parcel: Parcel, outcome: Outcome) -> None:
+            nonlocal obstacle
             if outcome.fate is Fate.SENT:
                 transfer.count(parcel.sop_class_uid)
-            tally[self._record(waiting.pop(parcel.delivery_id), outcome)] += 1
+            obstacle = self._health.judge(parcel.delivery_id, outcome)
+            self._take_answer(waiting.pop(parcel.delivery_id), outcome, tally)
 
-        error: DestinationDown | DestinationBusy | Misconfigured | None = None
         try:
             self._transport.send([self._parcel(delivery) for delivery in study.values()], report)
         except (DestinationDown, DestinationBusy, Misconfigured) as exc:
-            error = exc
+            obstacle = exc
+        else:
+            self._answers.extend((delivery, _forgotten(delivery)) for delivery in waiting.values())
         finally:
             transfer.end()
-        if tally[Fate.SENT] or error is None:
-            self._failures = 0
-        if error is not None:
-            self._defer(error)
-        else:
-            forgotten = [waiting.pop(delivery_id) for delivery_id in study if delivery_id in waiting]
-            self._record_forgotten(forgotten, tally)
+        self._write_answers(tally)
         self._log_study(next(iter(study.values())), tally, began)
-        return error is None
+        if tally[Fate.SENT] or obstacle is None:
+            self._failures = 0
+        if obstacle is not None:
+            self._defer(obstacle)
+        return obstacle is None
+
+    def _take_answer(self, delivery: Delivery, outcome: Outcome, tally: Counter[Fate]) -> None:
+        """Write an answer, or keep it where the ledger does not take it now."""
+        is_ledger_there = not self._answers
+        self._answers.append((delivery, outcome))
+        if is_ledger_there:
+            # What is sent meanwhile is kept as well, without waiting for the ledger once more; then the tick ends.
+            with suppress(LedgerBusy):
+                self._write_answers(tally)
+
+    def _write_answers(self, tally: Counter[Fate]) -> None:
+        """Commit every answer that is not in the ledger yet."""
+        while self._answers:
+            delivery, outcome = self._answers[0]
+            fate = self._record(delivery, outcome)
+            self._answers.popleft()
+            tally[fate] += 1
+            if fate is not Fate.RETRY:
+                # What the Destination takes is learned from the next object as well.
+                with suppress(LedgerBusy):
+                    self._lookout.learn((delivery.sop_class_uid, delivery.transfer_syntax_uid), outcome)
 
     def _parcel(self, delivery: Delivery) -> Parcel:
         """Return a Delivery as the transports know it."""
@@ -209,6 +229,7 @@ class Courier:
             sop_instance_uid=delivery.sop_instance_uid,
             transfer_syntax_uid=delivery.transfer_syntax_uid,
             path=self._surroundings.locate(delivery.path),
+            size_bytes=delivery.size_bytes,
         )
 
     def _record(self, delivery: Delivery, outcome: Outcome) -> Fate:
@@ -217,9 +238,9 @@ class Courier:
         attempts = delivery.attempts + 1
         fate = outcome.fate
         code, text = outcome.code, outcome.text
-        if fate is Fate.RETRY and outcome.tries is not None and attempts >= outcome.tries:
+        if fate is Fate.RETRY and self._is_believed(delivery, outcome, now):
             fate = Fate.REFUSED
-        elif fate is Fate.RETRY and self._is_overdue(delivery, now):
+        elif fate is Fate.RETRY and self._is_older(delivery, self._patience.give_up_after, now):
             fate, code, text = Fate.REFUSED, GAVE_UP, self._explain_overdue(text)
         match fate:
             case Fate.SENT:
@@ -232,23 +253,25 @@ class Courier:
                     delivery.delivery_id,
                     now=now,
                     not_before=not_before,
-                    reason_code=code or NodeError.code,
-                    reason_text=text or "",
+                    reason=(code or NodeError.code, text or ""),
+                    is_doubtful=outcome.tries is not None and not self._health.excuses(delivery.delivery_id),
                 )
-        if fate is not Fate.RETRY:
-            self._lookout.learn((delivery.sop_class_uid, delivery.transfer_syntax_uid), outcome)
         return fate
 
-    def _record_forgotten(self, forgotten: Iterable[Delivery], tally: Counter[Fate]) -> None:
-        """Keep a transport that returns without a word about an object from being called again at once."""
-        for delivery in forgotten:
-            error = Broken(f"the transport said nothing about Instance {delivery.sop_instance_uid}")
-            tally[self._record(delivery, Outcome.retry(error))] += 1
+    def _is_believed(self, delivery: Delivery, outcome: Outcome, now: datetime) -> bool:
+        """Return whether an object had such an outcome often enough to be given up."""
+        if outcome.tries is None:
+            return False
+        if self._health.excuses(delivery.delivery_id):
+            return self._is_older(delivery, DOUBTED_FOR, now)
+        return delivery.doubts + 1 >= outcome.tries
 
-    def _defer(self, error: DestinationDown | DestinationBusy | Misconfigured) -> None:
+    def _defer(self, error: Obstacle) -> None:
         """Close the Destination for one back-off step."""
         now = self._surroundings.clock()
         self._failures += 1
+        # The first, second, fourth, eighth … time: an outage of a day is not told 10,000 times.
+        is_news = self._failures.bit_count() == 1
         # One that is busy answers, and only the next object tells when it no longer is.
         self._is_down = not isinstance(error, DestinationBusy)
         pause = self._patience.knock_pause if self._is_down else self._patience.pause
@@ -257,13 +280,11 @@ class Courier:
             self._destination,
             now=now,
             not_before=self._closed_until,
-            reason_code=error.code,
-            reason_text=str(error),
+            reason=(error.code, str(error)),
+            is_news=is_news,
         )
         needs_person = isinstance(error, Misconfigured)
         level = logging.ERROR if needs_person else logging.WARNING
-        # The first, second, fourth, eighth … time: an outage of a day is not told 10,000 times.
-        is_news = self._failures.bit_count() == 1
         logger.log(
             level if is_news else logging.DEBUG,
             DESTINATION_MISCONFIGURED if needs_person else DESTINATION_DEFERRED,
@@ -275,22 +296,24 @@ class Courier:
             },
         )
 
-    def _give_up(self, waiting: Iterable[Delivery]) -> None:
-        """Refuse what a Destination that is down has kept waiting for too long."""
+    def _give_up(self) -> None:
+        """Refuse what a Destination has kept waiting for too long."""
         now = self._surroundings.clock()
-        for delivery in waiting:
-            if self._is_overdue(delivery, now):
-                self._refuse(delivery, GAVE_UP, self._explain_overdue(delivery.reason_text), now=now)
+        if self._aged_at is not None and abs(now - self._aged_at) < self._patience.give_up_after * AGE_STEP:
+            return
+        self._aged_at = now
+        for delivery in self._ledger.overdue_deliveries(self._destination, now - self._patience.give_up_after):
+            self._refuse(delivery, GAVE_UP, self._explain_overdue(delivery.reason_text), now=now)
 
     def _refuse(self, delivery: Delivery, code: str, text: str, *, now: datetime) -> None:
         """Commit a refusal, and tell it as loudly as it needs."""
         needs_person = self._ledger.record_refused(delivery.delivery_id, now=now, reason_code=code, reason_text=text)
         self._log(logging.ERROR if needs_person else logging.WARNING, DELIVERY_REFUSED, delivery, code)
 
-    def _is_overdue(self, delivery: Delivery, now: datetime) -> bool:
-        """Return whether a Delivery that has just failed is too old to be tried again."""
+    def _is_older(self, delivery: Delivery, age: timedelta, now: datetime) -> bool:
+        """Return whether a Delivery was ordered, or last made due by hand, so long ago."""
         ordered_at = self._ledger.delivery_age_start(delivery.delivery_id)
-        return ordered_at is not None and now - ordered_at >= timedelta(days=self._patience.give_up_days)
+        return ordered_at is not None and now - ordered_at >= age
 
     def _explain_overdue(self, reason: str | None) -> str:
         """Return why a Delivery was given up, with what last went wrong."""
@@ -317,6 +340,11 @@ class Courier:
         """Write a line about one object."""
         facts = {"destination": self._destination, "delivery_id": delivery.delivery_id, "reason_code": code}
         logger.log(level, event, extra=facts)
+
+
+def _forgotten(delivery: Delivery) -> Outcome:
+    """Return what keeps a transport that returns without a word about an object from being called again at once."""
+    return Outcome.retry(Broken(f"the transport said nothing about Instance {delivery.sop_instance_uid}"))
 
 
 def _group_by_study(due: tuple[Delivery, ...]) -> list[dict[int, Delivery]]:

@@ -7,7 +7,7 @@ from node.delivery.association import Peer, is_ae_title
 from node.delivery.carriage import carry
 from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
 from node.delivery.part10 import FileHead, read_file_head
-from node.errors import NotDicom, NotFound, SettingsInvalid, Transient, UidMismatch
+from node.errors import NotDicom, SettingsInvalid, UidMismatch
 
 
 class CStoreTransport:
@@ -68,14 +68,12 @@ def _inspect(parcel: Parcel) -> FileHead | Outcome:
         head = read_file_head(parcel.path)
     except NotDicom as exc:
         return Outcome.refused(exc)
-    except FileNotFoundError:
-        return Outcome.retry(NotFound(f"Instance {parcel.sop_instance_uid}: its file is not in the store"))
     except OSError as exc:
-        return Outcome.retry(Transient(f"Instance {parcel.sop_instance_uid} cannot be read: {exc.strerror}"))
+        return Outcome.unreadable(parcel.sop_instance_uid, exc)
     expected = (parcel.sop_class_uid, parcel.sop_instance_uid, parcel.transfer_syntax_uid)
     found = (head.sop_class_uid, head.sop_instance_uid, head.transfer_syntax_uid)
     if expected != found:
         return Outcome.refused(
             UidMismatch(f"Instance {parcel.sop_instance_uid}: expected {expected}, its file says {found}")
         )
-    return head
+    return head if parcel.is_whole(head.size_bytes) else Outcome.cut(parcel.sop_instance_uid)

@@ -1,8 +1,7 @@
 """Transport into a folder: temporary file, fsync, rename, as `<study>/<series>/<sop>.dcm`."""
 
 import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,15 +13,15 @@ from node.domain.uids import check_uid
 from node.errors import (
     BadIdentifier,
     DestinationDown,
+    FileUnreadable,
     NotDicom,
-    NotFound,
     SettingsInvalid,
-    Transient,
     UidMismatch,
 )
 
 # Study Instance UID, Series Instance UID and SOP Instance UID.
 PLACE_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+PIECE_BYTES = 1024 * 1024
 
 
 class FolderTransport:
@@ -40,24 +39,29 @@ class FolderTransport:
             if isinstance(place, Outcome):
                 report(parcel, place)
                 continue
-            self._copy(parcel, self._root / place)
-            report(parcel, Outcome.sent())
+            report(parcel, self._copy(parcel, self._root / place))
 
-    def _copy(self, parcel: Parcel, target: Path) -> None:
+    def _copy(self, parcel: Parcel, target: Path) -> Outcome:
         """Return after the copy is durable under its name; an older copy is replaced."""
         part = target.with_name(f".{target.name}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with parcel.path.open("rb") as source, part.open("wb") as copy:
-                shutil.copyfileobj(source, copy)
+            with part.open("wb") as copy:
+                size_bytes = sum(copy.write(piece) for piece in _pieces(parcel.path))
                 copy.flush()
                 os.fsync(copy.fileno())
+            if not parcel.is_whole(size_bytes):
+                return Outcome.cut(parcel.sop_instance_uid)
             part.replace(target)
             _sync_folder(target.parent)
+        except FileUnreadable as exc:
+            return Outcome.unreadable(parcel.sop_instance_uid, exc)
         except OSError as exc:
+            raise DestinationDown(f"folder {self._root}: cannot be written ({exc.strerror}); check it") from exc
+        finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
-            raise DestinationDown(f"folder {self._root}: cannot be written ({exc.strerror}); check it") from exc
+        return Outcome.sent()
 
 
 def _find_place(parcel: Parcel) -> Path | Outcome:
@@ -66,10 +70,8 @@ def _find_place(parcel: Parcel) -> Path | Outcome:
     try:
         ds = dcmread(parcel.path, stop_before_pixels=True, specific_tags=list(PLACE_KEYWORDS))
         study, series, instance = (check_uid(_raw_uid(ds, key), keyword=key) for key in PLACE_KEYWORDS)
-    except FileNotFoundError:
-        return Outcome.retry(NotFound(f"Instance {uid}: its file is not in the store"))
     except OSError as exc:
-        return Outcome.retry(Transient(f"Instance {uid} cannot be read: {exc.strerror}"))
+        return Outcome.unreadable(uid, exc)
     except BadIdentifier as exc:
         return Outcome.refused(exc)
     except (InvalidDicomError, EOFError, ValueError, KeyError, NotImplementedError):
@@ -77,6 +79,16 @@ def _find_place(parcel: Parcel) -> Path | Outcome:
     if instance != uid:
         return Outcome.refused(UidMismatch(f"Instance {uid}: its file holds {instance}"))
     return Path(study) / series / f"{instance}.dcm"
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """Yield a file of ours piece by piece; what fails here is not the folder's fault."""
+    try:
+        with path.open("rb") as source:
+            while piece := source.read(PIECE_BYTES):
+                yield piece
+    except OSError as exc:
+        raise FileUnreadable(exc.strerror or str(exc)) from exc
 
 
 def _raw_uid(ds: Dataset, keyword: str) -> str:

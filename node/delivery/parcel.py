@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from node.errors import NodeError
+from node.domain.confirmation import ConfirmBy
+from node.errors import FileUnreadable, NodeError
 from node.tls import TlsTrust
 
 # Code of a Delivery that arrived although the Destination had something to say (Bxxx).
 SENT_WITH_WARNING = "sent-with-warning"
+# A volume that is mounted again, or a disk that comes to itself, has some nine minutes.
+UNREADABLE_TRIES = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class DestinationSpec:
         How many at once for one Study, 1-16; ``cstore`` only.
     tls
         How TLS is spoken; None: as the transport does by itself.
+    confirm
+        How it is asked later whether it holds what it took.
     """
 
     name: str
@@ -44,6 +49,7 @@ class DestinationSpec:
     url: str = ""
     associations: int = 1
     tls: TlsTrust | None = None
+    confirm: ConfirmBy = ConfirmBy.AUTO
     calling_aet: str = "RADNODE"
     timeout_s: float = 30.0
 
@@ -58,6 +64,8 @@ class Parcel:
         Key in the ledger; what the report is about.
     path
         Part 10 file, absolute; its bytes are sent as they are.
+    size_bytes
+        Length that the file had when it was stored; None where nobody knows it.
     """
 
     delivery_id: int
@@ -65,6 +73,11 @@ class Parcel:
     sop_instance_uid: str
     transfer_syntax_uid: str
     path: Path
+    size_bytes: int | None = None
+
+    def is_whole(self, size_bytes: int) -> bool:
+        """Return whether a file of this length can be what was stored."""
+        return self.size_bytes in {None, size_bytes}
 
 
 class Fate(StrEnum):
@@ -85,7 +98,7 @@ class Outcome:
         Reason of a failure, or the warning with which the object was taken; None when it simply arrived. Never holds
         text from the Destination, which could quote the patient.
     tries
-        Attempts after which a RETRY becomes a refusal; None: as long as deliveries are tried at all.
+        How many such outcomes make a RETRY a refusal; None: it is tried as long as deliveries are tried at all.
     """
 
     fate: Fate
@@ -100,13 +113,26 @@ class Outcome:
 
     @classmethod
     def retry(cls, error: NodeError, *, tries: int | None = None) -> "Outcome":
-        """Return that the object may be taken later, at most at the attempt number `tries`."""
+        """Return that the object may be taken later; after so many `tries` it is given up."""
         return cls(fate=Fate.RETRY, code=error.code, text=str(error), tries=tries)
 
     @classmethod
     def refused(cls, error: NodeError) -> "Outcome":
         """Return that the object will never be taken."""
         return cls(fate=Fate.REFUSED, code=error.code, text=str(error))
+
+    @classmethod
+    def unreadable(cls, sop_instance_uid: str, reason: OSError | FileUnreadable) -> "Outcome":
+        """Return that our own file keeps the object from leaving; the Destination has no part in it."""
+        words = getattr(reason, "strerror", None) or str(reason)
+        error = FileUnreadable(f"Instance {sop_instance_uid}: its file in the store cannot be read ({words})")
+        return cls.retry(error, tries=UNREADABLE_TRIES)
+
+    @classmethod
+    def cut(cls, sop_instance_uid: str) -> "Outcome":
+        """Return that our own file has another length than it had, and must not leave as it is."""
+        words = "its file in the store has another length than when it was stored; it was not sent"
+        return cls.refused(FileUnreadable(f"Instance {sop_instance_uid}: {words}"))
 
 
 Report = Callable[[Parcel, Outcome], None]

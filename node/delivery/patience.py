@@ -24,11 +24,19 @@ class Patience:
         Longest pause between two attempts of one object, before jitter; seconds.
     give_up_days
         Age at which a Delivery that never succeeded is REFUSED; days, > 0.
+    per_minute
+        How many objects a Destination is sent at most; 0 sets no limit.
     """
 
     first_retry_s: float = 2.0
     max_retry_s: float = 300.0
     give_up_days: float = 30.0
+    per_minute: int = 0
+
+    @property
+    def give_up_after(self) -> timedelta:
+        """`give_up_days` as a span of time."""
+        return timedelta(days=self.give_up_days)
 
     @property
     def longest_pause(self) -> timedelta:

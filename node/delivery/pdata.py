@@ -51,15 +51,12 @@ def fragment_bytes(max_pdu_bytes: int) -> int:
 
 def encode_command(command: bytes, *, context_id: int, fragment: int) -> bytes:
     """Return the PDUs of a whole command set."""
-    starts = range(0, len(command), fragment)
-    return b"".join(
-        _pdv(
-            command[start : start + fragment],
-            context_id,
-            COMMAND_FRAGMENT | (LAST_FRAGMENT if start + fragment >= len(command) else 0),
-        )
-        for start in starts
-    )
+    return _pdus(command, context_id, COMMAND_FRAGMENT, fragment)
+
+
+def encode_message(data_set: bytes, *, context_id: int, fragment: int) -> bytes:
+    """Return the PDUs of a whole data set that is at hand; `DataSetEncoder` is for those in files."""
+    return _pdus(data_set, context_id, 0, fragment)
 
 
 class DataSetEncoder:
@@ -181,6 +178,19 @@ class CommandDecoder:
 def _header(length: int, context_id: int, control: int) -> tuple[int, int, int, int, int]:
     """Return the fields of `PDV_HEADER` for a fragment of `length` bytes."""
     return P_DATA_TF, length + PDV_OVERHEAD_BYTES, length + PDV_ITEM_OVERHEAD_BYTES, context_id, control
+
+
+def _pdus(message: bytes, context_id: int, control: int, fragment: int) -> bytes:
+    """Return the PDUs of a whole command set or data set."""
+    starts = range(0, len(message), fragment)
+    return b"".join(
+        _pdv(
+            message[start : start + fragment],
+            context_id,
+            control | (LAST_FRAGMENT if start + fragment >= len(message) else 0),
+        )
+        for start in starts
+    )
 
 
 def _pdv(piece: bytes, context_id: int, control: int) -> bytes:

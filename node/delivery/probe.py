@@ -1,9 +1,8 @@
 """Whether a Destination can be reached, and what it accepts, before anything is sent to it."""
 
 import os
-import socket
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from node.delivery.association import StoreAssociation, echo
 from node.delivery.cstore import peer_of
@@ -60,7 +59,7 @@ def probe_forms(spec: DestinationSpec) -> frozenset[Form] | None:
 
 
 def knock(spec: DestinationSpec) -> None:
-    """Return when a Destination that was down is there again; nothing is sent to it.
+    """Return when a Destination that was down is there again; one connection, and nothing is sent on it.
 
     Raises
     ------
@@ -71,26 +70,16 @@ def knock(spec: DestinationSpec) -> None:
     """
     match spec.transport:
         case "cstore":
-            _connect(spec.host, spec.port)
-            with StoreAssociation(peer_of(spec), WRITTEN_FORMS.values()):
+            with StoreAssociation(replace(peer_of(spec), connect_s=KNOCK_LIMIT_S), WRITTEN_FORMS.values()):
                 return
         case "folder":
             _probe_folder(Path(spec.url))
         case _:
-            parts = urlsplit(spec.url)
-            _connect(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
             try:
-                StowTransport(spec).probe()
+                StowTransport(spec).probe(connect_s=KNOCK_LIMIT_S)
             except Misconfigured:
                 # It answers; a service that stores need not have the search by which it is asked.
                 return
-
-
-def _connect(host: str, port: int) -> None:
-    try:
-        socket.create_connection((host, port), timeout=KNOCK_LIMIT_S).close()
-    except OSError as exc:
-        raise DestinationDown(f"{host}:{port}: no connection ({exc.strerror or exc}); it is tried again") from exc
 
 
 def _probe_folder(folder: Path) -> str:

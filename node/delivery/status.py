@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 from node.delivery.parcel import Outcome
-from node.errors import DestinationBusy, DestinationRefused, SopClassNotSupported
+from node.errors import PROCESSING_FAILURE, DestinationBusy, DestinationRefused, SopClassNotSupported
 
 SUCCESS = 0x0000
 # PS3.4 B.2.3 knows no answer of these as final; peers give them for faults of a moment as well, so they are tried
 # again, but not for a month.
 DOUBTFUL_TRIES = 5
+# What a PACS could not process now it may in some nine minutes, when its database is back.
+UNPROCESSED_TRIES = 9
 
 # PS3.4 table B.2-1 and PS3.7 C.4.2 to C.4.3: the object was taken.
 WARNINGS: Mapping[int, str] = {
@@ -35,7 +37,6 @@ REFUSALS: Mapping[int, str] = {
 }
 # PS3.7 C.5: the Destination, or a person there, may change its mind.
 DELAYS: Mapping[int, str] = {
-    0x0110: "processing failure",
     0x0124: "not authorized; a person must permit radnode at the destination",
     0x0210: "duplicate invocation",
     0x0213: "resource limitation",
@@ -55,23 +56,24 @@ def judge_status(status: int) -> Outcome:
         return Outcome.sent(f"status {status:04X}H: {WARNINGS.get(status, 'warning')}")
     if status in UNSUPPORTED:
         return Outcome.refused(SopClassNotSupported(f"status {status:04X}H: {UNSUPPORTED[status]}"))
-    if status in REFUSALS:
-        return _refuse(status, REFUSALS[status])
     if status in DELAYS:
         return Outcome.retry(DestinationBusy(f"status {status:04X}H: {DELAYS[status]}"))
+    if status == PROCESSING_FAILURE:
+        return _doubt(status, "processing failure", tries=UNPROCESSED_TRIES)
     return _judge_family(status)
 
 
 def _judge_family(status: int) -> Outcome:
-    """Return what follows from a status of which only the first digits have a meaning."""
+    """Return what follows from a status that is final, or of which only the first digits have a meaning."""
     if status >> 8 == 0xA7:
         return Outcome.retry(DestinationBusy(f"status {status:04X}H: refused, out of resources"))
-    if status >> 8 == 0xA9:
-        return _refuse(status, "data set does not match SOP Class")
+    if status in REFUSALS or status >> 8 == 0xA9:
+        meaning = REFUSALS.get(status, "data set does not match SOP Class")
+        return Outcome.refused(DestinationRefused(f"status {status:04X}H: {meaning}"))
     meaning = "cannot understand" if status >> 12 == 0xC else "no meaning in PS3.4 B.2.3"
-    return Outcome.retry(DestinationRefused(f"status {status:04X}H: {meaning}"), tries=DOUBTFUL_TRIES)
+    return _doubt(status, meaning, tries=DOUBTFUL_TRIES)
 
 
-def _refuse(status: int, meaning: str) -> Outcome:
-    """Return a refusal that names its status."""
-    return Outcome.refused(DestinationRefused(f"status {status:04X}H: {meaning}"))
+def _doubt(status: int, meaning: str, *, tries: int) -> Outcome:
+    """Return a failure that is believed after so many tries."""
+    return Outcome.retry(DestinationRefused(f"status {status:04X}H: {meaning}"), tries=tries)

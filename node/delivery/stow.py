@@ -13,16 +13,14 @@ from pydicom.dataset import Dataset
 from requests.adapters import HTTPAdapter
 
 from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
-from node.delivery.status import DOUBTFUL_TRIES, SUCCESS, judge_status
+from node.delivery.status import DOUBTFUL_TRIES, SUCCESS, UNPROCESSED_TRIES, judge_status
 from node.errors import (
     DestinationBusy,
     DestinationDown,
     DestinationRefused,
     Misconfigured,
-    NotFound,
     SettingsInvalid,
     SopClassNotSupported,
-    Transient,
 )
 from node.tls import TlsTrust, client_context
 
@@ -32,6 +30,10 @@ Answer = TypeVar("Answer")
 REQUEST_BYTES = 32 * 1024 * 1024
 # dicomweb-client would switch to chunked transfer encoding above 1 MB, which some servers refuse.
 NEVER_CHUNKED = 1 << 40
+
+# How many matches of a search are asked for at once.
+PAGE = 1000
+SOP_INSTANCE_UID = "00080018"
 
 # A person must act: credentials, URL.
 MISCONFIGURED: Mapping[int, str] = {
@@ -81,8 +83,13 @@ class StowTransport:
             for batch in _batches(parcels, report):
                 self._send_batch(client, batch, report)
 
-    def probe(self) -> str:
+    def probe(self, *, connect_s: float | None = None) -> str:
         """Return in words that the service answers; asked by QIDO-RS, because a STOW-RS request would store something.
+
+        Parameters
+        ----------
+        connect_s
+            How long a TCP connection may take; seconds; None: as any silence.
 
         Raises
         ------
@@ -91,13 +98,52 @@ class StowTransport:
         Misconfigured
             If the URL or the credentials are wrong.
         """
-        with self._client() as client:
+        with self._client(connect_s) as client:
             status = self._ask(client.try_search)
         self._check_whole(status)
         return f"{self._url} answers (HTTP {status})"
 
+    def can_search(self) -> bool:
+        """Return whether the service answers a search (QIDO-RS).
+
+        Raises
+        ------
+        DestinationDown
+            If nobody answers, or the service cannot answer now.
+        """
+        with self._client() as client:
+            status = self._ask(client.try_search)
+        if status in DOWN:
+            raise DestinationDown(f"destination {self._name} {DOWN[status]} (HTTP {status})")
+        return status == HTTPStatus.OK
+
+    def find_instances(self, study_instance_uid: str, series_instance_uid: str) -> frozenset[str]:
+        """Return the SOP Instance UID of every Instance of a Series that the service holds.
+
+        Raises
+        ------
+        DestinationDown
+            If nobody answers.
+        DestinationBusy
+            If it does not answer this.
+
+        References
+        ----------
+        DICOM PS3.18 10.6
+        """
+        held: set[str] = set()
+
+        def search(client: "_FileClient") -> frozenset[str]:
+            return self._ask(lambda: client.search_page(study_instance_uid, series_instance_uid, len(held)))
+
+        with self._client() as client:
+            # A service that heeds no offset answers the same again.
+            while not (page := search(client)) <= held:
+                held |= page
+        return frozenset(held)
+
     @contextmanager
-    def _client(self) -> Iterator["_FileClient"]:
+    def _client(self, connect_s: float | None = None) -> Iterator["_FileClient"]:
         """Give a client whose connections are closed afterwards."""
         with requests.Session() as session:
             # A PACS is not behind the proxy that the environment names for the web.
@@ -108,7 +154,8 @@ class StowTransport:
                 session.mount("https://", _TlsAdapter(self._tls))
                 # requests would trust public authorities beside the one that is named.
                 session.verify = True if self._tls.ca is None else str(self._tls.ca)
-            yield _FileClient(self._url, session, self._timeout_s)
+            timeouts_s = (self._timeout_s if connect_s is None else connect_s, self._timeout_s)
+            yield _FileClient(self._url, session, timeouts_s)
 
     def _send_batch(self, client: "_FileClient", batch: Sequence[tuple[Parcel, bytes]], report: Report) -> None:
         """Send one request; one that failed as a whole is taken apart, so that one object cannot doom the others."""
@@ -134,6 +181,8 @@ class StowTransport:
             raise Misconfigured(f"destination {self._name} redirects; set destinations.{self._name}.url") from exc
         except requests.exceptions.SSLError as exc:
             raise Misconfigured(f"destination {self._name}: TLS failed; check its certificate and our trust") from exc
+        except requests.ConnectTimeout as exc:
+            raise DestinationDown(f"destination {self._name}: no connection to {self._url} in time") from exc
         except requests.Timeout as exc:
             raise DestinationDown(f"destination {self._name} gave no answer within {self._timeout_s:g} s") from exc
         except requests.RequestException as exc:
@@ -155,7 +204,8 @@ class StowTransport:
             kind, words = REFUSED[status]
             return Outcome.refused(kind(f"destination {self._name} {words} (HTTP {status})"))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return Outcome.retry(DestinationBusy(f"destination {self._name} failed (HTTP {status})"))
+            failed = DestinationRefused(f"destination {self._name} failed to process the object (HTTP {status})")
+            return Outcome.retry(failed, tries=UNPROCESSED_TRIES)
         error = DestinationRefused(f"destination {self._name} did not take the object (HTTP {status})")
         return Outcome.retry(error, tries=DOUBTFUL_TRIES)
 
@@ -179,8 +229,8 @@ class _TlsAdapter(HTTPAdapter):
 class _FileClient(DICOMwebClient):
     """A DICOMwebClient that stores files as they are; `store_instances` would decode and write them anew."""
 
-    def __init__(self, url: str, session: requests.Session, timeout_s: float) -> None:
-        super().__init__(url, session=session, timeout=timeout_s, chunk_size=NEVER_CHUNKED)
+    def __init__(self, url: str, session: requests.Session, timeouts_s: tuple[float, float]) -> None:
+        super().__init__(url, session=session, timeout=timeouts_s, chunk_size=NEVER_CHUNKED)
         # dicomweb-client sends Host without the port, which servers with several names do not recognize.
         self.host = urlsplit(url).netloc
         self.set_http_retry_params(retry=False)
@@ -207,6 +257,21 @@ class _FileClient(DICOMwebClient):
                 raise
             return int(exc.response.status_code)
         return HTTPStatus.OK
+
+    def search_page(self, study_instance_uid: str, series_instance_uid: str, offset: int) -> frozenset[str]:
+        """Return SOP Instance UIDs of a Series from the place `offset` on; none where the service knows no Series."""
+        try:
+            found = self.search_for_instances(study_instance_uid, series_instance_uid, limit=PAGE, offset=offset)
+            values = [match.get(SOP_INSTANCE_UID, {}).get("Value") or [""] for match in found]
+            return frozenset(str(value[0]) for value in values) - {""}
+        except requests.HTTPError as exc:
+            if exc.response is None:
+                raise
+            if exc.response.status_code == HTTPStatus.NOT_FOUND:
+                return frozenset()
+            raise DestinationBusy(f"a search was answered with HTTP {exc.response.status_code}") from exc
+        except (AttributeError, LookupError, TypeError, ValueError) as exc:
+            raise DestinationBusy("the answer to a search cannot be read") from exc
 
 
 def read_answer(response: requests.Response) -> Dataset:
@@ -268,12 +333,11 @@ def _batches(parcels: Sequence[Parcel], report: Report) -> Iterator[list[tuple[P
     for parcel in parcels:
         try:
             content = parcel.path.read_bytes()
-        except FileNotFoundError:
-            uid = parcel.sop_instance_uid
-            report(parcel, Outcome.retry(NotFound(f"Instance {uid}: its file is not in the store")))
-            continue
         except OSError as exc:
-            report(parcel, Outcome.retry(Transient(f"Instance {parcel.sop_instance_uid}: {exc.strerror}")))
+            report(parcel, Outcome.unreadable(parcel.sop_instance_uid, exc))
+            continue
+        if not parcel.is_whole(len(content)):
+            report(parcel, Outcome.cut(parcel.sop_instance_uid))
             continue
         if batch and gathered + len(content) > REQUEST_BYTES:
             yield batch

@@ -27,6 +27,8 @@ FOUR_BYTES = bytes(4)
 # An A-ASSOCIATE-AC on 128 Presentation Contexts has some 15 KB, and a response must fit into what we announced.
 MAX_PDU_BYTES = 128 * 1024
 RECEIVE_BYTES = 64 * 1024
+# What a peer may still have to say before it consents to a release.
+MAX_PDUS_AT_RELEASE = 16
 
 
 class UpperLayer:
@@ -64,19 +66,25 @@ class UpperLayer:
             # Who has hung up may have said why before.
             self._deadline = monotonic() + self._timeout_s
 
-    def receive(self) -> tuple[int, bytes]:
+    def receive(self, within_s: float | None = None) -> tuple[int, bytes]:
         """Return type and body of the next PDU.
+
+        Parameters
+        ----------
+        within_s
+            How long it may take; seconds. None: `timeout_s` from when we last sent something.
 
         Raises
         ------
         TimeoutError
-            If it is not complete `timeout_s` after we last sent something; a peer that answers byte by byte is silent.
+            If it is not complete in time; a peer that answers byte by byte is silent. What has come is kept.
         OSError
             If the connection is closed or broke, or the PDU is too long to be an answer.
         """
+        deadline = self._deadline if within_s is None else monotonic() + within_s
         try:
             while (pdu := self._take()) is None:
-                remaining_s = self._deadline - monotonic()
+                remaining_s = deadline - monotonic()
                 if remaining_s <= 0:
                     raise TimeoutError("the PDU is not complete")
                 self._connection.settimeout(remaining_s)
@@ -99,12 +107,21 @@ class UpperLayer:
         """
         with suppress(OSError):
             self.send(PDU_HEADER.pack(RELEASE_RQ, len(FOUR_BYTES)) + FOUR_BYTES)
-            kind = P_DATA_TF
-            while kind in {P_DATA_TF, RELEASE_RQ}:
+            has_answered = False
+            for _ in range(MAX_PDUS_AT_RELEASE):
                 kind, _ = self.receive()
-                if kind == RELEASE_RQ:
+                if kind == RELEASE_RQ and not has_answered:
                     # Both ask at once: the requestor of the Association answers first (PS3.8 7.2.2.7).
                     self.send(PDU_HEADER.pack(RELEASE_RP, len(FOUR_BYTES)) + FOUR_BYTES)
+                    has_answered = True
+                elif kind != P_DATA_TF:
+                    break
+        self._connection.close()
+
+    def consent(self) -> None:
+        """Agree that the peer, who asked for it, ends the Association; then close the connection."""
+        with suppress(OSError):
+            self.send(PDU_HEADER.pack(RELEASE_RP, len(FOUR_BYTES)) + FOUR_BYTES)
         self._connection.close()
 
     def abort(self) -> None:

@@ -156,6 +156,7 @@ class GuardedAssociation(Association):
         verdict = judge_request(encoded, self.server.rules)
         self.refusal = verdict.refusal
         self.guarded_socket.choices = verdict.choices
+        self.guarded_socket.role = verdict.role
         return verdict.encoded
 
 

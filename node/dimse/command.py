@@ -10,6 +10,7 @@ from node.errors import NotDicom
 MAX_COMMAND_BYTES = 16 * 1024
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
+N_EVENT_REPORT_RQ = 0x0100
 C_CANCEL_RQ = 0x0FFF
 # Set in the Command Field of every response.
 IS_RESPONSE = 0x8000

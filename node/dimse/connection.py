@@ -52,6 +52,8 @@ class GuardedSocket(AssociationSocket):
         self._deadline_s: float | None = limits.deadline_s
         # What becomes of each proposed Presentation Context, by its ID.
         self.choices: Mapping[int, Choice] = {}
+        # See `negotiation.Verdict`.
+        self.role = b""
         # Whether we have ended the conversation.
         self.has_hung_up = False
         super().__init__(assoc, client_socket=connection)
@@ -146,7 +148,7 @@ class GuardedSocket(AssociationSocket):
     def send(self, bytestream: bytes) -> None:
         """Send a PDU of pynetdicom's; its A-ASSOCIATE-AC knows of few Presentation Contexts, and tells of all."""
         if bytestream[0] == A_ASSOCIATE_AC:
-            bytestream = write_choices(bytestream, self.choices)
+            bytestream = write_choices(bytestream, self.choices, self.role)
         super().send(bytestream)
 
     def hang_up(self) -> None:

@@ -7,9 +7,11 @@ from functools import cache, lru_cache
 from pydicom.uid import UID
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 
-from node.dimse.command import C_ECHO_RQ, C_STORE_RQ
+from node.dimse.command import C_ECHO_RQ, C_STORE_RQ, N_EVENT_REPORT_RQ
 
 VERIFICATION = "1.2.840.10008.1.1"
+# Push Model, of which we are the SCU (PS3.4 J).
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 UNCOMPRESSED = (IMPLICIT, EXPLICIT, "1.2.840.10008.1.2.2")
 # Result/Reason of a Presentation Context (PS3.8 table 9-18).
@@ -37,7 +39,8 @@ def storage_sop_classes() -> tuple[str, ...]:
 def accepted_syntaxes() -> Mapping[str, frozenset[str]]:
     """Return SOP Class UID to the Transfer Syntaxes in which it is accepted."""
     every = frozenset(str(uid) for uid in ALL_TRANSFER_SYNTAXES)
-    return {VERIFICATION: frozenset(UNCOMPRESSED), **dict.fromkeys(storage_sop_classes(), every)}
+    others = {VERIFICATION: frozenset(UNCOMPRESSED), STORAGE_COMMITMENT: frozenset({IMPLICIT, EXPLICIT})}
+    return {**others, **dict.fromkeys(storage_sop_classes(), every)}
 
 
 def transfer_syntaxes() -> tuple[str, ...]:
@@ -47,7 +50,8 @@ def transfer_syntaxes() -> tuple[str, ...]:
 
 def is_offered(command_field: int, sop_class_uid: str) -> bool:
     """Return whether requests of this kind are served in an accepted Presentation Context of this SOP Class."""
-    return command_field == (C_ECHO_RQ if sop_class_uid == VERIFICATION else C_STORE_RQ)
+    served = {VERIFICATION: C_ECHO_RQ, STORAGE_COMMITMENT: N_EVENT_REPORT_RQ}
+    return command_field == served.get(sop_class_uid, C_STORE_RQ)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

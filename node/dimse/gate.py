@@ -1,7 +1,6 @@
 """The gate: the one port of the node, behind which several receiver processes share the connections."""
 
 import errno
-import ipaddress
 import logging
 import socket
 from collections import OrderedDict
@@ -26,7 +25,8 @@ from node.dimse.channel import (
 )
 from node.dimse.lobby import Capacity, Lobby
 from node.dimse.scp import ListenerSettings
-from node.errors import Broken, Misconfigured, PortInUse
+from node.errors import Broken, Misconfigured
+from node.networks import is_allowed, is_loopback, open_listener
 from node.tls import prove_identity
 
 logger = logging.getLogger(__name__)
@@ -71,12 +71,20 @@ class Gate:
     refused
         Called with an address outside `ListenerSettings.allowed_networks` that tried to connect, once a minute at most;
         must not block.
+    name_association
+        Returns an id that no Association has, of this node or another one.
     """
 
     def __init__(
-        self, settings: ListenerSettings, *, committed: Callable[[], None], refused: Callable[[str], None]
+        self,
+        settings: ListenerSettings,
+        *,
+        committed: Callable[[], None],
+        refused: Callable[[str], None],
+        name_association: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._settings = settings
+        self._name_association = name_association
         self._committed = committed
         self._refused = refused
         self._lobby: Lobby[_Link] = Lobby(
@@ -107,10 +115,8 @@ class Gate:
         _check_exposure(self._settings)
         if self._settings.tls is not None:
             prove_identity(self._settings.tls)
-        try:
-            listening = self._socket = _listen(self._settings.bind, self._settings.port)
-        except OSError as exc:
-            raise _bind_error(self._settings, exc) from exc
+        bind, port = self._settings.bind, self._settings.port
+        listening = self._socket = open_listener(bind, port, section="node", backlog=BACKLOG)
         host, port = listening.getsockname()[:2]
         self._accepting = Thread(target=self._accept_all, args=(listening,), name="gate", daemon=True)
         self._accepting.start()
@@ -172,16 +178,10 @@ class Gate:
             logger.error("connections wait", extra={"error_type": errno.errorcode.get(exc.errno or 0, "OSError")})
 
     def _is_allowed(self, host: str) -> bool:
-        networks = self._settings.allowed_networks
-        if not networks:
-            return True
-        address = ipaddress.ip_address(host)
-        # What comes by IPv4 to a socket that takes both.
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return any((mapped or address) in network for network in networks)
+        return is_allowed(host, self._settings.allowed_networks)
 
     def _pass_on(self, connection: socket.socket, host: str, port: int) -> None:
-        association_id = uuid4().hex
+        association_id = self._name_association()
         for link in self._ready_links():
             with self._changed:
                 if not self._lobby.has_room(host):
@@ -291,34 +291,10 @@ class Gate:
         return True
 
 
-def _listen(bind: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    takes_both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-    return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=takes_both)
-
-
 def _check_exposure(settings: ListenerSettings) -> None:
-    if settings.calling_aets or settings.insecure or _is_loopback(settings.bind):
+    if settings.calling_aets or settings.insecure or is_loopback(settings.bind):
         return
     raise Misconfigured(
         f"node.bind {settings.bind} lets the network in and security.calling_aets is empty; "
         "list the AE titles that may send, bind 127.0.0.1, or start with --insecure"
     )
-
-
-def _is_loopback(bind: str) -> bool:
-    if bind == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(bind).is_loopback
-    except ValueError:
-        return False
-
-
-def _bind_error(settings: ListenerSettings, exc: OSError) -> Misconfigured:
-    where = f"{settings.bind}:{settings.port}"
-    if exc.errno == errno.EADDRINUSE:
-        return PortInUse(f"{where} is taken by another process; stop it, or set node.port to another port (0 = any)")
-    if exc.errno == errno.EACCES:
-        return Misconfigured(f"{where} needs more rights; set node.port to 1024 or above")
-    return Misconfigured(f"cannot listen on {where} ({exc.strerror}); set node.bind to an address of this machine")

@@ -1,7 +1,7 @@
 """The receive lane: data sets of C-STORE requests go from the socket's buffer to whoever keeps them, never whole.
 
-It parses P-DATA-TF PDUs of an established Association. Every other PDU, and every message that is served and no
-C-STORE, is left to pynetdicom; a request that nobody serves is answered here.
+So do those of N-EVENT-REPORT requests. It parses P-DATA-TF PDUs of an established Association. Every other PDU, and
+every other message that is served, is left to pynetdicom; a request that nobody serves is answered here.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from node.dimse.command import (
     IS_LAST,
     IS_RESPONSE,
     MAX_COMMAND_BYTES,
+    N_EVENT_REPORT_RQ,
     P_DATA_TF,
     PDU_HEADER,
     PDV_HEADER,
@@ -29,7 +30,9 @@ from node.dimse.command import (
 )
 from node.errors import NotDicom
 
-# The data set of a message that is no C-STORE; the node offers no service that has one.
+# Whose data sets go to a `Sink`.
+STREAMED = frozenset({C_STORE_RQ, N_EVENT_REPORT_RQ})
+# The data set of any other message; the node offers no service that has one.
 MAX_OTHER_BYTES = 64 * 1024
 PDV_LENGTH_BYTES = 4
 # Less than one writev() takes (IOV_MAX of Linux is 1,024), so that whoever keeps them may add some; also keeps a
@@ -77,7 +80,7 @@ class Service(Protocol):
         """Return whether `request` is what the Presentation Context was negotiated for."""
 
     def begin(self, request: Command, context_id: int) -> Sink:
-        """Begin to receive the data set of a C-STORE."""
+        """Begin to receive the data set of a C-STORE, or of a report."""
 
     def respond(self, response: bytes, context_id: int) -> None:
         """Send the Command Set of a response."""
@@ -243,7 +246,7 @@ class Lane:
             return Outcome.INVALID
         self._request = request
         self._is_served = request.command_field != C_CANCEL_RQ and self._service.is_served(request, self._context_id)
-        if self._is_served and request.command_field == C_STORE_RQ:
+        if self._is_served and request.command_field in STREAMED:
             self._sink = self._service.begin(request, self._context_id)
         return None if request.has_data_set else self._end_data_set()
 

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from struct import Struct, pack
 
 from node.dimse.command import PDU_HEADER
-from node.dimse.contexts import VERIFICATION, Choice, choose, known_names
+from node.dimse.contexts import (
+    IMPLICIT,
+    NO_ABSTRACT_SYNTAX,
+    STORAGE_COMMITMENT,
+    VERIFICATION,
+    Choice,
+    choose,
+    known_names,
+)
 from node.errors import NotDicom
 
 A_ASSOCIATE_RQ = 0x01
@@ -23,7 +31,7 @@ APPLICATION_CONTEXT_NAME = b"1.2.840.10008.3.1.1.1"
 VERSION_1 = 0x0001
 APPLICATION_CONTEXT, PRESENTATION_CONTEXT, ABSTRACT_SYNTAX, TRANSFER_SYNTAX = 0x10, 0x20, 0x30, 0x40
 CONTEXT_ANSWER = 0x21
-USER_INFORMATION, MAXIMUM_LENGTH = 0x50, 0x51
+USER_INFORMATION, MAXIMUM_LENGTH, ROLE_SELECTION = 0x50, 0x51, 0x54
 # Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21).
 NO_REASON_GIVEN = (1, 1, 1)
 APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 1, 2)
@@ -92,10 +100,13 @@ class HouseRules:
         Our AE title, which must be called.
     calling_aets
         AE titles that may call; empty = any.
+    reporting_aets
+        AE titles that may report what they hold (Storage Commitment).
     """
 
     aet: str
     calling_aets: frozenset[str] = frozenset()
+    reporting_aets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +121,14 @@ class Verdict:
         None when the Association may be negotiated.
     choices
         Presentation Context ID to what becomes of it.
+    role
+        The answer to the requestor's wish to be the SCP of Storage Commitment, a sub-item; empty where it has none.
     """
 
     encoded: bytes
     refusal: Refusal | None
     choices: Mapping[int, Choice] = field(default_factory=dict)
+    role: bytes = b""
 
 
 def judge_request(encoded: bytes, rules: HouseRules) -> Verdict:
@@ -132,21 +146,30 @@ def judge_request(encoded: bytes, rules: HouseRules) -> Verdict:
     refusal: Refusal | None = _judge_version(version) or _judge_titles(called, calling, rules)
     if refusal is None:
         try:
-            return _judge_items(encoded[_FIXED.size :], called, calling)
+            return _judge_items(encoded[_FIXED.size :], called, calling, rules)
         except NotDicom as exc:
             refusal = _invalid(str(exc))
     return Verdict(encoded=_write(called, calling, {}, 0), refusal=refusal)
 
 
-def write_choices(encoded: bytes, choices: Mapping[int, Choice]) -> bytes:
+def write_choices(encoded: bytes, choices: Mapping[int, Choice], role: bytes = b"") -> bytes:
     """Return an A-ASSOCIATE-AC of pynetdicom's with the answer to every proposed Presentation Context.
+
+    Parameters
+    ----------
+    role
+        Sub-item that goes with the user information; empty for none.
 
     References
     ----------
-    DICOM PS3.8 9.3.3.2
+    DICOM PS3.8 9.3.3.2, PS3.7 D.3.3.4.2
     """
     answers = b"".join(_write_answer(context_id, choice) for context_id, choice in choices.items())
-    own = [(kind, body) for kind, body in _items(encoded[_FIXED.size :]) if kind != CONTEXT_ANSWER]
+    own = [
+        (kind, body + role if kind == USER_INFORMATION else body)
+        for kind, body in _items(encoded[_FIXED.size :])
+        if kind != CONTEXT_ANSWER
+    ]
     before = b"".join(_item(kind, body) for kind, body in own if kind == APPLICATION_CONTEXT)
     after = b"".join(_item(kind, body) for kind, body in own if kind != APPLICATION_CONTEXT)
     body = before + answers + after
@@ -191,7 +214,7 @@ def _judge_titles(called: bytes, calling: bytes, rules: HouseRules) -> Rejection
     return Rejection(answer=CALLING_AET_NOT_RECOGNIZED, outcome="calling AE title not recognized", text=text)
 
 
-def _judge_items(encoded: bytes, called: bytes, calling: bytes) -> Verdict:
+def _judge_items(encoded: bytes, called: bytes, calling: bytes, rules: HouseRules) -> Verdict:
     """Return what follows from everything behind the fixed fields.
 
     Raises
@@ -203,15 +226,19 @@ def _judge_items(encoded: bytes, called: bytes, calling: bytes) -> Verdict:
     context_ids: list[int] = []
     choices: dict[int, Choice] = {}
     lengths: list[int] = []
+    role = b""
     for kind, body in _items(encoded):
         if kind == APPLICATION_CONTEXT:
             names.append(_name(body))
         elif kind == PRESENTATION_CONTEXT:
             context_ids.append(body[0] if body else 0)
-            choices[context_ids[-1]] = _read_proposal(body)
+            choices[context_ids[-1]] = _permit(_read_proposal(body), calling, rules)
         elif kind == USER_INFORMATION:
             lengths += _read_max_lengths(body)
+            role = role or _answer_role(body)
     _check_ids(context_ids)
+    if not any(choice.is_accepted and choice.abstract_syntax_uid == STORAGE_COMMITMENT for choice in choices.values()):
+        role = b""
     # What comes twice counts once.
     max_length = lengths[0] if lengths else 0
     refusal: Refusal | None = None
@@ -219,7 +246,30 @@ def _judge_items(encoded: bytes, called: bytes, calling: bytes) -> Verdict:
         refusal = _unknown_context_name(_shown(calling))
     elif 0 < max_length < MIN_PDU_BYTES:
         refusal = _too_short(_shown(calling), max_length)
-    return Verdict(encoded=_write(called, calling, choices, max_length), refusal=refusal, choices=choices)
+    encoded = _write(called, calling, choices, max_length)
+    return Verdict(encoded=encoded, refusal=refusal, choices=choices, role=role)
+
+
+def _permit(choice: Choice, calling: bytes, rules: HouseRules) -> Choice:
+    """Return what becomes of a Presentation Context that not everybody may have."""
+    if choice.abstract_syntax_uid != STORAGE_COMMITMENT or calling.decode("latin-1") in rules.reporting_aets:
+        return choice
+    return Choice(result=NO_ABSTRACT_SYNTAX, abstract_syntax_uid="", transfer_syntax_uid=IMPLICIT)
+
+
+def _answer_role(user_information: bytes) -> bytes:
+    """Return the answer to a proposal to be SCP of Storage Commitment: SCP it may be, SCU it is not to be.
+
+    References
+    ----------
+    DICOM PS3.7 D.3.3.4
+    """
+    name = STORAGE_COMMITMENT.encode()
+    head = len(name).to_bytes(2) + name
+    for kind, value in _items(user_information):
+        if kind == ROLE_SELECTION and value.startswith(head) and len(value) == len(head) + 2:
+            return _item(ROLE_SELECTION, head + bytes((0, value[-1] & 1)))
+    return b""
 
 
 def _unknown_context_name(caller: str) -> Rejection:

@@ -60,6 +60,10 @@ class Receivers:
         if not self._gate.wait_until_ready(len(self._children), START_S):
             raise Broken(f"not all of {len(self._children)} receivers started in {START_S:g} s; see the node's log")
 
+    def are_ready(self) -> bool:
+        """Return whether a receiver takes connections now."""
+        return self._gate.wait_until_ready(1, 0.0)
+
     def stop(self) -> None:
         """Accept no more, and return when every receiver has ended, its Associations first."""
         for child in self._children:

@@ -11,6 +11,7 @@ from node.dimse.channel import Channel
 from node.dimse.handlers import AssociationHandlers
 from node.dimse.lobby import MAX_LEAVING, MAX_WAITING
 from node.dimse.negotiation import HouseRules
+from node.dimse.reports import TakeReport
 from node.header.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.intake.station import Intake
 from node.tls import TlsIdentity, server_context
@@ -41,6 +42,8 @@ class ListenerSettings:
         Silence after which an Association is aborted, seconds.
     calling_aets
         AE titles that may call; empty = any, which an address other than loopback allows only with `insecure`.
+    reporting_aets
+        AE titles of Destinations, which may report what they hold.
     allowed_networks
         Networks from which connections are taken; empty = any.
     insecure
@@ -57,17 +60,22 @@ class ListenerSettings:
     max_associations_per_peer: int
     dimse_timeout_s: float
     calling_aets: tuple[str, ...] = ()
+    reporting_aets: tuple[str, ...] = ()
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     insecure: bool = False
     tls: TlsIdentity | None = None
 
 
-def open_server(settings: ListenerSettings, channel: Channel, intake: Intake) -> GuardedServer:
-    """Return what serves the connections that come over `channel`: C-STORE into `intake`, and C-ECHO."""
+def open_server(settings: ListenerSettings, channel: Channel, intake: Intake, take_report: TakeReport) -> GuardedServer:
+    """Return what serves the connections that come over `channel`: C-STORE into `intake`, C-ECHO, and reports."""
     _quieten()
-    rules = HouseRules(aet=settings.aet, calling_aets=frozenset(settings.calling_aets))
+    rules = HouseRules(
+        aet=settings.aet,
+        calling_aets=frozenset(settings.calling_aets),
+        reporting_aets=frozenset(settings.reporting_aets),
+    )
     tls = None if settings.tls is None else server_context(settings.tls)
-    return GuardedServer(_entity(settings), channel, AssociationHandlers(intake), rules, tls)
+    return GuardedServer(_entity(settings), channel, AssociationHandlers(intake, take_report), rules, tls)
 
 
 def _entity(settings: ListenerSettings) -> AE:

@@ -85,12 +85,22 @@ class Result:
 
 
 class DeliveryState(StrEnum):
-    """How far an object is on its way to a Destination."""
+    """How far an object is on its way to a Destination.
+
+    SENT is what the Destination answered; COMMITTED, that it was asked later and holds the object; LOST, that it does
+    not.
+    """
 
     PENDING = "PENDING"
     SENT = "SENT"
     COMMITTED = "COMMITTED"
+    LOST = "LOST"
     REFUSED = "REFUSED"
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the Destination took the object, and nothing says that it lost it."""
+        return self in (DeliveryState.SENT, DeliveryState.COMMITTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +119,11 @@ class Delivery:
         Why the last attempt failed, or the warning with which the object was taken (Bxxx).
     seen_at
         When a person took note that it stays refused (UTC).
+    size_bytes
+        Length of the file when it was stored; None where that is not asked for, or not known.
+    doubts
+        How many of its attempts ended in an answer that is not believed for ever, since it was ordered or last made due
+        by hand.
     """
 
     delivery_id: int
@@ -125,3 +140,5 @@ class Delivery:
     reason_code: str | None
     reason_text: str | None
     seen_at: datetime | None = None
+    size_bytes: int | None = None
+    doubts: int = 0

@@ -12,7 +12,8 @@ from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 KEPT_KEYWORDS = (
     "SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyDate", "StudyTime", "SeriesDate",
     "SeriesTime", "AcquisitionDate", "AcquisitionTime", "AccessionNumber", "Modality", "ConversionType",
-    "PresentationIntentType", "Manufacturer", "InstitutionName", "StationName", "StudyDescription",
+    "PresentationIntentType", "Manufacturer", "InstitutionName", "ReferringPhysicianName", "StationName",
+    "StudyDescription",
     "SeriesDescription", "InstitutionalDepartmentName", "ManufacturerModelName", "PatientName", "PatientID",
     "PatientBirthDate", "PatientSex", "PatientAge", "ContrastBolusAgent", "BodyPartExamined", "ScanningSequence",
     "SequenceVariant", "ScanOptions", "SequenceName", "SliceThickness", "KVP", "RepetitionTime", "EchoTime",
@@ -22,7 +23,7 @@ KEPT_KEYWORDS = (
     "FrameOfReferenceUID", "Laterality", "ImageLaterality", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImagerPixelSpacing", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation",
     "RescaleIntercept", "RescaleSlope", "BurnedInAnnotation", "RequestedProcedureDescription",
-    "DiffusionBValue",
+    "DiffusionBValue", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
 )  # fmt: skip
 
 Attributes = Mapping[str, Any]

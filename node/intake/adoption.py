@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from node.audit.events import version_deleted
 from node.audit.transfer import Teller
 from node.domain.study import InstanceFacts
-from node.errors import NotDicom, Rejected, UidMismatch
+from node.errors import NotDicom, Rejected, Transient, UidMismatch
 from node.header.part10 import read_part10
 from node.header.scan import Header, scan_file
 from node.intake.keeping import Kept, digest_of, facts_of, place
@@ -33,7 +34,7 @@ class ScanOutcome:
     removed
         Temporary files and versions that do not count.
     set_aside
-        Files in the store that nobody can read.
+        Files in the store that nobody can read; where the disk fails, the file stays.
     """
 
     adopted: int
@@ -68,7 +69,7 @@ class Adoption:
         self._teller = teller
 
     def scan(self) -> ScanOutcome:
-        """Look at the whole store; no receiver may be at work.
+        """Look at the whole store; no receiver of this node may be at work.
 
         A whole Instance without a row is adopted, also when the loss of power took its name and left the temporary
         one, and so is a version that came after the one that counts; one that came before it is superseded, and is
@@ -79,7 +80,7 @@ class Adoption:
         removed = self._store.sweep()
         adopted = set_aside = 0
         known = self._ledger.known_paths()
-        for path in self._oldest_first():
+        for path in filter(self._store.exists, self._oldest_first()):
             if path in known:
                 # The loss of power may have cut it, where nobody waited for the disk (`store.durability`).
                 set_aside += self._set_aside_cut(path, known[path])
@@ -146,18 +147,26 @@ class Adoption:
         return counting == facts.path or self._written_ns(counting) < self._written_ns(facts.path)
 
     def _oldest_first(self) -> list[str]:
-        return sorted(self._store.list_paths(INSTANCES), key=self._written_ns)
+        written_ns: dict[str, int] = {}
+        for path in self._store.list_paths(INSTANCES):
+            # Another node on this store may take one away meanwhile.
+            with suppress(FileNotFoundError):
+                written_ns[path] = self._written_ns(path)
+        return sorted(written_ns, key=lambda path: written_ns[path])
 
     def _written_ns(self, path: str) -> int:
         return self._store.path(path).stat().st_mtime_ns
 
     def _read(self, path: str) -> InstanceFacts | None:
-        """Return what the file says; None when it was set aside, because nobody can read it."""
+        """Return what the file says; None where nobody can read it: it was set aside, or the disk fails there."""
         try:
             return self._facts(path)
         except Rejected as exc:
             self._set_aside(path, exc)
-            return None
+        except Transient as exc:
+            # It stays for the next scan: the rest of the store must not wait for one bad place of a disk.
+            self._tell(kind="file-passed-over", text=f"{path} was passed over ({exc.code}): {exc}")
+        return None
 
     def _record(self, facts: InstanceFacts) -> bool:
         """Return whether the ledger took the Instance; its file is set aside where its UID is somebody else's."""
@@ -170,8 +179,10 @@ class Adoption:
 
     def _set_aside(self, path: str, exc: Rejected) -> None:
         self._store.set_aside(path)
-        text = f"{path} cannot be taken ({exc.code}): {exc}"
-        self._ledger.record_event(at=self._clock(), kind="file-set-aside", text=text)
+        self._tell(kind="file-set-aside", text=f"{path} cannot be taken ({exc.code}): {exc}")
+
+    def _tell(self, *, kind: str, text: str) -> None:
+        self._ledger.record_event(at=self._clock(), kind=kind, text=text)
 
     def _facts(self, path: str) -> InstanceFacts:
         with self._store.view(path) as content:

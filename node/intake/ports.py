@@ -53,6 +53,9 @@ class IntakeLedger(Protocol):
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
         """Commit one line that a person may look for."""
 
+    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+        """Commit one line for so many refusals alike, and count them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
@@ -66,6 +69,8 @@ class Arrival:
         Which Association or request brought it.
     peer
         Address that it came from; empty where nobody sends.
+    study_instance_uid
+        Study to which its sender said that it belongs; empty where it said nothing.
     """
 
     transfer_syntax_uid: str
@@ -74,3 +79,4 @@ class Arrival:
     association_id: str
     calling_aet: str
     peer: str = ""
+    study_instance_uid: str = ""

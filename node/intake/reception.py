@@ -91,7 +91,7 @@ class Reception:
         BadIdentifier
             If a UID is missing or malformed.
         UidMismatch
-            If data set and announcement name another Instance or SOP Class.
+            If data set and announcement name another Instance, SOP Class or Study.
         IdentifierClash
             If the UID belongs to an Instance of another Series.
         StoreFull
@@ -128,4 +128,9 @@ def _check_match(header: Header, arrival: Arrival) -> None:
         raise UidMismatch(
             f"Instance {header.sop_instance_uid} of SOP Class {header.sop_class_uid} was announced as "
             f"{arrival.sop_instance_uid} of {arrival.sop_class_uid}; correct the sender"
+        )
+    if arrival.study_instance_uid not in ("", header.study_instance_uid):
+        raise UidMismatch(
+            f"Instance {header.sop_instance_uid} belongs to Study {header.study_instance_uid} and was sent to "
+            f"{arrival.study_instance_uid}; correct the sender"
         )

@@ -4,25 +4,43 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, func, select, update
+from sqlalchemy import Connection, and_, exists, func, or_, select, update
 
 from node.domain.capability import name_kind
 from node.domain.job import JobID
 from node.domain.result import Delivery, DeliveryState
 from node.domain.uids import StudyUID
 from node.ledger.engine import Desk
+from node.ledger.proofs import begin_proof
 from node.ledger.rows import add_alarm, add_event, to_delivery
-from node.ledger.schema import deliveries, results
+from node.ledger.schema import confirmations, deliveries, instances, results
 from node.ledger.stand_in import follow_refusal
 
 # Reason of a Delivery whose Result was taken back before it left.
 RETRACTED = "retracted"
 PENDING = deliveries.c.state == DeliveryState.PENDING.value
+HAS_ARRIVED = deliveries.c.state.in_([DeliveryState.SENT.value, DeliveryState.COMMITTED.value])
 IS_RETRACTED = exists().where(
     results.c.sop_instance_uid == deliveries.c.sop_instance_uid, results.c.retracted_at.is_not(None)
 )
 
 
+# A Delivery with the one file that it is about, be it a Result or an Instance that is forwarded.
+WITH_FILES = deliveries.outerjoin(
+    results,
+    and_(results.c.sop_instance_uid == deliveries.c.sop_instance_uid, results.c.path == deliveries.c.path),
+).outerjoin(
+    instances,
+    and_(instances.c.sop_instance_uid == deliveries.c.sop_instance_uid, instances.c.path == deliveries.c.path),
+)
+SIZE_BYTES = func.coalesce(results.c.size_bytes, instances.c.size_bytes).label("size_bytes")
+
+# The Destination took the object, and nobody learns whether it holds it.
+IS_UNCONFIRMED = exists().where(
+    deliveries.c.state == DeliveryState.SENT.value,
+    confirmations.c.delivery_id == deliveries.c.delivery_id,
+    confirmations.c.ask_at.is_(None),
+)
 IS_PURGED = exists().where(
     results.c.sop_instance_uid == deliveries.c.sop_instance_uid, results.c.purged_at.is_not(None)
 )
@@ -32,11 +50,13 @@ class DeliveryLedger(Desk):
     """Deliveries on their way from PENDING to SENT or REFUSED."""
 
     def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
-        """Return what may be sent now: fewest attempts first, whole Studies together."""
+        """Return what may be sent now: fewest attempts first, then the oldest, whole Studies together."""
+        oldest_of_study = func.min(deliveries.c.delivery_id).over(partition_by=deliveries.c.study_instance_uid)
         statement = (
-            select(deliveries)
+            select(deliveries, SIZE_BYTES)
+            .select_from(WITH_FILES)
             .where(deliveries.c.destination == destination, PENDING, deliveries.c.not_before <= now)
-            .order_by(deliveries.c.attempts, deliveries.c.study_instance_uid, deliveries.c.delivery_id)
+            .order_by(deliveries.c.attempts, oldest_of_study, deliveries.c.delivery_id)
             .limit(limit)
         )
         with self.reading() as connection:
@@ -57,6 +77,14 @@ class DeliveryLedger(Desk):
             ).scalar_one()
             return found
 
+    def overdue_deliveries(self, destination: str, ordered_before: datetime) -> tuple[Delivery, ...]:
+        """Return what is PENDING and was ordered, or last made due by hand, so long ago."""
+        statement = select(deliveries).where(
+            deliveries.c.destination == destination, PENDING, deliveries.c.created_at <= ordered_before
+        )
+        with self.reading() as connection:
+            return tuple(to_delivery(row) for row in connection.execute(statement).mappings())
+
     def delivery_age_start(self, delivery_id: int) -> datetime | None:
         """Return when the Delivery was ordered, or last made due by hand; None when it is unknown."""
         with self.reading() as connection:
@@ -66,10 +94,11 @@ class DeliveryLedger(Desk):
             return found
 
     def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
-        """Commit that the Destination took the object; reason is its warning, if any."""
+        """Commit that the Destination took the object, and is to prove that it holds it; reason is its warning."""
         with self.writing() as connection:
             sent = _settle(connection, delivery_id, DeliveryState.SENT, now=now, reason=(reason_code, reason_text))
             if sent is not None:
+                begin_proof(connection, sent, now=now)
                 _tell(connection, sent, now=now)
 
     def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> bool:
@@ -91,40 +120,69 @@ class DeliveryLedger(Desk):
             return consequence.needs_person
 
     def record_retry(
-        self, delivery_id: int, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+        self,
+        delivery_id: int,
+        *,
+        now: datetime,
+        not_before: datetime,
+        reason: tuple[str, str],
+        is_doubtful: bool = False,
     ) -> None:
-        """Commit a failed attempt and when the next may begin."""
+        """Commit a failed attempt, its reason (code and text), and when the next may begin.
+
+        Parameters
+        ----------
+        is_doubtful
+            Whether it is one of the few that an object has; see `Delivery.doubts`.
+        """
         with self.writing() as connection:
             connection.execute(
                 update(deliveries)
                 .where(deliveries.c.delivery_id == delivery_id, PENDING)
                 .values(
                     attempts=deliveries.c.attempts + 1,
+                    doubts=deliveries.c.doubts + int(is_doubtful),
                     not_before=not_before,
-                    reason_code=reason_code,
-                    reason_text=reason_text,
+                    reason_code=reason[0],
+                    reason_text=reason[1],
                     changed_at=now,
                 )
             )
 
     def defer_deliveries(
-        self, destination: str, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+        self,
+        destination: str,
+        *,
+        now: datetime,
+        not_before: datetime,
+        reason: tuple[str, str],
+        is_news: bool = True,
     ) -> None:
-        """Let every PENDING Delivery of a Destination that is down wait, so that one connect probes for all."""
-        reason = {"reason_code": reason_code, "reason_text": reason_text}
+        """Let every PENDING Delivery of a Destination wait, with a reason (code and text).
+
+        Parameters
+        ----------
+        is_news
+            False leaves those alone that have this reason by now: an outage of a day would write them 10,000 times.
+        """
+        code, text = reason
+        is_told = deliveries.c.reason_code == code
+        unless_told = () if is_news else (or_(deliveries.c.reason_code.is_(None), ~is_told),)
+        waiting = (deliveries.c.destination == destination, PENDING, deliveries.c.not_before < not_before)
         with self.writing() as connection:
             connection.execute(
                 update(deliveries)
-                .where(deliveries.c.destination == destination, PENDING, deliveries.c.not_before < not_before)
-                .values(not_before=not_before, changed_at=now, **reason)
+                .where(*waiting, *unless_told)
+                .values(not_before=not_before, changed_at=now, reason_code=code, reason_text=text)
             )
 
     def retry_deliveries(self, *, destination: str | None, now: datetime) -> int:
-        """Make every PENDING or REFUSED Delivery due again by hand; returns how many.
+        """Make every PENDING, REFUSED or LOST Delivery due again by hand; returns how many.
 
         Results that were taken back or purged stay where they are.
         """
-        waiting = deliveries.c.state.in_([DeliveryState.PENDING.value, DeliveryState.REFUSED.value])
+        failed = (DeliveryState.PENDING, DeliveryState.REFUSED, DeliveryState.LOST)
+        waiting = deliveries.c.state.in_([state.value for state in failed])
         with self.writing() as connection:
             changed = connection.execute(
                 update(deliveries)
@@ -134,18 +192,28 @@ class DeliveryLedger(Desk):
                     ~IS_PURGED,
                     *([deliveries.c.destination == destination] if destination else []),
                 )
-                .values(state=DeliveryState.PENDING.value, not_before=now, changed_at=now, created_at=now, seen_at=None)
+                .values(
+                    state=DeliveryState.PENDING.value,
+                    not_before=now,
+                    changed_at=now,
+                    created_at=now,
+                    seen_at=None,
+                    doubts=0,
+                )
             )
             return int(changed.rowcount)
 
     def dismiss_deliveries(
         self, *, destination: str | None, study: StudyUID | None, ordered_by: str, now: datetime
     ) -> int:
-        """Commit that a person took note of every REFUSED Delivery; returns how many were new to anybody.
+        """Commit that a person took note of every Delivery that ended badly; returns how many were new to anybody.
+
+        Those are REFUSED or LOST, or SENT to a Destination that nobody asks any more whether it holds the object.
 
         Retention may give up their Studies from then on.
         """
-        asked = [deliveries.c.state == DeliveryState.REFUSED.value, deliveries.c.seen_at.is_(None)]
+        ended = deliveries.c.state.in_([DeliveryState.REFUSED.value, DeliveryState.LOST.value])
+        asked = [or_(ended, IS_UNCONFIRMED), deliveries.c.seen_at.is_(None)]
         if destination is not None:
             asked.append(deliveries.c.destination == destination)
         if study is not None:
@@ -176,10 +244,10 @@ def _settle(
     now: datetime,
     reason: tuple[str | None, str | None],
 ) -> Delivery | None:
-    """Move one Delivery to `state`; None when there is no such Delivery."""
+    """Move one Delivery to `state`; None when there is no such Delivery, or another node's courier was faster."""
     row = connection.execute(
         update(deliveries)
-        .where(deliveries.c.delivery_id == delivery_id)
+        .where(deliveries.c.delivery_id == delivery_id, ~HAS_ARRIVED)
         .values(
             state=state.value,
             attempts=deliveries.c.attempts + 1,

@@ -1,37 +1,49 @@
 """Opening the ledger: pragmas, schema version, and what its failures mean."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Select, create_engine, event
+from sqlalchemy import Connection, Engine, Select, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from node.errors import LedgerBusy, LedgerDamaged, LedgerUnusable
+from node.ledger.postgresql import NAME, SNAPSHOT, is_about_the_row, open_postgresql
 
-__all__ = ["Desk", "Engine", "Question", "find_damage", "migrate", "open_engine", "require_sound", "schema_of"]
+__all__ = [
+    "Desk",
+    "Engine",
+    "Question",
+    "find_damage",
+    "meaning",
+    "migrate",
+    "newest_schema",
+    "open_engine",
+    "require_sound",
+    "schema_of",
+]
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 READ_ONLY = "radnode_read_only"
 REMEDY = "stop radnode, then restore the file, or make it anew by `radnode ledger rebuild`"
+# An extended result code of SQLite has the primary one in its lowest byte.
+PRIMARY_CODE = 0xFF
+# A server that was started anew takes connections after some tenths of a second.
+ASK_AGAIN_S = 0.2
 # So many damages are told; SQLite looks for no more.
 MAX_DAMAGES = 20
-# Any number that no other user of the database takes; this one spells "radnode".
-WRITER_LOCK = 0x7261646E6F6465
 
 
 def open_engine(url: str, *, busy_timeout_s: float) -> Engine:
     """Return an Engine on which each transaction is durable once it is committed.
 
-    SQLite runs in WAL mode with ``synchronous=FULL``: a commit is on disk before it returns.
+    SQLite runs in WAL mode with ``synchronous=FULL``: a commit is on disk before it returns. PostgreSQL's own
+    `synchronous_commit` is taken as it is, unless it is off.
 
     Raises
     ------
@@ -39,8 +51,8 @@ def open_engine(url: str, *, busy_timeout_s: float) -> Engine:
         If `url` names no database that this installation knows.
     """
     try:
-        if make_url(url).get_backend_name() != "sqlite":
-            return _take_turns(create_engine(url, pool_pre_ping=True, hide_parameters=True))
+        if make_url(url).get_backend_name() == NAME:
+            return open_postgresql(make_url(url), busy_timeout_s=busy_timeout_s, read_only=READ_ONLY)
         # Parameters are patients' attributes; no text of an error may quote them.
         arguments = {"timeout": busy_timeout_s, "check_same_thread": False}
         engine = create_engine(url, connect_args=arguments, hide_parameters=True)
@@ -64,17 +76,6 @@ def open_engine(url: str, *, busy_timeout_s: float) -> Engine:
     return engine
 
 
-def _take_turns(engine: Engine) -> Engine:
-    """Let one writer work at a time, as SQLite does: the operations rely on what they read in their transaction."""
-
-    @event.listens_for(engine, "begin")
-    def _wait_for_turn(connection: Connection) -> None:
-        if not connection.get_execution_options().get(READ_ONLY, False):
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
-
-    return engine
-
-
 def migrate(engine: Engine) -> None:
     """Bring the schema to this version.
 
@@ -82,35 +83,54 @@ def migrate(engine: Engine) -> None:
     ------
     LedgerUnusable
         If the ledger cannot be opened, or was written by a newer radnode.
+    LedgerBusy
+        If its volume is full, or fails: nobody has to do anything to radnode.
     LedgerDamaged
         If its file is no ledger any more.
     """
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
     try:
-        with engine.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        if found is not None and found not in known:
-            raise LedgerUnusable(
-                f"ledger {_name(engine)} has schema {found}, which this radnode does not know; run the newer radnode"
-            )
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        if schema_of(engine) != newest_schema():
+            _migrate(engine)
     except DBAPIError as exc:
         what = f"ledger {_name(engine)} cannot be opened ({type(exc.orig).__name__})"
         if _says_damage(exc):
             raise LedgerDamaged(f"{what}; {REMEDY}") from exc
+        if _says_full(exc):
+            raise LedgerBusy(f"{what}; free space on its volume, then it is opened") from exc
         raise LedgerUnusable(
             f"{what}; check rights and space of its folder, who else holds it locked, or restore the file"
         ) from exc
 
 
+def _migrate(engine: Engine) -> None:
+    # Here: few processes have anything to migrate, and Alembic is large.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    found = schema_of(engine)
+    if found and found not in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
+        raise LedgerUnusable(
+            f"ledger {_name(engine)} has schema {found}, which this radnode does not know; run the newer radnode"
+        )
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def newest_schema() -> str:
+    """Return the version of the schema that this radnode writes; each migration's file says which it makes."""
+    return max(path.name[1:5] for path in (MIGRATIONS / "versions").glob("v*.py"))
+
+
 def schema_of(engine: Engine) -> str:
     """Return the version of the schema; empty where there is none."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() or ""
+        if not inspect(connection).has_table("alembic_version"):
+            return ""
+        return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() or "")
 
 
 def require_sound(engine: Engine) -> None:
@@ -122,6 +142,8 @@ def require_sound(engine: Engine) -> None:
     ------
     LedgerUnusable
         If it cannot be written.
+    LedgerBusy
+        If its volume is full, or fails.
     LedgerDamaged
         If a page is damaged.
     """
@@ -129,6 +151,8 @@ def require_sound(engine: Engine) -> None:
         with engine.begin() as connection:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
     except OperationalError as exc:
+        if _says_full(exc):
+            raise LedgerBusy(f"ledger {_name(engine)} cannot be written; free space on its volume") from exc
         raise LedgerUnusable(
             f"ledger {_name(engine)} cannot be written; check rights and space of its folder, and who else holds it "
             "locked"
@@ -160,8 +184,14 @@ def find_damage(engine: Engine, *, pragma: str = "integrity_check") -> Sequence[
 
 
 def _says_damage(exc: DBAPIError) -> bool:
-    """Return whether it is the driver's own class for a malformed file; rights and locks have a class below it."""
-    return type(exc) is DatabaseError
+    """Return whether it is SQLite's own class for a malformed file; rights and locks have a class below it."""
+    return type(exc.orig) is sqlite3.DatabaseError
+
+
+def _says_full(exc: DBAPIError) -> bool:
+    """Return whether SQLite's volume has no room, or fails: what is over some day, and is no fault of the settings."""
+    code = getattr(exc.orig, "sqlite_errorcode", 0)
+    return code & PRIMARY_CODE in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 
 def _name(engine: Engine) -> str:
@@ -169,15 +199,20 @@ def _name(engine: Engine) -> str:
 
 
 @contextmanager
-def _meaning(engine: Engine, failure: str) -> Iterator[None]:
+def meaning(engine: Engine, failure: str) -> Iterator[None]:
+    """Turn what the database says into an error of ours; `failure` is what it did, for people."""
     try:
         yield
     except (OperationalError, PoolExhausted) as exc:
         raise LedgerBusy(f"ledger {_name(engine)} {failure}; it is tried again") from exc
-    except DatabaseError as exc:
-        if not _says_damage(exc):
+    except DBAPIError as exc:
+        if _says_damage(exc):
+            raise LedgerDamaged(f"ledger {_name(engine)} is damaged; {REMEDY}") from exc
+        if engine.dialect.name != NAME or is_about_the_row(exc):
             raise
-        raise LedgerDamaged(f"ledger {_name(engine)} is damaged; {REMEDY}") from exc
+        # Read-only after a failover, rights withdrawn, a session that was ended: no row is to blame.
+        why = type(exc.orig).__name__
+        raise LedgerBusy(f"ledger {_name(engine)} {failure} ({why}); see its log; it is tried again") from exc
 
 
 class Question:
@@ -189,10 +224,15 @@ class Question:
     ----------
     statement
         Every value that it compares with is a named parameter.
+    patience_s
+        So long a server that is started anew is waited for, and who asks with it; SQLite waits by itself.
     """
 
-    def __init__(self, engine: Engine, statement: Select[Any]) -> None:
+    def __init__(self, engine: Engine, statement: Select[Any], *, patience_s: float = 0.0) -> None:
         self._engine = engine
+        self._patience_s = patience_s if engine.dialect.name == NAME else 0.0
+        # Who asks while it has been away for longer is told at once.
+        self._away_since_s: float | None = None
         compiled = statement.compile(dialect=engine.dialect)
         self._text = str(compiled)
         self._places: Sequence[str] | None = getattr(compiled, "positiontup", None)
@@ -206,13 +246,31 @@ class Question:
             If the ledger does not answer.
         """
         values = parameters if self._places is None else [parameters[place] for place in self._places]
-        with _meaning(self._engine, "did not answer"):
-            connection = self._engine.raw_connection()
+        while True:
+            try:
+                row = self._ask(values)
+            except LedgerBusy:
+                if self._away_since_s is None:
+                    self._away_since_s = monotonic()
+                if monotonic() - self._away_since_s >= self._patience_s:
+                    raise
+                sleep(ASK_AGAIN_S)
+            else:
+                self._away_since_s = None
+                return row
+
+    def _ask(self, values: Mapping[str, str] | Sequence[str]) -> Sequence[Any] | None:
+        driver_error = self._engine.dialect.loaded_dbapi.Error
+        try:
+            with meaning(self._engine, "did not answer"):
+                connection = self._engine.raw_connection()
+        except driver_error as exc:
+            raise LedgerBusy(f"ledger {_name(self._engine)} takes no connection; it is tried again") from exc
         try:
             cursor = connection.cursor()
             cursor.execute(self._text, values)
             row: Sequence[Any] | None = cursor.fetchone()
-        except self._engine.dialect.loaded_dbapi.Error as exc:
+        except driver_error as exc:
             connection.invalidate()
             raise LedgerBusy(f"ledger {_name(self._engine)} did not answer; it is tried again") from exc
         finally:
@@ -225,6 +283,7 @@ class Desk:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._view = {READ_ONLY: True, **(SNAPSHOT if engine.dialect.name == NAME else {})}
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -237,7 +296,7 @@ class Desk:
         LedgerDamaged
             If its file is damaged.
         """
-        with _meaning(self._engine, "did not take the transaction"), self._engine.begin() as connection:
+        with meaning(self._engine, "did not take the transaction"), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -251,9 +310,8 @@ class Desk:
         LedgerDamaged
             If its file is damaged.
         """
-        read_only = {READ_ONLY: True}
         with (
-            _meaning(self._engine, "did not answer"),
-            self._engine.connect().execution_options(**read_only) as connection,
+            meaning(self._engine, "did not answer"),
+            self._engine.connect().execution_options(**self._view) as connection,
         ):
             yield connection

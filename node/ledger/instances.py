@@ -1,19 +1,22 @@
 """What intake asks of the ledger: record an Instance, end an Association, tell what is known."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from node.domain.recording import Recording
 from node.domain.study import InstanceFacts, Place, SeriesState
 from node.domain.uids import StudyUID
 from node.errors import IdentifierClash
+from node.ledger.catalogue import correct_entries, enter_series
 from node.ledger.engine import Desk, Engine, Question
 from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
+from node.ledger.tallies import TallyName, add_tallies
 
 OWNERS = select(
     instances.c.sop_instance_uid,
@@ -27,12 +30,27 @@ OWNER = select(instances.c.study_instance_uid, instances.c.series_instance_uid, 
 )
 
 
-class InstanceLedger(Desk):
-    """Instances with the Series and Study they open."""
+# Between the name of the node that has an Association and the Association's own.
+OF = "."
 
-    def __init__(self, engine: Engine) -> None:
+
+def association_prefix(node: str) -> str:
+    """Return how the ids of all Associations of a node begin."""
+    return f"{node}{OF}"
+
+
+class InstanceLedger(Desk):
+    """Instances with the Series and Study they open.
+
+    Parameters
+    ----------
+    patience_s
+        How long `owner` waits for a server that is away.
+    """
+
+    def __init__(self, engine: Engine, *, patience_s: float = 0.0) -> None:
         super().__init__(engine)
-        self._owner = Question(engine, OWNER)
+        self._owner = Question(engine, OWNER, patience_s=patience_s)
 
     def record_instance(self, facts: InstanceFacts) -> Recording:
         """Commit one Instance whose bytes are already durable, and open its Series and Study.
@@ -106,15 +124,28 @@ class InstanceLedger(Desk):
         with self.writing() as connection:
             _end_association(connection, association_id, now)
 
-    def end_all_associations(self, now: datetime) -> None:
-        """Note at start-up that the Associations of an earlier life are over."""
+    def end_associations_of(self, node: str, now: datetime) -> None:
+        """Note at the start of a node that the Associations of its earlier life are over; others' may go on.
+
+        Those that bear no node's name are of an earlier version, or of no sender.
+        """
+        name = receptions.c.association_id
+        concerned = or_(name.startswith(association_prefix(node), autoescape=True), ~name.contains(OF, autoescape=True))
         with self.writing() as connection:
-            connection.execute(update(receptions).where(receptions.c.ended_at.is_(None)).values(ended_at=now))
+            connection.execute(
+                update(receptions).where(receptions.c.ended_at.is_(None), concerned).values(ended_at=now)
+            )
 
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
-        """Commit one line of the time line, such as a refusal that a person may look for."""
+        """Commit one line of the time line, such as what a person may look for."""
         with self.writing() as connection:
             add_event(connection, at=at, kind=kind, text=text, study_instance_uid=study_instance_uid)
+
+    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+        """Commit one line of the time line for so many refusals alike, and count them."""
+        with self.writing() as connection:
+            add_event(connection, at=at, kind=kind, text=text)
+            add_tallies(connection, {(kind, code): count}, at=at)
 
 
 class _Batch:
@@ -132,6 +163,8 @@ class _Batch:
         self._changed: list[InstanceFacts] = []
         # The last Instance of each Series and Association.
         self._opened: dict[tuple[str, str, str], InstanceFacts] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._latest_at: datetime | None = None
 
     def take(self, facts: InstanceFacts) -> Recording:
         """Return what recording `facts` does; `write` does it."""
@@ -139,8 +172,9 @@ class _Batch:
         known = self._known.get(uid)
         if known is not None:
             require_same_series(facts.place, known[:2])
-            if known[2:] == (facts.digest, facts.path):
-                return Recording.SAME
+        self._count(facts)
+        if known is not None and known[2:] == (facts.digest, facts.path):
+            return Recording.SAME
         self._known[uid] = (facts.study_instance_uid, facts.series_instance_uid, facts.digest, facts.path)
         self._opened[facts.study_instance_uid, facts.series_instance_uid, facts.association_id] = facts
         if known is None:
@@ -157,11 +191,20 @@ class _Batch:
             self._connection.execute(insert(instances), [_values(facts) for facts in self._new.values()])
         for facts in self._changed:
             self._replace(facts)
+        if self._latest_at is not None:
+            add_tallies(self._connection, self._counts, at=self._latest_at)
+
+    def _count(self, facts: InstanceFacts) -> None:
+        """Count what its sender brought, known or not: by that it is also told when one fell silent."""
+        self._counts[TallyName.INSTANCES, facts.calling_aet] += 1
+        self._counts[TallyName.BYTES, facts.calling_aet] += facts.size_bytes
+        self._latest_at = facts.received_at if self._latest_at is None else max(self._latest_at, facts.received_at)
 
     def _replace(self, facts: InstanceFacts) -> None:
         self._connection.execute(
             update(instances).where(instances.c.sop_instance_uid == facts.sop_instance_uid).values(**_values(facts))
         )
+        correct_entries(self._connection, facts)
         add_event(
             self._connection,
             at=facts.received_at,
@@ -209,6 +252,7 @@ def _open_series(connection: Connection, facts: InstanceFacts) -> None:
     )
     if changed.rowcount == 0:
         connection.execute(insert(series).values(**key, **opened))
+        enter_series(connection, facts)
     seen = connection.execute(
         update(receptions)
         .where(

@@ -325,4 +325,4 @@ def _end_attempt(
         values, kind = scheduled_again(reason, again), "job-attempt-failed"
     changed = connection.execute(update(jobs).where(*_held(job)).values(fence=jobs.c.fence + 1, **values))
     _require_held(changed.rowcount, job)
-    tell(connection, job, now=now, kind=kind, text=f"{code}: {text}")
+    tell(connection, job, now=now, kind=kind, text=f"{code}: {values['reason_text']}")

@@ -8,7 +8,7 @@ from node.domain.job import JobState
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
 from node.ledger.engine import Desk
-from node.ledger.schema import EPOCH, deliveries, jobs, receptions, series
+from node.ledger.schema import EPOCH, confirmations, deliveries, jobs, receptions, series
 
 IS_OPEN = series.c.state == SeriesState.OPEN.value
 WAITS = jobs.c.state == JobState.SCHEDULED.value
@@ -40,7 +40,12 @@ class LeapLedger(Desk):
             ):
                 moved = _moved(column, ahead, latest)
                 connection.execute(update(column.table).where(concerned, column.is_not(None)).values({column: moved}))
-            for column, concerned in ((jobs.c.not_before, WAITS), (deliveries.c.not_before, PENDING)):
+            for column, concerned in (
+                (jobs.c.not_before, WAITS),
+                (deliveries.c.not_before, PENDING),
+                (confirmations.c.sent_at, confirmations.c.ask_at.is_not(None)),
+                (confirmations.c.ask_at, confirmations.c.ask_at.is_not(None)),
+            ):
                 # Too early does no harm, and is all that a leap ahead does.
                 back = type_coerce(column, BigInteger) + _microseconds(leap - ahead)
                 connection.execute(update(column.table).where(concerned).values({column: back}))

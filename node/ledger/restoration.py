@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table, exists, insert, select, update
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
 from node.ledger.cards import Card, Row
+from node.ledger.catalogue import enter_result
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.orders import add_delivery
@@ -184,6 +185,8 @@ def _add_delivery(connection: Connection, row: Row, destination: str, state: Del
 def _insert(connection: Connection, table: Table, row: Row) -> None:
     """Insert what `table` has columns for; a card may be older than the schema, or younger."""
     connection.execute(insert(table).values({name: value for name, value in row.items() if name in table.c}))
+    if table is results:
+        enter_result(connection, row)
 
 
 def _exists(connection: Connection, table: Table, **key: object) -> bool:

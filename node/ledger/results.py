@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from node.domain.result import DeliveryState, Result
+from node.ledger.catalogue import enter_result
 from node.ledger.orders import add_delivery
 from node.ledger.schema import results
 
@@ -15,7 +16,9 @@ from node.ledger.schema import results
 def keep_result(connection: Connection, result: Result, destinations: Iterable[str], *, now: datetime) -> None:
     """Insert `result` and, unless it only stands in for others, its Deliveries, in the caller's transaction."""
     values = {field.name: getattr(result, field.name) for field in fields(result)}
-    connection.execute(insert(results).values(**{**values, "kind": result.kind.value}, created_at=now))
+    row = {**values, "kind": result.kind.value}
+    connection.execute(insert(results).values(**row, created_at=now))
+    enter_result(connection, row)
     if not result.is_substitute:
         for destination in destinations:
             add_delivery(connection, delivery_values(result, destination), now=now)

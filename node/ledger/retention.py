@@ -28,10 +28,12 @@ from node.domain.retention import Candidate, KeepUntil, Proof, Purge, PurgeOrder
 from node.domain.study import SeriesState
 from node.domain.uids import StudyUID
 from node.errors import NotFound, WrongState
+from node.ledger.catalogue import strike_study
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.rows import add_alarm, add_event
 from node.ledger.schema import (
+    confirmations,
     decisions,
     deliveries,
     instances,
@@ -46,6 +48,7 @@ from node.ledger.schema import (
 
 LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
 ARRIVED = (DeliveryState.SENT.value, DeliveryState.COMMITTED.value)
+LOST = DeliveryState.LOST.value
 AT_REST = (SeriesState.ROUTED.value, SeriesState.PURGED.value)
 PURGED = "purged"
 # Sentence and condition of what keeps a Study; each condition is about the row of `studies` beside it.
@@ -140,6 +143,7 @@ class RetentionLedger(Desk):
             connection.execute(insert(purges).values(**{**asdict(purge), "sop_classes": dict(purge.sop_classes)}))
             for table in (receptions, instances, series):
                 connection.execute(delete(table).where(table.c.study_instance_uid == uid))
+            strike_study(connection, uid)
             _stop_deliveries(connection, order, now=now)
             if order.with_results:
                 _give_up_results(connection, uid, now=now)
@@ -263,7 +267,7 @@ def _until(proof: Proof) -> Obstacles:
         ),
         (
             "a Delivery of it is on its way",
-            exists().where(_OF_STUDY, deliveries.c.state.not_in((*ARRIVED, DeliveryState.REFUSED.value))),
+            exists().where(_OF_STUDY, deliveries.c.state.not_in((*ARRIVED, LOST, DeliveryState.REFUSED.value))),
         ),
     ]
     if proof.keep_until is KeepUntil.FINISHED:
@@ -279,12 +283,22 @@ def _until(proof: Proof) -> Obstacles:
                 ~_IS_REPLACED,
             ),
         ),
+        (
+            "a Destination lost what it took; it is sent again, or `radnode deliveries dismiss` takes note of that",
+            exists().where(_OF_STUDY, deliveries.c.state == LOST, deliveries.c.seen_at.is_(None)),
+        ),
         ("nobody else was sent one of its Results", exists().where(_kept_results(), ~_IS_ORDERED)),
     ]
     if proof.keep_until is KeepUntil.COMMITTED and proof.confirming:
         # As a bare column, SQLite would look through all of a Destination for each Study: 6 s for 10,000 Studies.
         destination = func.coalesce(deliveries.c.destination, "")
-        unconfirmed = deliveries.c.state == DeliveryState.SENT.value, destination.in_(sorted(proof.confirming))
+        unconfirmed = (
+            deliveries.c.state == DeliveryState.SENT.value,
+            deliveries.c.seen_at.is_(None),
+            destination.in_(sorted(proof.confirming)),
+            # What is asked about no more has no row; it was sent, and that is all the proof there is.
+            confirmations.c.delivery_id == deliveries.c.delivery_id,
+        )
         sayings.append(("a Destination has not confirmed yet what it holds", exists().where(_OF_STUDY, *unconfirmed)))
     return sayings
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import (
     JSON,
+    TEXT,
     BigInteger,
     Boolean,
     Column,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,6 +50,8 @@ metadata = MetaData(
 )
 
 UID = String(64)
+# Compared byte by byte whatever the database's own language is, so that the beginning of a word is a range of an index.
+Key = Text().with_variant(TEXT(collation="C"), "postgresql")
 # SQLite counts only INTEGER PRIMARY KEY up by itself.
 Serial = BigInteger().with_variant(Integer, "sqlite")
 
@@ -97,6 +101,35 @@ instances = Table(
         ["study_instance_uid", "series_instance_uid"], ["series.study_instance_uid", "series.series_instance_uid"]
     ),
     Index(None, "study_instance_uid", "series_instance_uid"),
+)
+
+# What is searched; one row for each Study and Series that is kept, written as they are opened. See `catalogue`.
+study_entries = Table(
+    "study_entries",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("study_date", Key, nullable=False),
+    Column("patient_name", Key, nullable=False),
+    Column("patient_id", Key, nullable=False),
+    Column("accession_number", Key, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    # Each holds all that a page of Studies is chosen and sorted by.
+    Index(None, "study_date", "study_instance_uid"),
+    Index(None, "patient_name", "study_date", "study_instance_uid"),
+    Index(None, "patient_id", "study_date", "study_instance_uid"),
+    Index(None, "accession_number", "study_date", "study_instance_uid"),
+)
+
+series_entries = Table(
+    "series_entries",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("study_date", Key, nullable=False),
+    Column("modality", Key, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    Index(None, "modality", "study_date", "study_instance_uid"),
+    Index(None, "series_instance_uid"),
 )
 
 # Which Associations bring which Series; a Series settles only when none of them is open.
@@ -165,6 +198,8 @@ jobs = Table(
     # One question, one Job: whatever is sent, routed or redelivered again.
     UniqueConstraint("study_instance_uid", "pipeline", "model", "model_version", "content"),
     Index(None, "state", "priority", "accepted_at"),
+    Index(None, "pipeline", "state", "accepted_at"),
+    Index(None, "state", "finished_at"),
 )
 
 results = Table(
@@ -237,9 +272,30 @@ deliveries = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("changed_at", UtcTime, nullable=False),
     Column("seen_at", UtcTime),
+    Column("doubts", Integer, nullable=False, default=0),
     UniqueConstraint("destination", "sop_instance_uid", "path"),
     Index(None, "destination", "state", "not_before"),
+    Index(None, "destination", "state", "created_at"),
+    Index(None, "destination", "state", "changed_at"),
     Index(None, "study_instance_uid"),
+)
+
+# What Destinations took and are still to prove that they hold; losses are counted over all sendings.
+confirmations = Table(
+    "confirmations",
+    metadata,
+    Column("delivery_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("destination", String(64), nullable=False),
+    Column("sent_at", UtcTime, nullable=False),
+    # None: nobody asks any more.
+    Column("ask_at", UtcTime),
+    Column("transaction_uid", UID),
+    Column("asks", Integer, nullable=False, default=0),
+    Column("misses", Integer, nullable=False, default=0),
+    Column("losses", Integer, nullable=False, default=0),
+    ForeignKeyConstraint(["delivery_id"], ["deliveries.delivery_id"], ondelete="CASCADE"),
+    Index(None, "destination", "ask_at"),
+    Index(None, "transaction_uid"),
 )
 
 # Studies whose rows have gone, and whose files are going.
@@ -270,4 +326,35 @@ events = Table(
     Column("is_alarm", Boolean, nullable=False, default=False),
     Index(None, "study_instance_uid"),
     Index(None, "at"),
+    Index(None, "kind", "event_id"),
+)
+
+STANDS = text("healed_at IS NULL")
+
+# What is wrong, and was.
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("alarm_id", Serial, primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("raised_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+    Column("healed_at", UtcTime),
+    Column("raise_posted_at", UtcTime),
+    Column("heal_posted_at", UtcTime),
+    Index(None, "healed_at"),
+    # What stands is not raised again, whoever looks.
+    Index("uq_alarms_standing", "kind", "subject", unique=True, sqlite_where=STANDS, postgresql_where=STANDS),
+)
+
+# Counters of every process, which survive all of them.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("subject", String(128), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+    Column("counted_at", UtcTime, nullable=False),
 )

@@ -19,6 +19,7 @@ from node.ledger.engine import Desk
 from node.ledger.orders import add_delivery
 from node.ledger.rows import add_event, from_clause, to_instance
 from node.ledger.schema import decisions, instances, jobs, receptions, results, series, studies
+from node.ledger.transitions import canceled
 
 LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
 
@@ -175,9 +176,14 @@ class StudyLedger(Desk):
             connection.execute(
                 update(series).where(series.c.study_instance_uid == uid).values(state=SeriesState.ROUTED.value)
             )
-            names = ", ".join(order.pipeline for order in orders) or "no pipeline"
-            text = f"{len(decisions)} rules asked: {names}"
+            text = f"rules asked: {len(decisions)}; {_tell_wanted(orders, forwards)}"
             add_event(connection, at=now, kind="study-routed", text=text, study_instance_uid=uid)
+
+
+def _tell_wanted(orders: Sequence[JobOrder], forwards: Sequence[Forward]) -> str:
+    wanted = [order.pipeline for order in orders]
+    wanted += [f"forwarded to {name}" for name in dict.fromkeys(forward.destination for forward in forwards)]
+    return ", ".join(wanted) or "nothing follows"
 
 
 def _has_open_series(connection: Connection, study_instance_uid: StudyUID) -> bool:
@@ -223,7 +229,7 @@ def _add_job(connection: Connection, order: JobOrder, *, now: datetime) -> None:
         .limit(1)
     )
     predecessor = connection.execute(completed).scalar_one_or_none()
-    connection.execute(update(jobs).where(same_line, jobs.c.state.in_(LIVE)).values(**_superseded(now)))
+    _supersede(connection, order, now=now)
     job_id = JobID(str(uuid.uuid4()))
     connection.execute(insert(jobs).values(job_id=job_id, supersedes=predecessor, **_job_values(order, now)))
     add_event(
@@ -245,14 +251,28 @@ def _tell_known(connection: Connection, order: JobOrder, job_id: JobID, *, now: 
         add_event(connection, at=now, kind="job-known", text=text, study_instance_uid=uid, job_id=job_id)
 
 
-def _superseded(now: datetime) -> Mapping[str, object]:
-    return {
-        "state": JobState.CANCELED.value,
-        "reason_code": "superseded",
-        "reason_text": "the Study changed while the Job was waiting or running; a new Job reads the new content",
-        "fence": jobs.c.fence + 1,
-        "finished_at": now,
-    }
+def _supersede(connection: Connection, order: JobOrder, *, now: datetime) -> None:
+    """End every Job of this Pipeline on earlier content of the Study that waits or runs, and tell it."""
+    text = "the Study changed while the Job was waiting or running; a new Job reads the new content"
+    ended = connection.execute(
+        update(jobs)
+        .where(
+            jobs.c.study_instance_uid == order.study_instance_uid,
+            jobs.c.pipeline == order.pipeline,
+            jobs.c.state.in_(LIVE),
+        )
+        .values(**canceled("superseded", text, now), fence=jobs.c.fence + 1)
+        .returning(jobs.c.job_id)
+    )
+    for job_id in ended.scalars().all():
+        add_event(
+            connection,
+            at=now,
+            kind="job-canceled",
+            text=f"superseded: {text}",
+            study_instance_uid=order.study_instance_uid,
+            job_id=JobID(job_id),
+        )
 
 
 def _job_values(order: JobOrder, now: datetime) -> Mapping[str, object]:

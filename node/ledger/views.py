@@ -24,6 +24,7 @@ class Event:
     at: datetime
     kind: str
     text: str
+    study_instance_uid: str | None
     job_id: str | None
     is_alarm: bool
 
@@ -146,6 +147,13 @@ class LedgerView(Desk):
             raise NotFound(f"job {job_id} is not in the ledger; see `radnode jobs list`")
         return to_job(row)
 
+    def job_events(self, job: Job) -> tuple[Event, ...]:
+        """Return the time line of one Job, and of its Results on their way."""
+        statement = _of_study(events, job.order.study_instance_uid).order_by(events.c.event_id)
+        with self.reading() as connection:
+            told = map(_to_event, connection.execute(statement).mappings())
+            return tuple(event for event in told if event.job_id == job.job_id)
+
     def list_deliveries(
         self, *, destination: str | None, state: DeliveryState | None, limit: int
     ) -> tuple[Delivery, ...]:
@@ -204,7 +212,7 @@ class LedgerView(Desk):
 
 
 def _to_event(row: RowMapping) -> Event:
-    return Event(**{name: row[name] for name in ("at", "kind", "text", "job_id", "is_alarm")})
+    return Event(**{name: row[name] for name in ("at", "kind", "text", "study_instance_uid", "job_id", "is_alarm")})
 
 
 def _of_study(table: Any, uid: StudyUID) -> Select[Any]:

@@ -39,7 +39,7 @@ def _judge(story: StudyStory, destinations: Collection[str]) -> tuple[bool, str]
     is_right = (
         story.state == "ROUTED"
         and set(jobs) <= {JobState.COMPLETED.value, SUPERSEDED}
-        and DeliveryState.PENDING not in deliveries
+        and not {DeliveryState.PENDING, DeliveryState.LOST} & deliveries.keys()
         and bool(deliveries)
     )
     parts = [

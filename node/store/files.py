@@ -94,8 +94,10 @@ class FileStore:
     def leftovers(self) -> Iterator[FileSpool]:
         """Yield every spool whose writer died; one whose writer lives is locked and left alone."""
         for path in sorted(self._incoming.glob(f"*{SPOOL_SUFFIX}")):
-            if not _is_locked(path):
-                yield FileSpool(str(path), self._surroundings, is_new=False)
+            # Another node on this store finishes and renames its own meanwhile.
+            with suppress(FileNotFoundError):
+                if not _is_locked(path):
+                    yield FileSpool(str(path), self._surroundings, is_new=False)
 
     def add(self, relative_path: str, content: Content) -> bool:
         """Return True after `content` is durable at `relative_path`, False when the path was taken.

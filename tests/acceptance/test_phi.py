@@ -8,8 +8,10 @@ from pathlib import Path
 
 from pydicom import dcmread
 from redis import Redis
+from typer.testing import CliRunner
 
 from node.broker import socket_path
+from node.cli.main import app
 from node.rehearsal.modality import send
 from node.rehearsal.pacs import SimulatedPacs
 from tests.node_process import QUICK, NodeProcess, destination_table
@@ -31,11 +33,14 @@ def test_a_patient_is_in_no_log_and_no_broker_message(tmp_path: Path) -> None:
         node.wait_for_study(str(ds.StudyInstanceUID), lambda story: story.jobs and story.is_finished)
         broker = Redis(unix_socket_path=str(socket_path(tmp_path / "node" / "data" / "broker")))
         kept = repr([(key, broker.dump(key)) for key in broker.scan_iter()])
+        metrics = CliRunner().invoke(app, ["metrics", "--settings", str(node.file)]).stdout
         trail = "".join(path.read_text() for path in (tmp_path / "node" / "data" / "audit").iterdir())
         delivered = [dcmread(instance.path) for instance in pacs.record.received]
     assert {str(result.PatientID) for result in delivered} == {PATIENT_ID}
     watched = [kept, (tmp_path / "node" / "node.log").read_text(), (tmp_path / "node" / "output.txt").read_text()]
     watched += [path.read_text(errors="replace") for path in (tmp_path / "node" / "data" / "broker").rglob("*.log")]
+    assert 'radnode_studies{state="ROUTED"} 1.0' in metrics
+    watched.append(metrics)
     assert PATIENT_ID in trail
     assert CANARY not in trail
     for text in watched:

@@ -1,6 +1,7 @@
 """`radnode rehearse` as a physicist runs it: a node passes with faults, a receiver that answers nobody fails."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,8 @@ def test_a_node_that_runs_is_judged_by_its_ledger_too(tmp_path: Path) -> None:
         wrong = [(check.expected, check.seen) for check in outcome.checks if not check.holds]
         assert outcome.verdict is Verdict.PASSED, (outcome.name, wrong, outcome.remark)
     said = [check.seen for outcome in outcomes for check in outcome.checks if "own ledger" in check.expected]
-    assert said == ["Study ROUTED, 1 Job COMPLETED, 2 Deliveries SENT"] * 2
+    assert len(said) == 2
+    assert all(re.fullmatch("Study ROUTED, 1 Job COMPLETED, 2 Deliveries (SENT|COMMITTED)", words) for words in said)
 
 
 @pytest.mark.needs("storescp")

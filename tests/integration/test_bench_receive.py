@@ -60,6 +60,17 @@ def test_associations_are_opened_with_few_contexts_and_with_as_many_as_there_can
     assert all(0 < float(row["p50 ms"]) <= float(row["p99 ms"]) for row in (few, many))
 
 
+def test_the_same_bytes_are_kept_in_every_way_without_dicom(tmp_path: Path) -> None:
+    options = ("--load", "3x30", "--rounds", "1", "--associations", "2", "--folder", str(tmp_path))
+    rows = rows_of(measure(tmp_path, "receive-floor", *options))
+    ways = ["read, written", "read, BLAKE3, written", "spliced, BLAKE3"]
+    assert [(row["what is done with the bytes"], row["durable"]) for row in rows] == [
+        (way, durable) for durable in ("no", "yes") for way in ways
+    ]
+    assert {row["Instances"] for row in rows} == {"6"}
+    assert all(float(row["Instances/s"]) > 0 and float(row["CPU s/GB"]) > 0 for row in rows)
+
+
 def test_silent_associations_are_held_to_the_end(tmp_path: Path) -> None:
     told = measure(tmp_path, "receive-idle", "--associations", "20", "--seconds", "0.5", "--only", "radnode fsync")
     (row,) = rows_of(told)

@@ -24,6 +24,7 @@ from pynetdicom import StoragePresentationContexts
 from node.delivery.association import Peer, echo
 from node.delivery.parcel import DestinationSpec, Fate, Outcome, Parcel
 from node.delivery.sender import SentFile, send_files
+from node.delivery.status import UNPROCESSED_TRIES
 from node.delivery.stow import StowTransport
 from node.delivery.transport import open_transport
 from node.errors import DestinationDown, LedgerBusy, Misconfigured
@@ -235,7 +236,27 @@ def test_file_that_is_absent_or_another_is_reported_without_a_connection(tmp_pat
     text.write_text("no DICOM")
     wrong = [replace(parcel, path=path) for path in (tmp_path / "absent.dcm", other, text)]
     outcomes = send(Scp().spec(), *wrong)
-    assert [outcome.code for outcome in outcomes] == ["not-found", "uid-mismatch", "not-dicom"]
+    assert [outcome.code for outcome in outcomes] == ["file-unreadable", "uid-mismatch", "not-dicom"]
+
+
+@pytest.mark.parametrize("transport", ["cstore", "stow", "folder"])
+def test_file_that_is_shorter_than_when_it_was_stored_does_not_leave(transport: str, tmp_path: Path) -> None:
+    """Had a disk lost its end, the PACS would store half a Result."""
+    whole = parcel_of(write_object(tmp_path / "in", "whole"), 1)
+    other = parcel_of(write_object(tmp_path / "in", "cut"), 2)
+    cut = replace(other, size_bytes=other.path.stat().st_size + 2)
+    with Scp().running() as scp, web_server([200]) as (url, requests):
+        urls = {"stow": url, "folder": str(tmp_path / "out")}
+        outcomes = send(replace(scp.spec(), transport=transport, url=urls.get(transport, "")), cut, whole)
+    assert [(outcome.fate, outcome.code) for outcome in outcomes] == [
+        (Fate.REFUSED, "file-unreadable"),
+        (Fate.SENT, None),
+    ]
+    assert cut.path.read_bytes() not in b"".join(requests)
+    assert scp.stored == ([whole.sop_instance_uid] if transport == "cstore" else [])
+    assert [path.name for path in (tmp_path / "out").rglob("*.dcm")] == (
+        [f"{whole.sop_instance_uid}.dcm"] if transport == "folder" else []
+    )
 
 
 def test_no_response_is_lost_in_many_sends(tmp_path: Path) -> None:
@@ -400,7 +421,7 @@ def test_stow_server_that_wants_something_else_needs_a_person(parcels: list[Parc
         (415, Fate.REFUSED, None),
         (409, Fate.RETRY, 5),
         (400, Fate.RETRY, 5),
-        (500, Fate.RETRY, None),
+        (500, Fate.RETRY, UNPROCESSED_TRIES),
     ],
 )
 def test_request_that_fails_as_a_whole_is_taken_apart(

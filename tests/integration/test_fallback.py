@@ -99,6 +99,7 @@ class Dispatch:
                 sop_class_uid=str(sop_class_uid),
                 transfer_syntax_uid=str(transfer_syntax_uid),
                 path=path.name,
+                size_bytes=path.stat().st_size,
                 is_substitute=word == "SC",
             )
             results.append(result)

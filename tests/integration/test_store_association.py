@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import truncate
 from pathlib import Path
-from socket import IPPROTO_TCP, TCP_NODELAY
+from socket import IPPROTO_TCP, TCP_NODELAY, socketpair
 
 import pytest
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from node.delivery.association import Peer, StoreAssociation
+from node.delivery.carriage import carry
 from node.delivery.parcel import Fate, Outcome, Parcel
 from node.delivery.part10 import read_file_head
 from node.delivery.transport import open_transport
+from node.delivery.upper_layer import UpperLayer
 from node.errors import DestinationDown, LedgerBusy
 from tests.objects import CT, SR, data_set_bytes, parcel_of, write_object
-from tests.pdus import item
+from tests.pdus import RELEASE_RP, RELEASE_RQ, item
 from tests.peers import Storescp, wait_until
 from tests.scripted_scp import Answer, Odd, Scp
 
@@ -120,13 +122,48 @@ def test_file_that_became_shorter_is_taken_back(tmp_path: Path) -> None:
     truncate(path, 1_500_000)
     with Scp().running() as scp:
         peer = Peer(aet="SCP", host="127.0.0.1", port=scp.port)
-        with (
-            pytest.raises(DestinationDown, match="could not be read to its end"),
-            StoreAssociation(peer, [(CT, head.transfer_syntax_uid)]) as assoc,
-        ):
-            assoc.store(path, head)
+        with StoreAssociation(peer, [(CT, head.transfer_syntax_uid)]) as assoc:
+            outcome = assoc.store(path, head)
+            assert not assoc.is_sound
         wait_until(lambda: scp.aborted, what="the Association is aborted")
+    assert (outcome.fate, outcome.code) == (Fate.REFUSED, "file-unreadable")
     assert scp.requests == 0
+
+
+def test_disk_that_fails_is_not_the_peers_fault_and_the_next_goes_on_anew(tmp_path: Path) -> None:
+    """Two in a row that cannot be read would be a peer that is down, were they counted against it."""
+    good = [parcel_of(write_object(tmp_path, str(number), pixel_bytes=2_000_000), number) for number in range(4)]
+    files = [(parcel.path, read_file_head(parcel.path)) for parcel in good]
+    # Its beginning can be read, and nothing else: /proc/self/mem has no page there, and says EIO.
+    for place in (1, 2):
+        files[place] = (Path("/proc/self/mem"), files[place][1])
+    outcomes: list[Outcome] = []
+    with Scp().running() as scp:
+        peer = Peer(aet="SCP", host="127.0.0.1", port=scp.port)
+        carry(peer, files, lambda _, outcome: outcomes.append(outcome))
+        wait_until(lambda: scp.aborted == 2, what="both Associations are aborted")
+    assert [(outcome.fate, outcome.code) for outcome in outcomes] == [
+        (Fate.SENT, None),
+        (Fate.RETRY, "file-unreadable"),
+        (Fate.RETRY, "file-unreadable"),
+        (Fate.SENT, None),
+    ]
+    assert (scp.associations, len(scp.stored)) == (3, 2)
+
+
+def test_peer_that_asks_for_a_release_for_ever_is_left() -> None:
+    ours, theirs = socketpair()
+    with theirs:
+        theirs.sendall(RELEASE_RQ * 1000)
+        UpperLayer(ours, timeout_s=LIMIT_S).release()
+        received = theirs.recv(len(RELEASE_RQ) * 1000)
+    assert received == RELEASE_RQ + RELEASE_RP
+
+
+def test_peer_that_asks_for_a_release_at_the_same_time_gets_its_consent(parcels: list[Parcel]) -> None:
+    with Scp(releases_as_well=True).running() as scp:
+        send(scp, parcels[:1])
+        wait_until(lambda: scp.consents == 1, what="the peer has our consent")
 
 
 # Several Associations

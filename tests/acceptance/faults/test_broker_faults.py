@@ -86,7 +86,7 @@ class Desk:
         settings = self.folder / "settings.toml"
         settings.write_text(
             f'[node]\ndata_dir = "{self.folder / "data"}"\n[broker]\nurl = "{self.url}"\n'
-            f'[ledger]\nurl = "{self.books.engine.url}"\n'
+            f'[ledger]\nurl = "{self.books.engine.url.render_as_string(hide_password=False)}"\n'
         )
         self.worker = hire(settings, self.folder, stack, processes=processes)
         return self

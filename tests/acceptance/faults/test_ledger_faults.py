@@ -35,6 +35,7 @@ from tests.peers import wait_until
 from tests.phantoms import small_chest_xray
 from tests.volumes import unwritable
 
+pytestmark = pytest.mark.needs("sqlite")
 STUDIES = tuple(f"1.2.826.0.1.3680043.10.543.{number}" for number in range(1, 5))
 SERVE = Launch(verb="serve")
 USAGE = 2
@@ -91,7 +92,7 @@ def films() -> list[Dataset]:
 
 
 def is_delivered(story: StudyStory) -> bool:
-    sent = [delivery.state is DeliveryState.SENT for delivery in story.deliveries]
+    sent = [delivery.state.has_arrived for delivery in story.deliveries]
     return bool(sent) and all(sent) and story.is_finished
 
 

@@ -196,6 +196,7 @@ def halt_between_name_and_answer(bench: Bench, wire: Wire) -> str:
     pytest.fail("each Instance was answered before the node could be stopped")
 
 
+@pytest.mark.needs("sqlite")
 def test_ledger_that_is_locked_is_told_and_heals(start: Start) -> None:
     bench = start(LEDGER)
     with associated(bench.node.peer) as wire:
@@ -207,6 +208,7 @@ def test_ledger_that_is_locked_is_told_and_heals(start: Start) -> None:
     bench.prove()
 
 
+@pytest.mark.needs("sqlite")
 def test_ledger_that_nobody_may_write_is_told_and_heals(start: Start) -> None:
     bench = start(LEDGER)
     ledger = bench.data_dir / "ledger.sqlite"
@@ -219,6 +221,7 @@ def test_ledger_that_nobody_may_write_is_told_and_heals(start: Start) -> None:
     bench.prove()
 
 
+@pytest.mark.needs("sqlite")
 def test_ledger_whose_volume_is_full_is_told_and_heals(start: Start, tmp_path: Path) -> None:
     with memory_volume(tmp_path / "data", 8 * MEGABYTE) as volume:
         bench = start(f'url = "{tmp_path / "store"}"\n{LEDGER}')
@@ -308,6 +311,7 @@ def test_more_connections_than_descriptors_are_refused_and_it_heals(start: Start
     bench.prove()
 
 
+@pytest.mark.needs("sqlite")
 def test_ledger_that_is_lost_is_made_anew_from_the_store(start: Start) -> None:
     bench = start()
     with associated(bench.node.peer) as wire:
@@ -319,6 +323,7 @@ def test_ledger_that_is_lost_is_made_anew_from_the_store(start: Start) -> None:
     bench.prove()
 
 
+@pytest.mark.needs("sqlite")
 def test_ledger_that_is_damaged_is_refused_with_the_remedy(tmp_path: Path) -> None:
     node = NodeProcess(tmp_path, "")
     (tmp_path / "data").mkdir()

@@ -21,10 +21,11 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from node.domain.job import Job, JobState
+from node.domain.result import DeliveryState
 from node.ledger.views import StudyStory
 from node.models import MODEL_FILE, SHIPPED_MODELS
 from node.rehearsal.modality import send
-from node.rehearsal.pacs import SimulatedPacs
+from node.rehearsal.pacs import WELL_BEHAVED, Misbehavior, SimulatedPacs
 from tests.node_process import QUICK, Launch, NodeProcess, destination_table, plain_environment, run_radnode
 from tests.peers import wait_until
 from tests.phantoms import small_chest_xray
@@ -223,6 +224,24 @@ def test_a_process_without_memory_or_device_is_replaced(ward: Ward, deed: str, c
     failed = next(event for event in story.events if event.kind == "job-attempt-failed")
     assert failed.text.startswith(f"{code}: ")
     assert not before.is_running()
+
+
+def test_jobs_end_while_the_pacs_is_down_and_it_has_all_of_them_when_it_returns(ward: Ward) -> None:
+    """The queue of the device never waits for a PACS."""
+    assert ward.worker.is_running()
+    ward.pacs.change(Misbehavior(is_down=True))
+    studies = [ward.send("") for _ in range(3)]
+    for study in studies:
+        story = ward.node.wait_for_study(study, waits_for_pacs, limit_s=LIMIT_S)
+        assert [job.state for job in story.jobs] == [JobState.COMPLETED]
+    ward.pacs.change(WELL_BEHAVED)
+    for study in studies:
+        ward.assert_answered(study, attempts=1)
+
+
+def waits_for_pacs(story: StudyStory) -> bool:
+    """Return whether each Delivery of a Study waits because its Destination is down."""
+    return {(d.state, d.reason_code) for d in story.deliveries} == {(DeliveryState.PENDING, "destination-down")}
 
 
 def test_a_killed_process_costs_one_attempt_and_no_lease(ward: Ward) -> None:

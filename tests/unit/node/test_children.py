@@ -110,3 +110,9 @@ def test_a_child_that_ignores_sigterm_is_killed() -> None:
         assert process.stdout.readline() == b"deaf\n"
         end_child(process, timeout_s=0.05)
         assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("of_whom", "code"), [("os.getppid()", 0), ("os.getppid() + 1", -signal.SIGTERM)])
+def test_child_that_comes_after_its_parents_end_ends_at_once(of_whom: str, code: int) -> None:
+    begin = f"import os; from node.children import end_with_parent; end_with_parent({of_whom})"
+    assert subprocess.run([sys.executable, "-c", begin], check=False, timeout=LIMIT_S).returncode == code

@@ -241,6 +241,19 @@ def test_start_up_scan_sets_aside_what_nobody_can_read(bench: Bench) -> None:
     ]
 
 
+def test_start_up_scan_passes_over_a_bad_place_of_the_disk(bench: Bench) -> None:
+    """/proc/self/mem has no first page, and says EIO."""
+    bench.intake.store_instance(encode(ct_slice()), arrival())
+    bench.ledger.instances.clear()
+    bad = bench.store.path("instances/1.2/1.3/1.4.dcm")
+    bad.parent.mkdir(parents=True)
+    bad.symlink_to("/proc/self/mem")
+    outcome = bench.adoption.scan()
+    assert (outcome.adopted, outcome.removed, outcome.set_aside) == (1, 0, 1)
+    assert [kind for kind, _ in bench.ledger.events] == ["file-passed-over"]
+    assert bad.is_symlink()
+
+
 def test_file_that_the_loss_of_power_cut_is_set_aside_and_taken_when_it_comes_again(bench: Bench) -> None:
     facts = bench.intake.store_instance(encode(ct_slice()), arrival())
     assert facts is not None

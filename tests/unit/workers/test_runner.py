@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
@@ -18,7 +19,7 @@ from node.domain.finding import Finding
 from node.domain.job import Job, JobState, digest_inputs
 from node.domain.result import ResultKind, ResultWishes
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
-from node.errors import ModelInvalid, SliceMissing, StoreFull
+from node.errors import LedgerBusy, ModelInvalid, SliceMissing, StoreFull
 from node.ledger.jobs import RetryPolicy
 from node.store.files import FileStore, Reserve
 from tests.analyses import Case, xray_case
@@ -180,6 +181,22 @@ def test_what_may_pass_schedules_the_job_again(bench: Bench) -> None:
     bench.pipeline.meanwhile = fail_with(StoreFull("store has 1 byte free"))
     end = bench.run()
     assert (end.state, end.reason_code, end.not_before) == (JobState.SCHEDULED, "store-full", at(5))
+
+
+def test_a_ledger_that_takes_no_end_of_an_attempt_is_no_fault_of_ours(bench: Bench, tmp_path: Path) -> None:
+    """A full volume strikes twice: first the store, then the ledger that is to be told of it."""
+    holder, bench.books = bench.books, Books(copy_ledger(tmp_path), busy_timeout_s=0.05)
+
+    def fill_up() -> None:
+        lock.enter_context(holder.instances.writing())
+        raise StoreFull("store has 1 byte free")
+
+    bench.pipeline.meanwhile = fill_up
+    with ExitStack() as lock, pytest.raises(LedgerBusy):
+        bench.run()
+    end = bench.books.find(bench.job)
+    assert (end.state, end.reason_code) == (JobState.IN_PROGRESS, None)
+    holder.close()
 
 
 def test_a_fault_of_ours_is_broken_and_says_nothing_of_the_patient(

@@ -7,14 +7,14 @@ from threading import Thread
 import pytest
 
 from node.audit.allowance import BURST, MAX_KINDS, REFILL_PER_S, TELL_AFTER_S, Allowance
-from node.audit.events import Notice, Remote
+from node.audit.events import Notice, Remote, security_alert
 from node.audit.inspection import prove_trail, read_records
 from node.audit.transfer import MAX_OPEN, Incoming
-from node.audit.witness import Witness
-from node.domain.uids import StudyUID
+from node.audit.witness import AUDIT_LOST, Witness
 from node.errors import LedgerBusy
 from tests.instances import NOON, MemoryLedger
 from tests.ledgers import make_facts
+from tests.peers import wait_until
 from tests.trails import Listener, make_trail, texts
 
 
@@ -69,7 +69,7 @@ def test_flood_from_everywhere_shares_one_allowance_until_the_others_are_quiet()
 
 
 class BusyLedger(MemoryLedger):
-    def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
+    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
         raise LedgerBusy("no answer")
 
 
@@ -153,3 +153,19 @@ def test_association_of_very_many_studies_is_told_in_parts() -> None:
     assert kinds.count("study-received") == MAX_OPEN
     incoming.end()
     assert len(listener.events) == 2 * (MAX_OPEN + 1)
+
+
+def test_losses_are_told_to_the_ledger_once_in_five_minutes(tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    folder.write_text("no folder")
+    ledger = MemoryLedger()
+    witness = Witness(trail=make_trail(folder), ledger=ledger, clock=lambda: NOON)
+    for _ in range(3):
+        witness.record(security_alert(notice()))
+    witness.start()
+    wait_until(lambda: ledger.events, what="the losses")
+    witness.record(security_alert(notice()))
+    witness.stop()
+    ((kind, text),) = ledger.events
+    assert kind == AUDIT_LOST
+    assert text.startswith("3 times the audit trail could not be written")

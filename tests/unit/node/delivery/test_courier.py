@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from node.delivery.courier import Courier, DeliveryLedger, Surroundings
+from node.delivery.courier import DOUBTED_FOR, TICK_LIMIT, Courier, Surroundings
 from node.delivery.lookout import FRESH_FOR, OURS, Lookout
-from node.delivery.parcel import Outcome, Parcel, Report
+from node.delivery.outbox import DeliveryLedger
+from node.delivery.parcel import UNREADABLE_TRIES, Outcome, Parcel, Report
 from node.delivery.patience import Patience
 from node.domain.capability import LABEL_MAP, Capability, Form
 from node.domain.result import Delivery, DeliveryState
@@ -76,6 +77,9 @@ class MemoryLedger:
     def next_delivery_at(self, destination: str) -> datetime | None:
         return min((row.not_before for row in self._pending(destination)), default=None)
 
+    def overdue_deliveries(self, destination: str, ordered_before: datetime) -> tuple[Delivery, ...]:
+        return tuple(self._pending(destination)) if self.ordered_at <= ordered_before else ()
+
     def delivery_age_start(self, delivery_id: int) -> datetime | None:
         return self.ordered_at
 
@@ -87,10 +91,11 @@ class MemoryLedger:
         return self.needs_person
 
     def record_retry(
-        self, delivery_id: int, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+        self, delivery_id: int, *, now: datetime, not_before: datetime, reason: tuple[str, str], is_doubtful: bool
     ) -> None:
-        self._settle(delivery_id, DeliveryState.PENDING, reason_code, reason_text)
-        self.rows[delivery_id] = replace(self.rows[delivery_id], not_before=not_before)
+        self._settle(delivery_id, DeliveryState.PENDING, *reason)
+        row = self.rows[delivery_id]
+        self.rows[delivery_id] = replace(row, not_before=not_before, doubts=row.doubts + is_doubtful)
 
     def _settle(self, delivery_id: int, state: DeliveryState, code: str | None, text: str | None) -> None:
         if self.is_busy:
@@ -102,13 +107,12 @@ class MemoryLedger:
         )
 
     def defer_deliveries(
-        self, destination: str, *, now: datetime, not_before: datetime, reason_code: str, reason_text: str
+        self, destination: str, *, now: datetime, not_before: datetime, reason: tuple[str, str], is_news: bool
     ) -> None:
+        code, text = reason
         for row in self._pending(destination):
-            if row.not_before < not_before:
-                self.rows[row.delivery_id] = replace(
-                    row, not_before=not_before, reason_code=reason_code, reason_text=reason_text
-                )
+            if row.not_before < not_before and (is_news or row.reason_code != code):
+                self.rows[row.delivery_id] = replace(row, not_before=not_before, reason_code=code, reason_text=text)
 
 
 class MemoryCapabilities:
@@ -198,13 +202,14 @@ def hire(
     lookout: Lookout | None = None,
     listener: Listener | None = None,
     knock: Callable[[], object] = lambda: None,
+    per_minute: int = 0,
 ) -> Courier:
     return Courier(
         destination=NAME,
         ledger=ledger,
         transport=transport,
         lookout=lookout or post_lookout(Probe(), MemoryCapabilities()),
-        patience=Patience(),
+        patience=Patience(per_minute=per_minute),
         surroundings=Surroundings(
             locate=Path("/store").joinpath,
             clock=clock,
@@ -329,10 +334,9 @@ def test_everything_leaves_at_once_when_the_destination_returns(clock: Clock, ou
     assert timedelta(0) <= clock.now - (BEGIN + outage) <= timedelta(seconds=7.5)
     assert set(ledger.states().values()) == {"SENT"}
     assert {row.attempts for row in ledger.rows.values()} == {1}
-    # One Study met the closed door.
-    assert len(transport.calls) == count // 2 + 1
+    # One Study met the closed door, and one object showed that it is open again.
+    assert len(transport.calls) == count // 2 + 2
     # The next outage begins with the shortest pause again.
-    transport.answer = be_down
     transport.answer = be_down
     ledger.add(delivery(900, not_before=clock.now))
     assert courier.tick(clock.now) == clock.now + timedelta(seconds=2)
@@ -402,10 +406,8 @@ def test_association_lost_half_way_resumes_with_what_was_not_answered(clock: Clo
     asked_again = courier.tick(clock.now)
     assert ledger.states() == {1: "SENT", 2: "PENDING", 3: "PENDING"}
     transport.answer = take
-    assert asked_again is not None
-    clock.now = asked_again
-    courier.tick(clock.now)
-    assert transport.calls == [[1, 2, 3], [2, 3]]
+    work_on(courier, clock, from_time=asked_again)
+    assert transport.calls == [[1, 2, 3], [2], [3]]
     assert set(ledger.states().values()) == {"SENT"}
 
 
@@ -414,6 +416,162 @@ def test_object_that_failed_before_does_not_stand_before_fresh_ones(clock: Clock
     transport = ScriptedTransport(take)
     hire(ledger, transport, clock).tick(clock.now)
     assert transport.calls == [[2], [3, 1]]
+
+
+def cannot_understand(_: Parcel) -> Outcome:
+    return Outcome.retry(DestinationRefused("status C000H"), tries=3)
+
+
+def has_no_room(_: Parcel) -> Outcome:
+    return Outcome.retry(DestinationBusy("status A700H"))
+
+
+def work_on(courier: Courier, clock: Clock, *, from_time: datetime | None = None, until: datetime = NEVER) -> None:
+    """Call the courier each time that it asks for it, until nothing is left or a time has come."""
+    if from_time is not None:
+        clock.now = from_time
+    while clock.now < until and (asked_again := courier.tick(clock.now)):
+        clock.now = asked_again
+
+
+def test_an_outage_uses_up_no_tries_of_an_object_that_is_doubted(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1))
+    transport = ScriptedTransport(has_no_room)
+    courier = hire(ledger, transport, clock)
+    work_on(courier, clock, until=BEGIN + timedelta(minutes=30))
+    assert ledger.rows[1].attempts > 10
+    transport.answer = cannot_understand
+    for _ in range(2):
+        clock.now = courier.tick(clock.now) or clock.now
+    assert (ledger.states(), ledger.rows[1].doubts) == ({1: "PENDING"}, 2)
+    transport.answer = take
+    work_on(courier, clock)
+    assert ledger.states() == {1: "SENT"}
+
+
+def test_object_that_is_not_understood_is_refused_where_others_are_taken(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1), delivery(2), delivery(3, study="1.3"), delivery(4, study="1.4"))
+    transport = ScriptedTransport(lambda parcel: (take if parcel.delivery_id % 2 else cannot_understand)(parcel))
+    work_on(hire(ledger, transport, clock), clock)
+    assert ledger.states() == {1: "SENT", 2: "REFUSED", 3: "SENT", 4: "REFUSED"}
+    assert (ledger.rows[2].attempts, ledger.rows[2].doubts) == (3, 2)
+
+
+def test_nothing_is_refused_by_a_destination_that_understands_nothing_for_a_night(clock: Clock) -> None:
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number // 2}") for number in range(20)])
+    transport = ScriptedTransport(cannot_understand)
+    courier = hire(ledger, transport, clock)
+    work_on(courier, clock, until=BEGIN + timedelta(hours=12))
+    assert set(ledger.states().values()) == {"PENDING"}
+    # One object a step, at most every 300 s.
+    assert len(transport.calls) < 12 * 12 + 15
+    transport.answer = take
+    work_on(courier, clock)
+    assert set(ledger.states().values()) == {"SENT"}
+
+
+def test_what_is_not_understood_for_a_day_is_refused_all_the_same(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1), delivery(2))
+    courier = hire(ledger, ScriptedTransport(cannot_understand), clock)
+    work_on(courier, clock, until=BEGIN + DOUBTED_FOR)
+    assert set(ledger.states().values()) == {"PENDING"}
+    work_on(courier, clock)
+    assert {(row.state.value, row.reason_code) for row in ledger.rows.values()} == {("REFUSED", "destination-refused")}
+
+
+def test_destination_without_room_is_sent_one_object_a_step(clock: Clock) -> None:
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number // 10}") for number in range(500)])
+    transport = ScriptedTransport(has_no_room)
+    courier = hire(ledger, transport, clock)
+    for step in range(9):
+        clock.now = courier.tick(clock.now) or clock.now
+        assert [len(call) for call in transport.calls] == [10] + [1] * step
+    transport.answer = take
+    began = clock.now
+    work_on(courier, clock)
+    assert set(ledger.states().values()) == {"SENT"}
+    assert clock.now - began <= timedelta(seconds=300)
+
+
+def test_objects_lost_one_after_the_other_show_that_the_destination_is_down(clock: Clock) -> None:
+    door = Door(clock)
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number}") for number in range(1, 100)])
+    transport = ScriptedTransport(lambda _: Outcome.retry(DestinationDown("no response within 30 s")))
+    courier = hire(ledger, transport, clock, knock=door.knock)
+    assert courier.tick(clock.now) == BEGIN + timedelta(seconds=2)
+    assert transport.calls == [[1], [2]]
+    work_on(courier, clock, until=BEGIN + timedelta(minutes=5))
+    assert len(transport.calls) == 2
+    assert len(door.knocks) > 40
+
+
+def test_object_that_breaks_the_destination_keeps_no_other_and_is_left_alone_for_longer(clock: Clock) -> None:
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number}") for number in range(1, 5)])
+    door = Door(clock)
+    transport = ScriptedTransport(
+        lambda parcel: Outcome.retry(DestinationDown("aborted")) if parcel.delivery_id == 2 else Outcome.sent()
+    )
+    courier = hire(ledger, transport, clock, knock=door.knock)
+    pauses = []
+    for _ in range(9):
+        asked_again = courier.tick(clock.now)
+        assert asked_again is not None
+        pauses.append((asked_again - clock.now).total_seconds())
+        clock.now = asked_again
+    assert ledger.states() == {1: "SENT", 2: "PENDING", 3: "SENT", 4: "SENT"}
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300]
+    assert door.knocks == []
+
+
+def test_file_of_ours_that_cannot_be_read_is_no_fault_of_the_destination(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number}") for number in range(1, 6)])
+
+    def answer(parcel: Parcel) -> Outcome:
+        if parcel.delivery_id == 5:
+            return Outcome.sent()
+        return Outcome.unreadable(parcel.sop_instance_uid, OSError(5, "Input/output error"))
+
+    door = Door(clock)
+    transport = ScriptedTransport(answer)
+    work_on(hire(ledger, transport, clock, knock=door.knock), clock)
+    assert transport.calls[:5] == [[1], [2], [3], [4], [5]]
+    assert {row.reason_code for row in ledger.rows.values()} == {"file-unreadable", None}
+    assert {row.attempts for number, row in ledger.rows.items() if number != 5} == {UNREADABLE_TRIES}
+    assert set(ledger.states().values()) == {"SENT", "REFUSED"}
+    assert door.knocks == []
+    assert [record.levelname for record in caplog.records if record.message == "delivery refused"] == ["ERROR"] * 4
+
+
+def test_destination_is_sent_no_more_objects_a_minute_than_it_may_be(clock: Clock) -> None:
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number // 50}") for number in range(100)])
+    sent_at: list[datetime] = []
+
+    def note(_: Parcel) -> Outcome:
+        sent_at.append(clock.now)
+        return Outcome.sent()
+
+    work_on(hire(ledger, ScriptedTransport(note), clock, per_minute=12), clock)
+    assert set(ledger.states().values()) == {"SENT"}
+    # Two at once every ten seconds.
+    assert [(at - BEGIN).total_seconds() for at in sent_at] == pytest.approx([10 * (n // 2) for n in range(100)])
+
+
+def test_backlog_keeps_no_node_from_ending(clock: Clock) -> None:
+    ledger = MemoryLedger(*[delivery(number, study=f"1.{number}") for number in range(10)])
+
+    def take_long(_: Parcel) -> Outcome:
+        clock.now += TICK_LIMIT * 0.6
+        return Outcome.sent()
+
+    transport = ScriptedTransport(take_long)
+    courier = hire(ledger, transport, clock)
+    began = clock.now
+    assert courier.tick(began) == began + TICK_LIMIT * 1.2
+    assert len(transport.calls) == 3
+    work_on(courier, clock)
+    assert set(ledger.states().values()) == {"SENT"}
 
 
 def test_doubtful_failure_is_refused_after_its_tries(clock: Clock) -> None:
@@ -459,16 +617,19 @@ def test_misconfigured_destination_calls_for_a_person_and_keeps_the_objects(
     assert [(record.levelname, record.message) for record in caplog.records] == [("ERROR", "destination misconfigured")]
 
 
-def test_busy_ledger_stops_the_tick_and_the_object_is_sent_again(clock: Clock) -> None:
-    ledger = MemoryLedger(delivery(1))
+def test_busy_ledger_stops_the_tick_and_what_was_acknowledged_is_not_sent_again(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1), delivery(2), delivery(3, study="1.3"))
     transport = ScriptedTransport(take)
     courier = hire(ledger, transport, clock)
     ledger.is_busy = True
-    with pytest.raises(LedgerBusy):
-        courier.tick(clock.now)
+    for _ in range(3):
+        with pytest.raises(LedgerBusy):
+            courier.tick(clock.now)
+    assert (transport.calls, ledger.states()) == ([[1, 2]], {1: "PENDING", 2: "PENDING", 3: "PENDING"})
     ledger.is_busy = False
     courier.tick(clock.now)
-    assert (transport.calls, ledger.states()) == ([[1], [1]], {1: "SENT"})
+    assert (transport.calls, ledger.states()) == ([[1, 2], [3]], {1: "SENT", 2: "SENT", 3: "SENT"})
+    assert {row.attempts for row in ledger.rows.values()} == {1}
 
 
 def test_transport_that_forgets_an_object_is_not_called_again_at_once(clock: Clock) -> None:

@@ -68,5 +68,5 @@ def test_wrong_file_is_refused_and_an_absent_one_is_tried_again(tmp_path: Path) 
     assert [(outcome.fate, outcome.code) for outcome in outcomes] == [
         (Fate.REFUSED, "not-dicom"),
         (Fate.REFUSED, "uid-mismatch"),
-        (Fate.RETRY, "not-found"),
+        (Fate.RETRY, "file-unreadable"),
     ]

@@ -3,7 +3,7 @@
 import pytest
 
 from node.delivery.parcel import Fate
-from node.delivery.status import DOUBTFUL_TRIES, judge_status
+from node.delivery.status import DOUBTFUL_TRIES, UNPROCESSED_TRIES, judge_status
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,6 @@ from node.delivery.status import DOUBTFUL_TRIES, judge_status
         (0x0111, Fate.SENT, "sent-with-warning"),
         (0xA700, Fate.RETRY, "destination-busy"),
         (0xA7FF, Fate.RETRY, "destination-busy"),
-        (0x0110, Fate.RETRY, "destination-busy"),
         (0x0124, Fate.RETRY, "destination-busy"),
         (0x0213, Fate.RETRY, "destination-busy"),
         (0xA900, Fate.REFUSED, "destination-refused"),
@@ -40,6 +39,11 @@ def test_status_leads_to_its_fate(status: int, fate: Fate, code: str | None) -> 
 def test_doubtful_status_is_tried_a_few_times(status: int) -> None:
     outcome = judge_status(status)
     assert (outcome.fate, outcome.tries) == (Fate.RETRY, DOUBTFUL_TRIES)
+
+
+def test_processing_failure_is_tried_for_some_minutes() -> None:
+    outcome = judge_status(0x0110)
+    assert (outcome.fate, outcome.code, outcome.tries) == (Fate.RETRY, "destination-refused", UNPROCESSED_TRIES)
 
 
 def test_no_status_but_success_and_warnings_counts_as_sent() -> None:

@@ -43,7 +43,7 @@ def only(books: Books) -> Delivery:
 
 def retry(books: Books, delivery: Delivery, second: float) -> None:
     books.deliveries.record_retry(
-        delivery.delivery_id, now=NOON, not_before=at(second), reason_code="destination-down", reason_text="no answer"
+        delivery.delivery_id, now=NOON, not_before=at(second), reason=("destination-down", "no answer")
     )
 
 
@@ -54,13 +54,13 @@ def test_the_same_order_twice_is_one(books: Books) -> None:
     assert (due(books), due(books, destination="archive")) == (["2.25.1"], ["2.25.1"])
 
 
-def test_fewest_attempts_come_first_and_whole_studies_together(books: Books) -> None:
+def test_fewest_attempts_come_first_then_the_oldest_and_whole_studies_together(books: Books) -> None:
     for number, study in ((1, "1.9"), (2, "1.5"), (3, "1.9"), (4, "1.5")):
         order(books, number, study=study)
     first = books.deliveries.due_deliveries("pacs", NOON, 100)[0]
-    assert due(books) == ["2.25.2", "2.25.4", "2.25.1", "2.25.3"]
+    assert due(books) == ["2.25.1", "2.25.3", "2.25.2", "2.25.4"]
     retry(books, first, 0)
-    assert due(books) == ["2.25.4", "2.25.1", "2.25.3", "2.25.2"]
+    assert due(books) == ["2.25.3", "2.25.2", "2.25.4", "2.25.1"]
     assert len(books.deliveries.due_deliveries("pacs", NOON, 3)) == 3
 
 
@@ -90,6 +90,48 @@ def test_a_refused_delivery_waits_for_a_person(books: Books) -> None:
     assert books.deliveries.delivery_age_start(only(books).delivery_id) == at(2)
 
 
+def test_doubts_are_counted_beside_attempts_and_begin_anew_by_hand(books: Books) -> None:
+    order(books)
+    for is_doubtful in (False, True, True):
+        books.deliveries.record_retry(
+            only(books).delivery_id, now=NOON, not_before=NOON, reason=("code", "text"), is_doubtful=is_doubtful
+        )
+    assert (only(books).attempts, only(books).doubts) == (3, 2)
+    books.deliveries.record_refused(only(books).delivery_id, now=at(1), reason_code="code", reason_text="text")
+    books.deliveries.retry_deliveries(destination=None, now=at(2))
+    assert (only(books).attempts, only(books).doubts) == (4, 0)
+
+
+def test_an_outage_is_written_when_it_is_news_and_into_what_arrives_meanwhile(books: Books) -> None:
+    order(books, 1)
+    books.deliveries.defer_deliveries("pacs", now=NOON, not_before=at(2), reason=("destination-down", "no answer"))
+    order(books, 2)
+    for second in (4, 10):
+        books.deliveries.defer_deliveries(
+            "pacs", now=at(1), not_before=at(second), reason=("destination-down", "still none"), is_news=False
+        )
+    found = books.deliveries.due_deliveries("pacs", at(99), 9)
+    assert [(d.not_before, d.reason_text) for d in found] == [(at(2), "no answer"), (at(4), "still none")]
+
+
+def test_what_waits_for_too_long_is_found_by_its_age(books: Books) -> None:
+    order(books, 1)
+    order(books, 1, destination="archive")
+    assert books.deliveries.overdue_deliveries("pacs", at(-1)) == ()
+    (overdue,) = books.deliveries.overdue_deliveries("pacs", NOON)
+    assert (overdue.destination, overdue.sop_instance_uid) == ("pacs", "2.25.1")
+    books.deliveries.record_sent(overdue.delivery_id, now=at(1), reason_code=None, reason_text=None)
+    assert books.deliveries.overdue_deliveries("pacs", at(9)) == ()
+
+
+def test_a_delivery_knows_the_length_of_its_file(books: Books) -> None:
+    job = books.claim(books.add_job())
+    books.jobs.finish_job(job, make_outcome(make_result(job)), now=at(1))
+    order(books, 2)
+    found = books.deliveries.due_deliveries("pacs", at(1), 9)
+    assert [delivery.size_bytes for delivery in found] == [make_result(job).size_bytes, None]
+
+
 def test_a_sent_delivery_is_not_retried_by_hand(books: Books) -> None:
     order(books)
     books.deliveries.record_sent(only(books).delivery_id, now=at(1), reason_code=None, reason_text=None)
@@ -100,10 +142,10 @@ def test_a_destination_that_is_down_defers_all_of_its_deliveries_and_no_other(bo
     for number in (1, 2):
         order(books, number)
     order(books, 1, destination="archive")
-    reason = {"reason_code": "destination-down", "reason_text": "no answer"}
-    books.deliveries.defer_deliveries("pacs", now=NOON, not_before=at(60), **reason)
+    reason = ("destination-down", "no answer")
+    books.deliveries.defer_deliveries("pacs", now=NOON, not_before=at(60), reason=reason)
     assert (due(books, 59), len(due(books, 60)), due(books, destination="archive")) == ([], 2, ["2.25.1"])
-    books.deliveries.defer_deliveries("pacs", now=NOON, not_before=at(30), **reason)
+    books.deliveries.defer_deliveries("pacs", now=NOON, not_before=at(30), reason=reason)
     assert books.deliveries.next_delivery_at("pacs") == at(60)
 
 

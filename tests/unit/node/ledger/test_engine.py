@@ -3,19 +3,24 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, insert, text
+from sqlalchemy import Engine, create_engine, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from node.domain.retraction import RejectionReason, RetractionOrder
 from node.errors import LedgerBusy, LedgerUnusable
-from node.ledger.engine import Desk, migrate, open_engine
+from node.ledger.engine import MIGRATIONS, Desk, migrate, newest_schema, open_engine, schema_of
 from node.ledger.retractions import RetractionLedger
 from node.ledger.schema import metadata, studies
 from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_facts, make_outcome, make_result
 
 CANARY = "Canary^Patient"
+only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+only_postgresql = pytest.mark.parametrize(
+    "database", [pytest.param("postgresql", marks=pytest.mark.needs("postgres"))], indirect=True
+)
 
 
 @pytest.fixture
@@ -34,17 +39,43 @@ def open_at(path: Path) -> None:
 
 
 def test_migrations_make_exactly_the_schema(tmp_path: Path) -> None:
-    migrated = open_engine(copy_ledger(tmp_path), busy_timeout_s=1.0)
-    made = create_engine(f"sqlite:///{tmp_path / 'made.sqlite'}")
+    for name in ("migrated", "made"):
+        (tmp_path / name).mkdir()
+    migrated = open_engine(copy_ledger(tmp_path / "migrated"), busy_timeout_s=5.0)
+    made = open_engine(copy_ledger(tmp_path / "made"), busy_timeout_s=5.0)
+    with made.begin() as connection:
+        for table in (*metadata.tables, "alembic_version"):
+            connection.execute(text(f"DROP TABLE {table}" + (" CASCADE" if made.dialect.name == "postgresql" else "")))
     metadata.create_all(made)
-    question = text("SELECT type, name, tbl_name FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY 1, 2")
-    with migrated.connect() as one, made.connect() as other:
-        assert list(one.execute(question)) == list(other.execute(question))
-        for table in metadata.tables:
-            columns = text(f"SELECT name, type, \"notnull\", pk FROM pragma_table_info('{table}') ORDER BY name")
-            assert list(one.execute(columns)) == list(other.execute(columns))
+    assert describe(migrated) == describe(made)
     migrated.dispose()
     made.dispose()
+
+
+def test_file_of_the_newest_migration_names_its_schema(tmp_path: Path) -> None:
+    migrated = open_engine(copy_ledger(tmp_path), busy_timeout_s=5.0)
+    assert schema_of(migrated) == newest_schema()
+    migrated.dispose()
+    for path in (MIGRATIONS / "versions").glob("v*.py"):
+        assert f'\nrevision = "{path.name[1:5]}"\n' in path.read_text()
+
+
+def describe(engine: Engine) -> dict[str, Any]:
+    """Return the tables of a ledger, with what a migration might forget: server defaults aside, which it may need."""
+    looker, described = inspect(engine), {}
+    for table in set(looker.get_table_names()) - {"alembic_version"}:
+        columns, indexes = looker.get_columns(table), looker.get_indexes(table)
+        described[table] = {
+            "columns": sorted((one["name"], str(one["type"]), one["nullable"]) for one in columns),
+            "key": looker.get_pk_constraint(table),
+            "indexes": sorted((str(one["name"]), *one["column_names"], one["unique"]) for one in indexes),
+            "unique": sorted((str(one["name"]), one["column_names"]) for one in looker.get_unique_constraints(table)),
+            "foreign": sorted(
+                (one["constrained_columns"], one["referred_table"], one["referred_columns"])
+                for one in looker.get_foreign_keys(table)
+            ),
+        }
+    return described
 
 
 def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
@@ -68,12 +99,24 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
             "results DROP retracted_at",
             "results DROP purged_at",
             "deliveries DROP seen_at",
+            "deliveries DROP doubts",
             "instances RENAME COLUMN digest TO sha256",
         ):
             connection.execute(text(f"ALTER TABLE {added}"))
-        for table in ("retractions", "capabilities", "purges"):
+        for table in (
+            "retractions", "capabilities", "purges", "confirmations", "alarms", "tallies",
+            "study_entries", "series_entries",
+        ):  # fmt: skip
             connection.execute(text(f"DROP TABLE {table}"))
-        connection.execute(text("DROP INDEX ix_results_study_instance_uid"))
+        for index in (
+            "results_study_instance_uid",
+            "jobs_pipeline_state_accepted_at",
+            "jobs_state_finished_at",
+            "deliveries_destination_state_created_at",
+            "deliveries_destination_state_changed_at",
+            "events_kind_event_id",
+        ):
+            connection.execute(text(f"DROP INDEX ix_{index}"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     migrate(books.engine)
     after = books.find(job)
@@ -89,6 +132,7 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
     books.close()
 
 
+@only_sqlite
 def test_a_commit_is_on_disk_before_it_returns(books: Books) -> None:
     with books.engine.connect() as connection:
         pragmas = [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("journal_mode", "synchronous")]
@@ -96,6 +140,7 @@ def test_a_commit_is_on_disk_before_it_returns(books: Books) -> None:
         assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
 
 
+@only_sqlite
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     copy_ledger(tmp_path)
     path = tmp_path / "ledger.sqlite"
@@ -106,6 +151,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         open_at(path)
 
 
+@only_sqlite
 def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"not a database, whatever its name says" * 100)
@@ -115,17 +161,20 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@only_sqlite
 def test_a_ledger_without_its_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LedgerUnusable, match="rights"):
         open_at(tmp_path / "absent" / "ledger.sqlite")
 
 
+@only_sqlite
 @pytest.mark.parametrize("url", ["nonsense", "oracle9://host/x", "mysql://host/x"])
 def test_a_url_that_names_no_database_here_is_refused(url: str) -> None:
     with pytest.raises(LedgerUnusable, match=r"ledger\.url"):
         open_engine(url, busy_timeout_s=1.0)
 
 
+@only_sqlite
 def test_pages_that_are_damaged_later_need_a_person(tmp_path: Path) -> None:
     url = copy_ledger(tmp_path)
     path = tmp_path / "ledger.sqlite"

@@ -8,6 +8,7 @@ import pytest
 
 from node.domain.recording import Recording
 from node.domain.study import SeriesState
+from node.domain.uids import SeriesUID
 from node.errors import IdentifierClash
 from node.intake.adoption import Adoption
 from node.intake.station import Intake
@@ -90,13 +91,16 @@ def test_an_association_that_sends_again_after_its_end_is_open_again(books: Book
     assert series.open_associations == 1
 
 
-def test_start_up_ends_every_association_of_an_earlier_life(books: Books) -> None:
-    books.instances.record_instance(make_facts(1, association="a1"))
-    books.instances.record_instance(make_facts(2, association="a2"))
-    books.instances.end_association("a1", at(1))
-    books.instances.end_all_associations(at(5))
-    (series,) = books.studies.open_series()
-    assert (series.open_associations, series.last_association_end) == (0, at(5))
+def test_start_up_ends_every_association_of_an_earlier_life_and_none_of_another_node(books: Books) -> None:
+    for number, association in enumerate(("a%b.1", "a%b.2", "of an older version"), 1):
+        books.instances.record_instance(make_facts(number, association=association))
+    books.instances.record_instance(make_facts(4, series=2, association="aXb.1"))
+    books.instances.end_association("a%b.1", at(1))
+    books.instances.end_associations_of("a%b", at(5))
+    evidence = {one.series_instance_uid: one for one in books.studies.open_series()}
+    own, other = evidence[SeriesUID(f"{STUDY}.1")], evidence[SeriesUID(f"{STUDY}.2")]
+    assert (own.open_associations, own.last_association_end) == (0, at(5))
+    assert (other.open_associations, other.last_association_end) == (1, None)
 
 
 def test_same_content_under_another_path_takes_the_place_of_a_file_that_is_damaged(books: Books) -> None:

@@ -150,6 +150,16 @@ def test_another_pipeline_supersedes_nothing(books: Books) -> None:
     assert {state for state, _ in states(books)} == {"SCHEDULED"}
 
 
+def test_new_content_takes_a_running_job_from_its_worker(books: Books) -> None:
+    running = books.claim(books.add_job())
+    books.instances.record_instance(make_facts(2, received_at=at(1)))
+    books.route(make_order(numbers=(1, 2)), now=at(2))
+    assert states(books) == [("CANCELED", "superseded"), ("SCHEDULED", None)]
+    with pytest.raises(LeaseLost):
+        books.jobs.finish_job(running, make_outcome(make_result(running)), now=at(3))
+    assert books.view.study_story(STUDY).results == ()
+
+
 def test_new_content_supersedes_a_waiting_job(books: Books) -> None:
     earlier = books.add_job()
     books.instances.record_instance(make_facts(2, received_at=at(1)))

@@ -1,0 +1,188 @@
+"""Silence: a source that sends nothing, a Pipeline that is asked for nothing."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from typing import Protocol
+
+from node.alarms.reading import Reading, Verdict, say_span
+from node.domain.alarm import AlarmKind
+
+
+class SilenceLedger(Protocol):
+    """What these watches ask of the ledger."""
+
+    def last_job_at(self, pipeline: str) -> datetime | None:
+        """Return when a Pipeline was last asked for something."""
+
+    def count_routed_since(self, since: datetime, *, limit: int) -> int:
+        """Return how many Studies were routed after `since`, or `limit` when there are more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """Something that should happen at least so often.
+
+    Attributes
+    ----------
+    name
+        AE title, or name of a Pipeline.
+    within
+        Longest silence.
+    hours
+        Of the day, local time: from the first, before the second; 0 and 24 for all of it.
+    days
+        Of the week: 1 is Monday, 7 Sunday.
+    """
+
+    name: str
+    within: timedelta
+    hours: tuple[int, int] = (0, 24)
+    days: frozenset[int] = frozenset(range(1, 8))
+
+    def silent_since(self, last: datetime, now: datetime, zone: tzinfo | None = None) -> datetime | None:
+        """Return from when silence counts; None: nothing is expected at this hour.
+
+        Where nothing is expected at night, silence counts from the morning on.
+
+        Parameters
+        ----------
+        zone
+            None: that of the machine.
+        """
+        local = now.astimezone(zone)
+        opens, closes = self.hours
+        if local.isoweekday() not in self.days or not opens <= local.hour < closes:
+            return None
+        if (opens, closes) == (0, 24) and len(self.days) == 7:
+            return last
+        return max(last, local.replace(hour=opens, minute=0, second=0, microsecond=0))
+
+
+class SourceWatch:
+    """Watches senders from which something is expected.
+
+    Parameters
+    ----------
+    last_received
+        Returns each AE title that ever sent something, and when it last did.
+    since
+        From when on somebody listens; silence before that does not count.
+    """
+
+    def __init__(
+        self,
+        expectations: Sequence[Expectation],
+        last_received: Callable[[], Mapping[str, datetime]],
+        *,
+        since: datetime,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self._expectations = expectations
+        self._last_received = last_received
+        self._since = since
+        self._zone = zone
+
+    def __call__(self, now: datetime) -> Iterable[Reading]:
+        """Yield how each of them is."""
+        received = self._last_received() if self._expectations else {}
+        for name, expected in _by_name(self._expectations).items():
+            last = received.get(name)
+            text = f"{name} sent nothing {_since(last, now)}; see to it, or to security.calling_aets"
+            silence = _Silence(last, self._since, text)
+            yield _read_silence(AlarmKind.SOURCE_SILENT, expected, silence, now=now, zone=self._zone)
+
+
+class PipelineWatch:
+    """Watches Pipelines that are asked for nothing any more: by time where that is expected, and by number of Studies.
+
+    Parameters
+    ----------
+    unmatched_studies
+        A Pipeline that once had Jobs, and gets none of so many Studies, is silent; 0: is not.
+    """
+
+    def __init__(
+        self,
+        pipelines: Iterable[str],
+        expectations: Sequence[Expectation],
+        ledger: SilenceLedger,
+        *,
+        unmatched_studies: int,
+        since: datetime,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self._expectations = _by_name(expectations)
+        self._pipelines = tuple(pipelines)
+        self._ledger = ledger
+        self._unmatched_studies = unmatched_studies
+        self._since = since
+        self._zone = zone
+
+    def __call__(self, now: datetime) -> Iterable[Reading]:
+        """Yield how each of them is."""
+        for name in self._pipelines:
+            last = self._ledger.last_job_at(name)
+            by_number = self._read_number(name, last)
+            if by_number is not None and by_number.verdict is Verdict.WRONG:
+                yield by_number
+            elif name in self._expectations:
+                text = f"no Study matched {name} {_since(last, now)}; see its rules, and `radnode rules explain`"
+                silence = _Silence(last, self._since, text)
+                yield _read_silence(
+                    AlarmKind.PIPELINE_SILENT, self._expectations[name], silence, now=now, zone=self._zone
+                )
+            elif by_number is not None:
+                yield by_number
+
+    def _read_number(self, name: str, last: datetime | None) -> Reading | None:
+        limit = self._unmatched_studies
+        if not limit:
+            return None
+        is_silent = last is not None and self._ledger.count_routed_since(last, limit=limit) >= limit
+        text = f"none of the last {limit} Studies matched {name}, which had Jobs before; see `radnode rules explain`"
+        return Reading(
+            kind=AlarmKind.PIPELINE_SILENT,
+            subject=name,
+            verdict=Verdict.WRONG if is_silent else Verdict.WELL,
+            text=text,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    last: datetime | None
+    began: datetime
+    text: str
+
+
+def _by_name(expectations: Sequence[Expectation]) -> Mapping[str, Sequence[Expectation]]:
+    found: dict[str, list[Expectation]] = {}
+    for expected in expectations:
+        found.setdefault(expected.name, []).append(expected)
+    return found
+
+
+def _read_silence(
+    kind: AlarmKind, expected: Sequence[Expectation], silence: _Silence, *, now: datetime, zone: tzinfo | None
+) -> Reading:
+    """Return one reading for all that is expected of one thing: two, by day and by night, could contradict."""
+    verdicts = {_judge_silence(entry, silence, now, zone) for entry in expected}
+    # One of them is about this hour; to the others it matters only what was heard.
+    verdict = next(one for one in (Verdict.WRONG, Verdict.WELL, Verdict.BETWEEN) if one in verdicts)
+    text = silence.text if verdict is Verdict.WRONG else ""
+    return Reading(kind=kind, subject=expected[0].name, verdict=verdict, text=text)
+
+
+def _judge_silence(expected: Expectation, silence: _Silence, now: datetime, zone: tzinfo | None) -> Verdict:
+    # Nobody could be heard while the node itself was away.
+    since = expected.silent_since(max(silence.last or silence.began, silence.began), now, zone)
+    if since is not None and now - since >= expected.within:
+        return Verdict.WRONG
+    # Outside its hours nothing is expected, and an alarm of the day stands until something came.
+    is_heard = silence.last is not None and now - silence.last < expected.within
+    return Verdict.WELL if is_heard else Verdict.BETWEEN
+
+
+def _since(last: datetime | None, now: datetime) -> str:
+    return "since radnode was started" if last is None else f"for {say_span((now - last).total_seconds())}"

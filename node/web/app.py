@@ -1,0 +1,22 @@
+"""The web application: every router under its errors, its log, and its rights."""
+
+from fastapi import FastAPI
+
+from node.version import product_version
+from node.web import frames, health, qido, stow, viewing, wado
+from node.web.access import AccessLog
+from node.web.problems import install_problems
+from node.web.services import Services
+
+# Each has `router(services)`; a path belongs to the first that knows it.
+ROOMS = (health, stow, qido, wado, frames, viewing)
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the application that serves everything over HTTP."""
+    app = FastAPI(title="radnode", version=product_version(), docs_url=None, redoc_url=None, openapi_url=None)
+    install_problems(app)
+    for room in ROOMS:
+        app.include_router(room.router(services))
+    app.add_middleware(AccessLog)
+    return app

@@ -1,0 +1,187 @@
+"""Responses that hold objects: parts one after the other, or one with its tag and its ranges (RFC 9110 13, 14)."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+
+from node.errors import FileUnreadable
+from node.web.negotiation import MULTIPART_RELATED
+
+CHUNK_BYTES = 256 * 1024
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
+NOT_MODIFIED, PARTIAL, NOT_SATISFIABLE = 304, 206, 416
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of a response.
+
+    Attributes
+    ----------
+    content
+        Read once, when the part is sent.
+    location
+        URL by which the part alone can be had; empty where there is none.
+    """
+
+    media_type: str
+    content: Iterable[bytes]
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Some bytes of a file.
+
+    Attributes
+    ----------
+    size_bytes
+        None: to its end.
+    """
+
+    path: Path
+    offset: int = 0
+    size_bytes: int | None = None
+
+    def measured(self) -> "Region":
+        """Return the same with its size.
+
+        Raises
+        ------
+        FileUnreadable
+            If the file is absent.
+        """
+        if self.size_bytes is not None:
+            return self
+        try:
+            size_bytes = self.path.stat().st_size - self.offset
+        except OSError as exc:
+            raise _unreadable(self.path, exc) from exc
+        return Region(path=self.path, offset=self.offset, size_bytes=size_bytes)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield its bytes.
+
+        Raises
+        ------
+        FileUnreadable
+            If the file is absent, or shorter than it was.
+        """
+        left = self.measured().size_bytes or 0
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                while left:
+                    chunk = file.read(min(CHUNK_BYTES, left))
+                    if not chunk:
+                        raise FileUnreadable(f"{self.path.name} of the store ends before its time; see the operator")
+                    left -= len(chunk)
+                    yield chunk
+        except OSError as exc:
+            raise _unreadable(self.path, exc) from exc
+
+
+def multipart_response(parts: Iterable[Part], *, kind: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a multipart/related response; only one part at a time is in memory.
+
+    The first bytes are read before it begins: what is wrong with the first part can still be answered as a problem.
+    """
+    boundary = uuid4().hex
+    body = _body(parts, boundary)
+    first = next(body, b"")
+    content_type = f'{MULTIPART_RELATED}; type="{kind}"; boundary={boundary}'
+    return StreamingResponse(_with_first(first, body), media_type=content_type, headers=dict(headers or {}))
+
+
+def tag_of(digest: str, variant: str = "") -> str:
+    """Return the entity tag of a content, or of a variant of it."""
+    return f'"{digest}-{variant}"' if variant else f'"{digest}"'
+
+
+def is_known(request: Request, tag: str) -> bool:
+    """Return whether the client has the very content that `tag` names (If-None-Match)."""
+    asked = ",".join(request.headers.getlist("if-none-match"))
+    tags = {one.strip().removeprefix("W/") for one in asked.split(",")}
+    return tag in tags or "*" in tags
+
+
+def not_modified(tag: str) -> Response:
+    """Return the response to a client that has the content already."""
+    return Response(status_code=NOT_MODIFIED, headers={"ETag": tag})
+
+
+def region_response(request: Request, region: Region, *, media_type: str, tag: str) -> Response:
+    """Return some bytes of a file as they are, or the range of them that is asked for."""
+    measured = region.measured()
+    size = measured.size_bytes or 0
+    headers = {"ETag": tag, "Accept-Ranges": "bytes"}
+    wanted = _range_of(request, size, tag)
+    if wanted is None:
+        body = _started(measured.chunks())
+        return StreamingResponse(body, media_type=media_type, headers={**headers, "Content-Length": str(size)})
+    begin, end = wanted
+    if begin >= end:
+        return Response(status_code=NOT_SATISFIABLE, headers={**headers, "Content-Range": f"bytes */{size}"})
+    part = Region(path=measured.path, offset=measured.offset + begin, size_bytes=end - begin)
+    told = {"Content-Range": f"bytes {begin}-{end - 1}/{size}", "Content-Length": str(end - begin)}
+    body = _started(part.chunks())
+    return StreamingResponse(body, status_code=PARTIAL, media_type=media_type, headers={**headers, **told})
+
+
+def bytes_response(request: Request, content: bytes, *, media_type: str, tag: str) -> Response:
+    """Return bytes, or the range of them that is asked for."""
+    headers = {"ETag": tag, "Accept-Ranges": "bytes"}
+    wanted = _range_of(request, len(content), tag)
+    if wanted is None:
+        return Response(content, media_type=media_type, headers=headers)
+    begin, end = wanted
+    if begin >= end:
+        return Response(status_code=NOT_SATISFIABLE, headers={**headers, "Content-Range": f"bytes */{len(content)}"})
+    told = {"Content-Range": f"bytes {begin}-{end - 1}/{len(content)}"}
+    return Response(content[begin:end], status_code=PARTIAL, media_type=media_type, headers={**headers, **told})
+
+
+def _range_of(request: Request, size: int, tag: str) -> tuple[int, int] | None:
+    """Return begin and end of the one range that is asked for; None: everything, empty: nothing that there is."""
+    found = RANGE.match(request.headers.get("range", ""))
+    if found is None or request.headers.get("if-range", tag) != tag:
+        # Other units, and several ranges, may be ignored (RFC 9110 14.2).
+        return None
+    first, last = found.groups()
+    if first:
+        return int(first), min(int(last) + 1 if last else size, size)
+    return (max(size - int(last), 0), size) if last and int(last) else (0, 0) if last else None
+
+
+def _body(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
+    for part in parts:
+        head = [f"--{boundary}", f"Content-Type: {part.media_type}"]
+        if part.location:
+            head.append(f"Content-Location: {part.location}")
+        head = ["\r\n".join(head), "\r\n\r\n"]
+        content = iter(part.content)
+        yield "".join(head).encode() + next(content, b"")
+        yield from content
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+def _started(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Read the first bytes now, so that a file that is not there is told before the response begins."""
+    return _with_first(next(chunks, b""), chunks)
+
+
+def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _unreadable(path: Path, exc: OSError) -> FileUnreadable:
+    return FileUnreadable(
+        f"{path.name} of the store cannot be read ({type(exc).__name__}); see its disk, and restore it from a copy"
+    )

@@ -1,0 +1,209 @@
+"""The pool: processes that may die of what they read, each with a bound on its memory and its time."""
+
+import json
+import os
+import selectors
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from threading import BoundedSemaphore, Lock
+from time import monotonic
+from typing import Any
+
+from node.errors import (
+    DecoderDied,
+    DecodersBusy,
+    FileUnreadable,
+    NodeError,
+    NotFound,
+    PixelsUndecodable,
+)
+from node.web.look import Look
+
+# Before each answer: whether it is one, and its length in bytes.
+HEAD = struct.Struct("<cQ")
+DONE, REFUSED = b"+", b"-"
+CHUNK_BYTES = 1024 * 1024
+# How the names of variables begin that carry settings.
+SETTINGS = "RADNODE__"
+REFUSALS: Mapping[str, type[NodeError]] = {kind.code: kind for kind in (FileUnreadable, NotFound, PixelsUndecodable)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """How much the pool may take.
+
+    Attributes
+    ----------
+    processes
+        At most; each is started when it is needed first.
+    memory_bytes
+        Address space of each; Python and its libraries take 0.2 GB of it.
+    seconds
+        Of one request; beyond, its process is killed.
+    wait_s
+        How long a request waits for a process that is free.
+    """
+
+    processes: int = 2
+    memory_bytes: int = 3 * 2**30
+    seconds: float = 60.0
+    wait_s: float = 30.0
+
+
+class PixelPool:
+    """Reads, cuts, decodes and shows what peers sent, in processes that nobody misses."""
+
+    def __init__(self, limits: PoolLimits | None = None) -> None:
+        self._limits = limits or PoolLimits()
+        self._free = BoundedSemaphore(self._limits.processes)
+        self._lock = Lock()
+        self._idle: list[_Decoder] = []
+
+    def frame(self, path: str, number: int, *, is_stored: bool) -> bytes:
+        """Return a Frame as it is stored, or as in Explicit VR Little Endian.
+
+        Raises
+        ------
+        NotFound
+            If there is no such Frame.
+        PixelsUndecodable
+            If no decoder understands it, or it is too large.
+        FileUnreadable
+            If the file cannot be read.
+        DecodersBusy
+            If no process becomes free.
+        DecoderDied
+            If its process died, or took too long.
+        """
+        return self._ask({"task": "frame", "path": path, "number": number, "is_stored": is_stored})
+
+    def place(self, path: str) -> Mapping[str, int]:
+        """Return where the pixels of a file are, as `locate_pixels` tells it; raises as `frame` does."""
+        place: Mapping[str, int] = json.loads(self._ask({"task": "place", "path": path}))
+        return place
+
+    def picture(self, path: str, number: int, look: Look) -> bytes:
+        """Return a picture of a Frame; raises as `frame` does."""
+        return self._ask({"task": "picture", "path": path, "number": number, "look": asdict(look)})
+
+    def models(self, paths: Sequence[str], bulk_urls: Sequence[str]) -> bytes:
+        """Return headers as the inside of a JSON array; raises as `frame` does."""
+        return self._ask({"task": "models", "paths": list(paths), "bulk_urls": list(bulk_urls)})
+
+    def value(self, path: str, steps: Sequence[str]) -> bytes:
+        """Return one value of a header; raises as `frame` does."""
+        return self._ask({"task": "value", "path": path, "steps": list(steps)})
+
+    def transcode(self, path: str) -> bytes:
+        """Return an Instance as a Part 10 file in Explicit VR Little Endian; raises as `frame` does."""
+        return self._ask({"task": "transcode", "path": path})
+
+    def close(self) -> None:
+        """End every process."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for decoder in idle:
+            decoder.end()
+
+    def _ask(self, request: Mapping[str, Any]) -> bytes:
+        with self._decoder() as decoder:
+            status, body = decoder.ask(request)
+        if status == DONE:
+            return body
+        told = json.loads(body)
+        raise REFUSALS[told["code"]](told["text"])
+
+    @contextmanager
+    def _decoder(self) -> "Iterator[_Decoder]":
+        if not self._free.acquire(timeout=self._limits.wait_s):
+            raise DecodersBusy(f"{self._limits.processes} requests are being decoded, and others wait; try again")
+        try:
+            with self._lock:
+                decoder = self._idle.pop() if self._idle else None
+            decoder = decoder or _Decoder(self._limits)
+            try:
+                yield decoder
+            except BaseException:
+                # Half an answer may be on its way; the next must not read it.
+                decoder.end()
+                raise
+            with self._lock:
+                self._idle.append(decoder)
+        finally:
+            self._free.release()
+
+
+class _Decoder:
+    """One process, and the pipes to it."""
+
+    def __init__(self, limits: PoolLimits) -> None:
+        self._seconds = limits.seconds
+        words = ["--memory-bytes", str(limits.memory_bytes), "--seconds", str(limits.seconds)]
+        # What reads hostile bytes is told no secrets. For each thread, a library of linear algebra takes address space.
+        told = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+        environment = {**told, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "node.web.picture", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # What decoders say may quote values of a patient.
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def ask(self, request: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        """Return status and body of the answer.
+
+        Raises
+        ------
+        DecoderDied
+            If the process is gone, or does not answer in time.
+        """
+        asked, answers = self._process.stdin, self._process.stdout
+        assert asked is not None  # noqa: S101 for the type checker: both are pipes
+        assert answers is not None  # noqa: S101
+        try:
+            asked.write(json.dumps(request).encode() + b"\n")
+            asked.flush()
+        except OSError as exc:
+            raise self._died() from exc
+        # Starting it takes a part of the time; it counts the rest itself.
+        deadline = monotonic() + 2 * self._seconds
+        status, size = HEAD.unpack(self._read(answers.fileno(), HEAD.size, deadline))
+        return status, bytes(self._read(answers.fileno(), size, deadline))
+
+    def end(self) -> None:
+        """Kill it, and let go of the pipes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _read(self, descriptor: int, size: int, deadline: float) -> bytearray:
+        content = bytearray()
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while len(content) < size:
+                if not selector.select(max(deadline - monotonic(), 0)):
+                    raise self._died()
+                piece = os.read(descriptor, min(size - len(content), CHUNK_BYTES))
+                if not piece:
+                    raise self._died()
+                content += piece
+        return content
+
+    def _died(self) -> DecoderDied:
+        return DecoderDied(
+            f"the process that read the Instance died, or took more than {self._seconds:g} s; other requests are "
+            "served; look at the Instance before asking again"
+        )

@@ -1,0 +1,126 @@
+"""The web process: what comes over HTTP, stored by the same intake as what comes by DICOM.
+
+The node starts it as ``python -m node web``, with its settings in the environment. For the ledger it is one more
+receiver: it has engine, store, registrar and journal of its own, and ends when the node says so, or is gone.
+"""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from threading import Thread
+from uuid import uuid4
+
+from node.audit.events import stranger_refused
+from node.audit.witness import Witness
+from node.clock import utc_now
+from node.errors import NodeError
+from node.intake.adoption import Adoption
+from node.journals import FAREWELL_S, adopt_journal, open_journal
+from node.ledger.engine import open_engine
+from node.ledger.instances import InstanceLedger, association_prefix
+from node.ledger.registrar import Registrar
+from node.ledger.views import LedgerView
+from node.logs import configure_logging
+from node.receiver import (
+    LEFTOVER_AGE_S,
+    SWITCH_INTERVAL_S,
+    build_intake,
+    set_deadline,
+)
+from node.settings import Settings, load_settings
+from node.volumes import open_store, open_trail
+from node.web.app import create_app
+from node.web.host import DRAIN_S, VERB
+from node.web.link import Link
+from node.web.server import Guards, WebServer
+from node.web.services import Services
+
+logger = logging.getLogger(__name__)
+
+# Receivers count from 1.
+NUMBER = 0
+
+
+def main(words: Sequence[str]) -> None:
+    """Run the web process to its end."""
+    parser = argparse.ArgumentParser(prog="python -m node web")
+    parser.add_argument("--node", required=True, help="name of the node's data folder")
+    parser.add_argument("--listening", type=int, required=True, help="descriptor of the socket that listens")
+    parser.add_argument("--link", type=int, required=True, help="descriptor of our end of the link")
+    arguments = parser.parse_args(words)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        # Service managers and terminals send them to all processes at once; the order is the node's business.
+        signal.signal(name, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    settings = load_settings()
+    configure_logging(settings.log.level)
+    listening = socket.socket(fileno=arguments.listening)
+    try:
+        serve(settings, node=arguments.node, listening=listening, link=Link(socket.socket(fileno=arguments.link)))
+    except NodeError as exc:
+        # Whoever started it tries again.
+        logger.error("web not started", extra={"reason_code": exc.code})  # noqa: TRY400 no fault of ours to trace
+        sys.exit(1)
+
+
+def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link) -> None:
+    """Serve what connects to `listening`; return when the node says so or is gone, and everything is committed.
+
+    Parameters
+    ----------
+    node
+        What tells this node from every other one on the ledger.
+
+    Raises
+    ------
+    DataDirInUse
+        If the web process before this one still runs.
+    LedgerBusy
+        If what that one has left cannot be recorded.
+    """
+    engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
+    instances = InstanceLedger(engine)
+    store = open_store(settings)
+    own_name = f"{association_prefix(node)}{VERB}"
+    with closing(open_journal(settings, NUMBER)) as journal:
+        adopt_journal(journal, Adoption(store=store, ledger=instances, clock=utc_now))
+        # Requests of the process before this one, which cannot end them any more.
+        instances.end_associations_of(own_name, utc_now())
+        store.sweep(min_age_s=LEFTOVER_AGE_S)
+        registrar = Registrar(instances, link.tell_committed, journal, max_age_s=settings.ledger.busy_timeout_s)
+        witness = Witness(trail=open_trail(settings), ledger=registrar, clock=utc_now)
+        intake = build_intake(settings, store=store, ledger=registrar, witness=witness)
+        services = Services(
+            settings=settings,
+            engine=engine,
+            view=LedgerView(engine),
+            store=store,
+            intake=intake,
+            clock=utc_now,
+            name_association=lambda: f"{association_prefix(own_name)}{uuid4().hex}",
+            are_receivers_ready=link.are_receivers_ready,
+        )
+        guards = Guards(
+            networks=settings.security.allowed_networks,
+            refused=lambda host: intake.note_refusal(stranger_refused(host)),
+        )
+        server = WebServer(create_app(services), guards, drain_s=DRAIN_S)
+        registrar.start()
+        witness.start()
+        Thread(target=_stop_at_end, args=(link, server), name="link", daemon=True).start()
+        logger.info("web started", extra={"host": settings.web.bind, "port": settings.web.port})
+        server.run(listening)
+        services.pixels.close()
+        witness.stop()
+        registrar.stop()
+    engine.dispose()
+
+
+def _stop_at_end(link: Link, server: WebServer) -> None:
+    link.listen()
+    set_deadline(DRAIN_S + FAREWELL_S)
+    server.stop()

@@ -1,0 +1,161 @@
+"""STOW-RS of a whole node: what is stored becomes a Study, whoever dies, and the web lives as long as the node."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import psutil
+import pytest
+from dicomweb_client import DICOMwebClient
+from pydicom import dcmread
+
+from node.ledger.views import StudyStory
+from tests.node_process import QUICK, Launch, NodeProcess
+from tests.peers import free_port, is_listening, wait_until
+from tests.websites import BOUNDARY, DICOM, STUDIES, fresh_slice, part10, part_of
+
+CANARY = "Quetzalcoatlus"
+# The part whose memory is looked at; `make stow-memory` sends a larger one.
+PART_MIB = int(os.environ.get("RADNODE_STOW_MIB", "96"))
+MAX_GROWTH_MIB = 24
+CHUNK = bytes(2**20)
+CLOSING = f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[NodeProcess]:
+    settings = f"[web]\nport = {port}\n{QUICK}"
+    with NodeProcess(tmp_path_factory.mktemp("node"), settings, launch=Launch(verb="serve")) as running:
+        yield running
+
+
+def web_process(node: NodeProcess) -> psutil.Process:
+    return node.child("node web")
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=60.0)
+
+
+def head_of(length: int, query: str = "") -> bytes:
+    content_type = f'multipart/related; type="{DICOM}"; boundary={BOUNDARY}'
+    lines = (f"POST {STUDIES}{query} HTTP/1.1", "Host: x", f"Content-Type: {content_type}", f"Content-Length: {length}")
+    return "\r\n".join((*lines, "Connection: close", "", "")).encode()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = b""
+    while piece := connection.recv(65536):
+        received += piece
+    return received
+
+
+def has_come(story: StudyStory) -> bool:
+    return story.state == "ROUTED" and sum(series.instances for series in story.series) > 0
+
+
+def test_a_node_is_ready_when_its_receivers_are(node: NodeProcess, port: int) -> None:
+    with connect(port) as connection:
+        connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b'"receivers":"ok"' in read_all(connection)
+
+
+def test_what_a_client_stores_becomes_a_study(node: NodeProcess, port: int) -> None:
+    ds = fresh_slice()
+    ds.PatientName = CANARY
+    client = DICOMwebClient(f"http://127.0.0.1:{port}/dicom-web")
+    client.store_instances([dcmread(BytesIO(part10(ds)))])
+    story = node.wait_for_study(ds.StudyInstanceUID, has_come)
+    assert story.reason.startswith("every Association ended")
+
+
+def test_the_log_tells_the_route_and_neither_query_nor_patient(node: NodeProcess, port: int) -> None:
+    ds = fresh_slice()
+    ds.PatientName = CANARY
+    body = part_of({"Content-Type": DICOM}, part10(ds)) + CLOSING
+    with connect(port) as connection:
+        connection.sendall(head_of(len(body), f"?PatientName={CANARY}") + body)
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+    with connect(port) as connection:
+        connection.sendall(f"GET /{CANARY} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert read_all(connection).startswith(b"HTTP/1.1 404")
+    log = node.folder / "node.log"
+    wait_until(lambda: '"route": "none"' in log.read_text(), what="the line of the last request")
+    lines = [json.loads(line) for line in log.read_text().splitlines() if '"request served"' in line]
+    assert {"/dicom-web/studies", "none"} <= {line["route"] for line in lines}
+    assert all("dropped_fields" not in line for line in lines)
+    assert CANARY not in log.read_text()
+
+
+def test_memory_does_not_follow_the_size_of_a_part(node: NodeProcess, port: int) -> None:
+    web = web_process(node)
+    ds = fresh_slice()
+    ds.Rows = ds.Columns = 1024
+    ds.NumberOfFrames = PART_MIB // 2
+    ds.PixelData = b""
+    meta_and_header = part10(ds)
+    # Pixel Data (7FE0,0010) is the last element, so its length stands at the end.
+    begun = part_of({"Content-Type": DICOM}, meta_and_header[:-4] + (PART_MIB * len(CHUNK)).to_bytes(4, "little"))
+    with connect(port) as connection:
+        before = peak_bytes(web)
+        connection.sendall(head_of(len(begun) + PART_MIB * len(CHUNK) + len(CLOSING)) + begun)
+        for _ in range(PART_MIB):
+            connection.sendall(CHUNK)
+        connection.sendall(CLOSING)
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+    grown_mib = (peak_bytes(web) - before) / 2**20
+    assert grown_mib < MAX_GROWTH_MIB, f"{PART_MIB} MiB made the process grow by {grown_mib:.1f} MiB"
+
+
+def peak_bytes(process: psutil.Process) -> int:
+    """Return the largest resident size that the process ever had."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
+
+
+def test_a_web_process_that_is_killed_leaves_what_was_whole_and_comes_back(node: NodeProcess, port: int) -> None:
+    web = web_process(node)
+    whole, half = fresh_slice(), fresh_slice()
+    body = part_of({"Content-Type": DICOM}, part10(whole)) + part_of({"Content-Type": DICOM}, part10(half)[:-10])
+    with connect(port) as connection:
+        connection.sendall(head_of(len(body) + 1_000_000) + body)
+        instances = node.folder / "data" / "store" / "instances"
+        wait_until(lambda: list(instances.rglob(f"{whole.SOPInstanceUID}*")), what="the whole one")
+        web.send_signal(signal.SIGKILL)
+    story = node.wait_for_study(whole.StudyInstanceUID, has_come)
+    assert "Association" in story.reason
+    wait_until(lambda: web_process(node).pid != web.pid, what="another web process")
+    again = fresh_slice(study=whole.StudyInstanceUID)
+    DICOMwebClient(f"http://127.0.0.1:{port}/dicom-web").store_instances([dcmread(BytesIO(part10(again)))])
+    assert not list(instances.rglob(f"{half.SOPInstanceUID}*"))
+
+
+def test_a_request_under_way_is_answered_when_the_node_is_told_to_end(node: NodeProcess, port: int) -> None:
+    ds = fresh_slice()
+    body = part_of({"Content-Type": DICOM}, part10(ds)) + CLOSING
+    with connect(port) as connection:
+        connection.sendall(head_of(len(body)) + body[:100])
+        wait_until(lambda: is_listening(port), what="it is being served")
+        node.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not is_listening(port), what="nobody else is served")
+        connection.sendall(body[100:])
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+    assert node.stop() == 0
+    node.start()
+    node.wait_for_study(ds.StudyInstanceUID, has_come)
+
+
+def test_the_web_ends_with_a_node_that_is_killed(node: NodeProcess, port: int) -> None:
+    web = web_process(node)
+    node.kill()
+    psutil.wait_procs([web], timeout=60.0)
+    wait_until(lambda: not is_listening(port), what="the port is free")

@@ -1,0 +1,82 @@
+"""What is watched and who is told, as the settings say; and whose mistakes are refused."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from node.alarms.reading import Verdict
+from node.clock import utc_now
+from node.domain.alarm import AlarmKind
+from node.errors import SettingsInvalid
+from node.settings import Settings, load_settings
+from node.supervision import build_watches, build_webhook
+from tests.ledgers import Books, copy_ledger
+
+SECRET = "T0ken"  # no password of anybody
+
+
+def read(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "site.toml"
+    path.write_text(f'[node]\ndata_dir = "{tmp_path}"\n{text}', encoding="utf-8")
+    return load_settings(path, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('webhook = "ops.example.org/hook"', "alarms.webhook.*http"),
+        ('webhook = "file:///etc/passwd"', "alarms.webhook.*http"),
+        ('sources = [{ aet = "CT1" }]', "minutes is missing"),
+        ('sources = [{ aet = "CT1", minutes = 0 }]', "minutes"),
+        ('sources = [{ aet = "CT1", minutes = 5, hours = [18, 7] }]', "two entries"),
+        ('sources = [{ aet = "CT1", minutes = 5, days = [0] }]', "days"),
+        ('sources = [{ aett = "CT1", minutes = 5 }]', "did you mean|unknown setting"),
+        ('pipelines = [{ pipeline = "chest_xry", minutes = 5 }]', "chest_xry.*no pipeline"),
+        ("job_wait_minutes = -1", "job_wait_minutes"),
+    ],
+)
+def test_an_expectation_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsInvalid, match=words):
+        read(tmp_path, f"[alarms]\n{text}\n")
+
+
+def test_a_webhook_is_a_secret_that_other_processes_are_told(tmp_path: Path) -> None:
+    settings = read(tmp_path, f'[alarms]\nwebhook = "https://ops.example.org/{SECRET}"\n')
+    assert SECRET not in repr(settings)
+    assert load_settings(None, settings.as_environment()).alarms == settings.alarms
+    with pytest.raises(SettingsInvalid) as caught:
+        read(tmp_path, f'[alarms]\nwebhook = "ops/{SECRET}"\n')
+    assert SECRET not in str(caught.value)
+
+
+def test_nobody_is_told_unless_a_webhook_is_named_and_its_authority_must_be_there(tmp_path: Path) -> None:
+    assert build_webhook(read(tmp_path, "")) is None
+    assert build_webhook(read(tmp_path, '[alarms]\nwebhook = "http://127.0.0.1:9/"\n')) is not None
+    missing = '[alarms]\nwebhook = "https://127.0.0.1:9/"\nwebhook_ca = "absent.pem"\n'
+    with pytest.raises(SettingsInvalid, match=r"alarms\.webhook\.ca absent\.pem"):
+        build_webhook(read(tmp_path, missing))
+
+
+def test_everything_that_an_alarm_may_be_is_watched(tmp_path: Path) -> None:
+    settings = read(
+        tmp_path,
+        """
+[store]
+reserve_bytes = 0
+[alarms]
+sources = [{ aet = "CT1", minutes = 5 }, { aet = "CT1", minutes = 60 }]
+[destinations.pacs]
+transport = "folder"
+url = "out"
+""",
+    )
+    settings.store_root.mkdir()
+    books = Books(copy_ledger(tmp_path))
+    began = utc_now()
+    watches = build_watches(settings, books.engine, since=began)
+    readings = [reading for watch in watches for reading in watch(began + timedelta(seconds=1))]
+    assert {reading.kind for reading in readings} == set(AlarmKind)
+    # A node that was just started and has nothing to do is in order, whatever it may still miss.
+    assert Verdict.WRONG not in {reading.verdict for reading in readings}
+    books.close()

@@ -1,0 +1,93 @@
+"""The pool: what one hostile Instance costs, and that it costs no other."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.data import get_testdata_file
+
+from node.errors import DecoderDied, DecodersBusy, FileUnreadable, NodeError, NotFound, PixelsUndecodable
+from node.web.look import PNG, Look
+from node.web.pixels import PixelPool, PoolLimits
+
+SMALL = str(get_testdata_file("MR_small.dcm"))
+FRAME_BYTES = 64 * 64 * 2
+# SIZ of a JPEG 2000 code stream: marker, length, capabilities, then width and height (ISO/IEC 15444-1 A.5.1).
+SIZ = b"\xff\x51"
+SIZ_EXTENT = 6
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[PixelPool]:
+    opened = PixelPool(PoolLimits(processes=1))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def bomb(tmp_path: Path) -> Path:
+    """Return a JPEG 2000 image of 64 x 64 pixels whose code stream says that it has 60000 x 60000."""
+    content = bytearray(Path(str(get_testdata_file("MR_small_jp2klossless.dcm"))).read_bytes())
+    struct.pack_into(">II", content, content.index(SIZ) + SIZ_EXTENT, 60000, 60000)
+    path = tmp_path / "bomb.dcm"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_frame_comes_out_as_it_is_stored(pool: PixelPool) -> None:
+    assert len(pool.frame(SMALL, 1, is_stored=True)) == FRAME_BYTES
+    assert pool.place(SMALL)["length"] == FRAME_BYTES
+    assert pool.picture(SMALL, 1, Look(media_type=PNG)).startswith(b"\x89PNG")
+
+
+def test_what_is_wrong_with_a_request_is_told_by_the_same_error(pool: PixelPool, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="Frames 1 to 1, not 2"):
+        pool.frame(SMALL, 2, is_stored=True)
+    with pytest.raises(FileUnreadable):
+        pool.frame(str(tmp_path / "absent.dcm"), 1, is_stored=True)
+    with pytest.raises(NotFound, match="metadata"):
+        pool.value(SMALL, ["00100010"])
+
+
+def test_an_image_that_claims_to_be_huge_costs_one_request(bomb: Path) -> None:
+    pool = PixelPool(PoolLimits(processes=1, memory_bytes=2 * 2**30))
+    try:
+        with pytest.raises((PixelsUndecodable, DecoderDied)):
+            pool.frame(str(bomb), 1, is_stored=False)
+        assert len(pool.frame(SMALL, 1, is_stored=False)) == FRAME_BYTES
+    finally:
+        pool.close()
+
+
+def test_a_process_that_does_not_come_to_an_end_is_killed() -> None:
+    pool = PixelPool(PoolLimits(processes=1, seconds=0.0001))
+    with pytest.raises(DecoderDied, match=r"0\.0001 s"):
+        pool.models([SMALL], ["http://x"])
+    pool.close()
+
+
+def test_who_waits_too_long_is_told_to_come_again(tmp_path: Path) -> None:
+    pool = PixelPool(PoolLimits(processes=1, wait_s=0.01))
+    try:
+        with pool._decoder(), pytest.raises(DecodersBusy):
+            pool.place(SMALL)
+        assert pool.place(SMALL)["frames"] == 1
+    finally:
+        pool.close()
+
+
+def test_the_processes_are_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RADNODE__LEDGER__URL", "postgresql://user:hush-hush@host/x")
+    pool = PixelPool(PoolLimits(processes=1))
+    try:
+        with pool._decoder() as decoder:
+            environment = Path(f"/proc/{decoder.pid}/environ").read_bytes()
+        assert b"hush-hush" not in environment
+    finally:
+        pool.close()
+
+
+def test_every_error_of_the_pool_has_its_status() -> None:
+    kinds: tuple[type[NodeError], ...] = (DecoderDied, DecodersBusy, FileUnreadable, PixelsUndecodable, NotFound)
+    assert [kind.http_status for kind in kinds] == [500, 503, 500, 422, 404]

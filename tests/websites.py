@@ -1,0 +1,158 @@
+"""The web application on a real socket: uvicorn in a thread, a store in a folder, a ledger that is there."""
+
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from threading import Thread
+from uuid import uuid4
+
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from node.audit.events import stranger_refused
+from node.clock import utc_now
+from node.header.part10 import file_meta
+from node.intake.station import Intake
+from node.ledger.engine import Engine, open_engine
+from node.ledger.instances import InstanceLedger
+from node.ledger.registrar import Registrar
+from node.ledger.views import LedgerView
+from node.settings import Settings, load_settings
+from node.volumes import open_store
+from node.web.app import create_app
+from node.web.server import HEADERS_S, Guards, WebServer
+from node.web.services import Services
+from tests.instances import EXPLICIT, ct_slice, encode
+from tests.ledgers import copy_ledger
+
+LIMIT_S = 60.0
+STUDIES = "/dicom-web/studies"
+BOUNDARY = "between-the-parts"
+DICOM = "application/dicom"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Website:
+    """A web server that runs, and what is behind it."""
+
+    port: int
+    services: Services
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """Base URL of the DICOMweb services."""
+        return f"http://127.0.0.1:{self.port}/dicom-web"
+
+    def ask(
+        self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> tuple[HTTPResponse, bytes]:
+        """Return the response to one request, and its body."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            response = connection.getresponse()
+            return response, response.read()
+        finally:
+            connection.close()
+
+    def connect(self) -> socket.socket:
+        """Return a connection, for what no client says."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT_S)
+
+    def files(self) -> Sequence[Path]:
+        """Return every file that the store keeps, whole or not."""
+        return sorted(path for path in (self.folder / "store").rglob("*") if path.is_file())
+
+
+@contextmanager
+def website(
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    headers_s: float = HEADERS_S,
+    name_association: Callable[[], str] = lambda: f"test.{uuid4().hex}",
+) -> Iterator[Website]:
+    """Run the web application with `folder` for its data, and these settings."""
+    placed = {"RADNODE__NODE__DATA_DIR": str(folder), "RADNODE__LEDGER__URL": copy_ledger(folder)}
+    settings = load_settings(None, {"RADNODE__STORE__RESERVE_BYTES": "0", **(environment or {}), **placed})
+    engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
+    registrar = Registrar(InstanceLedger(engine), lambda: None)
+    services = replace(_services(settings, engine, registrar), name_association=name_association)
+    guards = Guards(
+        networks=settings.security.allowed_networks,
+        refused=lambda host: services.intake.note_refusal(stranger_refused(host)),
+        headers_s=headers_s,
+    )
+    server = WebServer(create_app(services), guards, drain_s=2.0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        thread = Thread(target=server.run, args=(listening,))
+        registrar.start()
+        thread.start()
+        try:
+            yield Website(port=port, services=services, folder=folder)
+        finally:
+            server.stop()
+            thread.join()
+            services.pixels.close()
+            registrar.stop()
+            engine.dispose()
+
+
+def _services(settings: Settings, engine: Engine, registrar: Registrar) -> Services:
+    store = open_store(settings)
+    return Services(
+        settings=settings,
+        engine=engine,
+        view=LedgerView(engine),
+        store=store,
+        intake=Intake(
+            store=store,
+            ledger=registrar,
+            clock=utc_now,
+            own_results=settings.security.own_results,
+            max_instance_bytes=settings.store.max_instance_bytes,
+        ),
+        clock=utc_now,
+        name_association=lambda: f"test.{uuid4().hex}",
+        are_receivers_ready=lambda: True,
+    )
+
+
+def multipart(
+    parts: Sequence[tuple[Mapping[str, str], bytes]], *, kind: str = DICOM, boundary: str = BOUNDARY
+) -> tuple[bytes, Mapping[str, str]]:
+    """Return the body of these parts, headers and content, and the headers of the request that sends it."""
+    body = b"".join(part_of(headers, content, boundary) for headers, content in parts)
+    content_type = f'multipart/related; type="{kind}"; boundary={boundary}'
+    return body + f"\r\n--{boundary}--\r\n".encode(), {"Content-Type": content_type}
+
+
+def part_of(headers: Mapping[str, str], content: bytes, boundary: str = BOUNDARY) -> bytes:
+    """Return one part behind its boundary."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"\r\n--{boundary}\r\n{lines}\r\n".encode() + content
+
+
+def files_of(*contents: bytes) -> Sequence[tuple[Mapping[str, str], bytes]]:
+    """Return Part 10 files as parts."""
+    return [({"Content-Type": DICOM}, content) for content in contents]
+
+
+def part10(ds: Dataset, transfer_syntax_uid: str = EXPLICIT) -> bytes:
+    """Return a data set as a Part 10 file."""
+    meta = file_meta(
+        sop_class_uid=ds.SOPClassUID, sop_instance_uid=ds.SOPInstanceUID, transfer_syntax_uid=transfer_syntax_uid
+    )
+    return meta + encode(ds, transfer_syntax_uid)
+
+
+def fresh_slice(*, study: str = "", level: int = 7) -> Dataset:
+    """Return a CT Image whose UIDs nobody has; `study` is that of another one, or empty."""
+    ds = ct_slice(sop_instance_uid=generate_uid(), level=level)
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = study or generate_uid(), generate_uid()
+    return ds
