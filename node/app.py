@@ -28,6 +28,7 @@ from node.delivery.inquiry import open_inquiry
 from node.delivery.lookout import Lookout
 from node.delivery.patience import Patience
 from node.delivery.probe import knock, probe_forms
+from node.delivery.strays import Strays
 from node.delivery.transport import open_transport
 from node.destinations import confirmation_terms, destination_names, destination_spec, remote_of
 from node.dimse.gate import Gate
@@ -111,8 +112,19 @@ class NodeApp:
         self._belt = self._build_belt()
         # On its own: removing many files takes long, and no Job waits for it.
         self._cleaning = self._build_led("retention", self._retention.tick)
+        strays = Strays(
+            settings.destinations, DeliveryLedger(self._engine), give_up_days=settings.delivery.give_up_days
+        )
+        self._clearing = self._build_led("strays", strays.tick)
         self._confirmers = {name: self._build_confirmer(name) for name in settings.destinations}
         self._couriers = {name: self._build_courier(name) for name in settings.destinations}
+        self._belts = (
+            self._belt,
+            self._cleaning,
+            self._clearing,
+            *self._couriers.values(),
+            *self._confirmers.values(),
+        )
         self._ears = DoneListener(self._broker_url, self._wake_couriers)
         self._receivers = self._build_receivers()
         self._web = self._build_web() if settings.web.port else None
@@ -143,9 +155,7 @@ class NodeApp:
             self._web.start()
         if self._broker is not None:
             self._broker.start()
-        self._belt.start()
-        self._cleaning.start()
-        for belt in (*self._couriers.values(), *self._confirmers.values()):
+        for belt in self._belts:
             belt.start()
         self._ears.start()
         if self._role.with_worker:
@@ -155,21 +165,26 @@ class NodeApp:
         return address
 
     def stop(self) -> None:
-        """Take everything down: no new Instance first, the worker's Job in hand last."""
+        """Take everything down: nothing new begins, all that is in hand comes to its end, and another node leads last.
+
+        What waits for others, such as a Delivery to a Destination that is silent, waits at the same time.
+        """
+        self._supervision.expect_end()
+        for belt in self._belts:
+            belt.expect_end()
         if self._web is not None:
             self._web.stop()
         self._receivers.stop()
-        self._belt.stop()
-        self._cleaning.stop()
         if self._role.with_worker:
             self._worker.stop()
         self._ears.stop()
-        for belt in (*self._couriers.values(), *self._confirmers.values()):
+        for belt in self._belts:
             belt.stop()
         if self._broker is not None:
             self._broker.stop()
-        self._leadership.resign()
         self._supervision.stop()
+        # A belt that still ran would ask whether this node leads, and so take the lead again.
+        self._leadership.resign()
         self._witness.record(application_activity(is_start=False, launcher=find_account()))
         self._witness.stop()
         self._engine.dispose()

@@ -28,6 +28,7 @@ NodeError
 │   ├── RequestMalformed     an HTTP request that cannot be understood
 │   ├── NotAuthorized        whoever asks may not do that
 │   ├── NotAcceptable        nothing of what the node has is among what Accept allows
+│   ├── NotThisHost          a name by which nobody calls this node
 │   ├── MediaTypeNotSupported
 │   ├── NotEligible          a Series that the Pipeline must not read
 │   │   ├── GeometryRefused
@@ -276,6 +277,13 @@ class NotAcceptable(Rejected):
 
     code = "not-acceptable"
     http_status = 406
+
+
+class NotThisHost(Rejected):
+    """An HTTP request is for another host than this node."""
+
+    code = "not-this-host"
+    http_status = 421
 
 
 class MediaTypeNotSupported(Rejected):

@@ -1,6 +1,7 @@
 """Metrics: what the ledger holds and has counted, in the text format of Prometheus; served on the loopback address."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -138,8 +139,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_peer: object) -> None:
-        # One that hung up; the library's own words go to standard error, as no JSON.
-        logger.debug("metrics not taken")
+        # The library's own words go to standard error, as no JSON.
+        error = sys.exception()
+        if isinstance(error, ConnectionError | TimeoutError):
+            logger.debug("metrics not taken")
+        else:
+            logger.error("metrics broken", exc_info=error)
 
 
 def _handler_of(read: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:

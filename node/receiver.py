@@ -23,7 +23,7 @@ from node.dimse.channel import Channel, Committed
 from node.dimse.scp import ListenerSettings, open_server
 from node.domain.confirmation import ConfirmBy
 from node.errors import NodeError
-from node.intake.adoption import Adoption
+from node.intake.adoption import LEFTOVER_AGE_S, Adoption
 from node.intake.station import Intake
 from node.journals import FAREWELL_S, adopt_journal, open_journal
 from node.ledger.commitments import CommitmentLedger
@@ -43,8 +43,6 @@ logger = logging.getLogger(__name__)
 SWITCH_INTERVAL_S = 0.0005
 # So long a sender waits for a server of the ledger that is started anew; it gives up itself after 30 s or more.
 SENDERS_PATIENCE_S = 10.0
-# What a receiver that died was writing is older by the time the next one looks; what others write is locked by then.
-LEFTOVER_AGE_S = 0.5
 
 
 def main(words: Sequence[str]) -> None:

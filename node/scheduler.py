@@ -81,21 +81,29 @@ class Belt:
         """Tick soon; called from any thread when something happened."""
         self._woken.set()
 
-    def stop(self) -> None:
-        """Finish the tick in hand and end; returns when the thread has ended."""
+    def expect_end(self) -> None:
+        """Begin no other tick; returns at once, and the tick in hand goes on."""
         self._stopping = True
         self._woken.set()
+
+    def stop(self) -> None:
+        """Finish the tick in hand and end; returns when the thread has ended."""
+        self.expect_end()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping:
-            due = [self._tick(name, tick) for name, tick in self._stations.items()] if self._may_tick() else []
+            due = self._tick_all() if self._may_tick() else []
             now = self._clock()
             next_at = min([at for at in due if at is not None], default=now + self._sweep)
             self._woken.wait(max(0.0, (min(next_at, now + self._sweep) - now).total_seconds()))
             # Here and not before the wait: whoever woke us is served by the ticks that follow.
             self._woken.clear()
+
+    def _tick_all(self) -> list[datetime | None]:
+        """Tick every station that the end still leaves time for."""
+        return [self._tick(name, tick) for name, tick in self._stations.items() if not self._stopping]
 
     def _may_tick(self) -> bool:
         try:

@@ -28,6 +28,7 @@ NAMED_TABLES = frozenset({"pipelines", "destinations"})
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Minutes = Annotated[float, Field(ge=0)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
 
@@ -151,7 +152,7 @@ class ExpectationSettings(Section):
 
     minutes: Annotated[float, Field(gt=0)]
     hours: tuple[Annotated[int, Field(ge=0, le=23)], Annotated[int, Field(ge=1, le=24)]] = (0, 24)
-    days: tuple[Annotated[int, Field(ge=1, le=7)], ...] = (1, 2, 3, 4, 5, 6, 7)
+    days: Annotated[tuple[Annotated[int, Field(ge=1, le=7)], ...], Field(min_length=1)] = (1, 2, 3, 4, 5, 6, 7)
 
     @model_validator(mode="after")
     def _hours_are_in_order(self) -> "ExpectationSettings":
@@ -193,10 +194,27 @@ class AlarmSettings(Section):
     @classmethod
     def _is_url(cls, url: SecretStr) -> SecretStr:
         text = url.get_secret_value()
-        parts = urlsplit(text)
-        if text and not (parts.scheme in {"http", "https"} and parts.hostname):
-            raise ValueError("must be empty, or begin with http:// or https:// and name a host")
+        if text and not _can_be_asked(text):
+            # What the library says would quote it, and it may hold a secret.
+            raise ValueError(
+                "must be empty, or begin with http:// or https:// and name a host, with a port of 1-65535 if any; "
+                "spaces and what is not ASCII are written %XX in a path, and xn--... in a host"
+            )
         return url
+
+
+def _can_be_asked(url: str) -> bool:
+    """Return whether a request can be made of a URL; none could be sent to another one, however often it is tried."""
+    # RFC 3986 knows ASCII without spaces and controls only; `urlsplit` would pass over some of them.
+    if not (url.isascii() and url.isprintable() and " " not in url):
+        return False
+    try:
+        parts = urlsplit(url)
+        # Labels of 1-63 characters, as the resolver wants them.
+        (parts.hostname or "").encode("idna")
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class MetricsSettings(Section):
@@ -210,6 +228,7 @@ class WebSettings(Section):
 
     bind: str
     port: Port
+    hosts: tuple[HostName, ...]
 
 
 class TlsSettings(Section):

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from node.alarms.backlog import DeliveryWatch, JobWatch, Limits
 from node.alarms.messenger import Messenger
@@ -51,6 +52,7 @@ class Supervision:
             tell=lambda: None if self._messages is None else self._messages.wake(),
         )
         self._watch = Belt("alarms", {"stages": self._count_stages, "alarms": watchman.tick}, utc_now, sharing=sharing)
+        self._belts = (self._watch,) if self._messages is None else (self._watch, self._messages)
         port = settings.metrics.port
         self._metrics = MetricsServer(lambda: render_metrics(settings, engine), port=port) if port else None
 
@@ -64,15 +66,19 @@ class Supervision:
         """
         if self._metrics is not None:
             self._metrics.start()
-        self._watch.start()
-        if self._messages is not None:
-            self._messages.start()
+        for belt in self._belts:
+            belt.start()
+
+    def expect_end(self) -> None:
+        """Begin to watch and to tell nothing more; returns at once."""
+        for belt in self._belts:
+            belt.expect_end()
 
     def stop(self) -> None:
         """Watch no more; what nobody was told of waits in the ledger."""
-        self._watch.stop()
-        if self._messages is not None:
-            self._messages.stop()
+        self.expect_end()
+        for belt in self._belts:
+            belt.stop()
         if self._metrics is not None:
             self._metrics.stop()
 
@@ -138,7 +144,7 @@ def build_webhook(settings: Settings) -> Webhook | None:
     return Webhook(
         url,
         node=f"{settings.node.aet}@{socket.gethostname()}",
-        tls=client_context(trust) if url.startswith("https:") else None,
+        tls=client_context(trust) if urlsplit(url).scheme == "https" else None,
         limit_s=alarms.webhook_timeout_s,
     )
 

@@ -18,7 +18,7 @@ from node.audit.events import stranger_refused
 from node.audit.witness import Witness
 from node.clock import utc_now
 from node.errors import NodeError
-from node.intake.adoption import Adoption
+from node.intake.adoption import LEFTOVER_AGE_S, Adoption
 from node.journals import FAREWELL_S, adopt_journal, open_journal
 from node.ledger.engine import open_engine
 from node.ledger.instances import InstanceLedger, association_prefix
@@ -26,7 +26,6 @@ from node.ledger.registrar import Registrar
 from node.ledger.views import LedgerView
 from node.logs import configure_logging
 from node.receiver import (
-    LEFTOVER_AGE_S,
     SWITCH_INTERVAL_S,
     build_intake,
     set_deadline,
@@ -82,8 +81,10 @@ def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link
     LedgerBusy
         If what that one has left cannot be recorded.
     """
+    # Two of them, so that no search keeps a connection for which the registrar waits.
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
-    instances = InstanceLedger(engine)
+    own = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
+    instances = InstanceLedger(own)
     store = open_store(settings)
     own_name = f"{association_prefix(node)}{VERB}"
     with closing(open_journal(settings, NUMBER)) as journal:
@@ -103,10 +104,12 @@ def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link
             clock=utc_now,
             name_association=lambda: f"{association_prefix(own_name)}{uuid4().hex}",
             are_receivers_ready=link.are_receivers_ready,
+            wait_committed=registrar.wait_committed,
         )
         guards = Guards(
             networks=settings.security.allowed_networks,
             refused=lambda host: intake.note_refusal(stranger_refused(host)),
+            stalled_s=settings.node.dimse_timeout_s,
         )
         server = WebServer(create_app(services), guards, drain_s=DRAIN_S)
         registrar.start()
@@ -118,6 +121,7 @@ def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link
         witness.stop()
         registrar.stop()
     engine.dispose()
+    own.dispose()
 
 
 def _stop_at_end(link: Link, server: WebServer) -> None:

@@ -45,7 +45,7 @@ class Proving:
         self.now = NOON
         # How often the courier was woken.
         self.wakes = 0
-        terms = Terms(
+        self._terms = Terms(
             confirm=confirm,
             after=timedelta(seconds=AFTER_S),
             wait=timedelta(seconds=WAIT_S),
@@ -53,13 +53,17 @@ class Proving:
             patience=Patience(first_retry_s=4.0, max_retry_s=60.0),
             listen_s=listen_s,
         )
-        opens = partial(open_inquiry, ask) if isinstance(ask, DestinationSpec) else ask
+        self._opens = partial(open_inquiry, ask) if isinstance(ask, DestinationSpec) else ask
+        self.hire()
+
+    def hire(self) -> None:
+        """Begin with a station that remembers nothing."""
         self.station = Confirmer(
             destination=DESTINATION,
             ledger=self.ledger,
-            terms=terms,
+            terms=self._terms,
             surroundings=Surroundings(
-                open_inquiry=opens, clock=lambda: self.now, chance=lambda: 0.0, resent=self._note_resent
+                open_inquiry=self._opens, clock=lambda: self.now, chance=lambda: 0.0, resent=self._note_resent
             ),
         )
 
@@ -96,7 +100,7 @@ class Proving:
     def note_sent(self, second: float = 0.0) -> None:
         """Note that the Destination took all that waits for it."""
         for delivery in self.books.view.list_deliveries(destination=None, state=DeliveryState.PENDING, limit=99):
-            self.books.deliveries.record_sent(delivery.delivery_id, now=at(second), reason_code=None, reason_text=None)
+            self.books.deliveries.record_sent(delivery, now=at(second), reason_code=None, reason_text=None)
 
     def tick(self, second: float) -> datetime | None:
         """Let the station work so many seconds after noon."""

@@ -21,6 +21,7 @@ FORBIDDEN_NAMES = frozenset({"utils", "util", "helpers", "helper", "common", "mi
 # The outer edges of processes, where anything at all is caught and recorded as Broken. A handler that ends with a bare
 # `raise` cleans up and hides nothing; it needs no entry.
 BROAD_EXCEPTS = frozenset({
+    ("node/alarms/watchman.py", "Watchman._read"),
     ("node/dimse/handlers.py", "StoreSink._refusing"),
     ("node/ledger/registrar.py", "Registrar._commit"),
     ("node/scheduler.py", "Belt._tick"),

@@ -23,7 +23,7 @@ from node.ledger.views import LedgerView
 from node.settings import Settings, load_settings
 from node.volumes import open_store
 from node.web.app import create_app
-from node.web.server import HEADERS_S, Guards, WebServer
+from node.web.server import HEADERS_S, STALLED_S, Guards, WebServer
 from node.web.services import Services
 from tests.instances import EXPLICIT, ct_slice, encode
 from tests.ledgers import copy_ledger
@@ -74,6 +74,7 @@ def website(
     environment: Mapping[str, str] | None = None,
     *,
     headers_s: float = HEADERS_S,
+    stalled_s: float = STALLED_S,
     name_association: Callable[[], str] = lambda: f"test.{uuid4().hex}",
 ) -> Iterator[Website]:
     """Run the web application with `folder` for its data, and these settings."""
@@ -86,6 +87,7 @@ def website(
         networks=settings.security.allowed_networks,
         refused=lambda host: services.intake.note_refusal(stranger_refused(host)),
         headers_s=headers_s,
+        stalled_s=stalled_s,
     )
     server = WebServer(create_app(services), guards, drain_s=2.0)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -120,6 +122,7 @@ def _services(settings: Settings, engine: Engine, registrar: Registrar) -> Servi
         clock=utc_now,
         name_association=lambda: f"test.{uuid4().hex}",
         are_receivers_ready=lambda: True,
+        wait_committed=registrar.wait_committed,
     )
 
 

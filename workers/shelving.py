@@ -7,7 +7,9 @@ from datetime import datetime
 from node.domain.job import Job
 from node.domain.result import Result
 from node.domain.retraction import Retraction
+from node.header.scan import scan_file
 from node.ledger.cards import job_card, retraction_card
+from node.ledger.catalogue import RESULT_KEYWORDS
 from node.ledger.jobs import JobOutcome
 from node.store.paths import card_path, result_path
 from node.store.port import Store
@@ -24,6 +26,7 @@ def shelve_result(store: Store, job: Job, encoded: EncodedResult) -> Result:
     """
     uids = (encoded.study_instance_uid, encoded.series_instance_uid, encoded.sop_instance_uid)
     path = result_path(*uids, fence=job.fence)
+    attributes = scan_file(encoded.content).attributes
     store.put(path, encoded.content)
     return Result(
         job_id=job.job_id,
@@ -37,6 +40,7 @@ def shelve_result(store: Store, job: Job, encoded: EncodedResult) -> Result:
         size_bytes=len(encoded.content),
         sha256=hashlib.sha256(encoded.content).hexdigest(),
         is_substitute=encoded.is_substitute,
+        attributes={keyword: attributes[keyword] for keyword in RESULT_KEYWORDS if keyword in attributes},
     )
 
 

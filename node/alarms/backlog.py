@@ -35,6 +35,9 @@ class BacklogLedger(Protocol):
     def oldest_pending_at(self, destination: str) -> datetime | None:
         """Return when the Delivery was ordered that has waited longest for a Destination."""
 
+    def waiting_destinations(self) -> frozenset[str]:
+        """Return every Destination for which something is PENDING, or LOST and not taken note of."""
+
     def is_obstructed(self, destination: str, codes: Collection[str]) -> bool:
         """Return whether something waits for a Destination for one of the reasons, and it took nothing since."""
 
@@ -127,13 +130,15 @@ class JobWatch:
 
 
 class DeliveryWatch:
-    """Watches what waits for each Destination."""
+    """Watches what waits for each Destination, and for those that left the settings."""
 
     def __init__(self, destinations: Iterable[str], ledger: BacklogLedger, limits: Limits) -> None:
         self._destinations = tuple(destinations)
         self._ledger = ledger
         self._limits = limits
         self._codes = frozenset(kind.code for kind in DOWN)
+        # Destinations that left the settings, as long as this process has known of them.
+        self._strays: set[str] = set()
 
     def __call__(self, now: datetime) -> Iterable[Reading]:
         """Yield how they are."""
@@ -142,6 +147,21 @@ class DeliveryWatch:
                 yield self._read_oldest(name, now)
             if self._limits.destination_down:
                 yield self._read_down(name)
+        if self._limits.delivery_wait:
+            yield from self._read_strays()
+
+    def _read_strays(self) -> Iterable[Reading]:
+        waiting = self._ledger.waiting_destinations().difference(self._destinations)
+        self._strays |= waiting
+        for name in sorted(self._strays):
+            verdict = Verdict.WRONG if name in waiting else Verdict.WELL
+            yield Reading(
+                kind=AlarmKind.DELIVERIES_STUCK,
+                subject=name,
+                verdict=verdict,
+                text=explain_stray(name),
+                after_s=AFTER_START_S,
+            )
 
     def _read_oldest(self, name: str, now: datetime) -> Reading:
         oldest, limit_s = self._ledger.oldest_pending_at(name), self._limits.delivery_wait.total_seconds()
@@ -162,6 +182,14 @@ class DeliveryWatch:
         )
         verdict = Verdict.WRONG if is_down else Verdict.WELL
         return Reading(kind=AlarmKind.DESTINATION_DOWN, subject=name, verdict=verdict, text=text, after_s=limit_s)
+
+
+def explain_stray(name: str) -> str:
+    """Return what is to be done about Deliveries to a Destination that the settings do not name."""
+    return (
+        f"no such Destination in the settings: name {name} again, or leave its Deliveries until they are given up; see "
+        f"`radnode deliveries list --destination {name}`"
+    )
 
 
 def given_up_codes() -> frozenset[str]:

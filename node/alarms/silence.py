@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Protocol
 
 from node.alarms.reading import Reading, Verdict, say_span
@@ -28,7 +28,7 @@ class Expectation:
     name
         AE title, or name of a Pipeline.
     within
-        Longest silence.
+        Longest silence; only time in which something is expected counts.
     hours
         Of the day, local time: from the first, before the second; 0 and 24 for all of it.
     days
@@ -40,23 +40,24 @@ class Expectation:
     hours: tuple[int, int] = (0, 24)
     days: frozenset[int] = frozenset(range(1, 8))
 
-    def silent_since(self, last: datetime, now: datetime, zone: tzinfo | None = None) -> datetime | None:
-        """Return from when silence counts; None: nothing is expected at this hour.
+    def is_missed(self, since: datetime, now: datetime, zone: tzinfo | None = None) -> bool:
+        """Return whether a silence from `since` to `now` is too long.
 
-        Where nothing is expected at night, silence counts from the morning on.
+        What passes of a night or weekend in which nothing is expected does not count; the evening before and the
+        morning after it add up.
 
         Parameters
         ----------
         zone
-            None: that of the machine.
+            Whose days and hours they are; None: that of the machine.
         """
-        local = now.astimezone(zone)
-        opens, closes = self.hours
-        if local.isoweekday() not in self.days or not opens <= local.hour < closes:
-            return None
-        if (opens, closes) == (0, 24) and len(self.days) == 7:
-            return last
-        return max(last, local.replace(hour=opens, minute=0, second=0, microsecond=0))
+        counted, day = timedelta(0), since.astimezone(zone).date()
+        while day <= now.astimezone(zone).date() and counted < self.within:
+            if day.isoweekday() in self.days:
+                opens, closes = (_at(day, hour, zone) for hour in self.hours)
+                counted += max(timedelta(0), min(closes, now) - max(opens, since))
+            day += timedelta(days=1)
+        return counted >= self.within
 
 
 class SourceWatch:
@@ -168,7 +169,6 @@ def _read_silence(
 ) -> Reading:
     """Return one reading for all that is expected of one thing: two, by day and by night, could contradict."""
     verdicts = {_judge_silence(entry, silence, now, zone) for entry in expected}
-    # One of them is about this hour; to the others it matters only what was heard.
     verdict = next(one for one in (Verdict.WRONG, Verdict.WELL, Verdict.BETWEEN) if one in verdicts)
     text = silence.text if verdict is Verdict.WRONG else ""
     return Reading(kind=kind, subject=expected[0].name, verdict=verdict, text=text)
@@ -176,12 +176,17 @@ def _read_silence(
 
 def _judge_silence(expected: Expectation, silence: _Silence, now: datetime, zone: tzinfo | None) -> Verdict:
     # Nobody could be heard while the node itself was away.
-    since = expected.silent_since(max(silence.last or silence.began, silence.began), now, zone)
-    if since is not None and now - since >= expected.within:
+    if expected.is_missed(max(silence.last or silence.began, silence.began), now, zone):
         return Verdict.WRONG
-    # Outside its hours nothing is expected, and an alarm of the day stands until something came.
-    is_heard = silence.last is not None and now - silence.last < expected.within
+    # An alarm from before the node was away stands until something came.
+    is_heard = silence.last is not None and not expected.is_missed(silence.last, now, zone)
     return Verdict.WELL if is_heard else Verdict.BETWEEN
+
+
+def _at(day: date, hour: int, zone: tzinfo | None) -> datetime:
+    """Return the beginning of an hour, 0-24, of a day of a place; in UTC, where each hour has 60 minutes."""
+    local = datetime.combine(day, time()) + timedelta(hours=hour)
+    return (local if zone is None else local.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def _since(last: datetime | None, now: datetime) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from node.alarms.reading import Reading, Verdict, Watch
 from node.domain.alarm import Alarm, AlarmKind
+from node.errors import Transient
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +19,8 @@ CONFIRM = timedelta(minutes=10)
 FORGET = timedelta(hours=1)
 ALARM_RAISED = "alarm raised"
 ALARM_HEALED = "alarm healed"
+WATCH_BROKEN = "watch broken"
+WATCH_WAITS = "watch waits"
 
 Key = tuple[AlarmKind, str]
 
@@ -66,6 +69,7 @@ class Watchman:
         self._tell = tell
         self._elapsed_s = elapsed_s
         self._next_s = -float("inf")
+        self._broken: frozenset[int] = frozenset()
         self._wrong_since_s: dict[Key, float] = {}
         self._well_since_s: dict[Key, float] = {}
 
@@ -79,18 +83,38 @@ class Watchman:
         return now + timedelta(seconds=self._next_s - elapsed_s)
 
     def _look(self, now: datetime, elapsed_s: float) -> None:
-        readings = [reading for watch in self._watches for reading in watch(now)]
+        # First: where the ledger is away, no watch is asked to wait for it.
         standing: dict[Key, Alarm] = {(alarm.kind, alarm.subject): alarm for alarm in self._ledger.standing_alarms()}
         confirmed = []
-        for reading in readings:
+        for reading in self._read(now):
             alarm = standing.pop((reading.kind, reading.subject), None)
             if self._weigh(reading, alarm, now=now, elapsed_s=elapsed_s) and alarm is not None:
                 confirmed.append(alarm)
         if any(now - alarm.seen_at >= CONFIRM for alarm in confirmed):
             self._ledger.confirm_alarms([alarm.alarm_id for alarm in confirmed], now=now)
         for alarm in standing.values():
-            if now - alarm.seen_at >= FORGET:
+            # While a watch is broken, nobody knows what it would have confirmed.
+            if not self._broken and now - alarm.seen_at >= FORGET:
                 self._heal(alarm, now)
+
+    def _read(self, now: datetime) -> Sequence[Reading]:
+        """Return what the watches say; one that breaks is told, once, and silences no other."""
+        readings: list[Reading] = []
+        broken = set()
+        for place, watch in enumerate(self._watches):
+            try:
+                readings.extend(watch(now))
+            except Transient as exc:
+                broken.add(place)
+                if place not in self._broken:
+                    logger.warning(WATCH_WAITS, extra={"reason_code": exc.code})
+            except Exception:
+                # The outer edge of a watch, as the belt is that of a station.
+                broken.add(place)
+                if place not in self._broken:
+                    logger.exception(WATCH_BROKEN)
+        self._broken = frozenset(broken)
+        return readings
 
     def _weigh(self, reading: Reading, alarm: Alarm | None, *, now: datetime, elapsed_s: float) -> bool:
         """Raise or heal as a reading says; return whether an alarm stands afterwards."""

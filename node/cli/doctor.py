@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import typer
 
+from node.alarms.backlog import explain_stray
 from node.app import broker_folder
 from node.audit.inspection import prove_trail
 from node.bell import probe_broker
@@ -22,7 +23,7 @@ from node.destinations import destination_spec
 from node.domain.confirmation import ConfirmBy
 from node.errors import AuditBroken, NodeError, SettingsInvalid
 from node.ledger.alarms import AlarmLedger
-from node.ledger.opening import open_capabilities, open_ledger
+from node.ledger.opening import open_capabilities, open_deliveries, open_ledger
 from node.models import find_model
 from node.receiver import tls_identity
 from node.settings import Settings
@@ -49,7 +50,11 @@ class Check:
 def doctor(*, as_json: JsonOption = False, settings: SettingsOption = None) -> None:
     """Try everything that the node needs, and list its alarms; exit code 1 if one fails, or stands."""
     loaded = read_settings(settings)
-    checks = [*(_try(name, probe) for name, probe in _probes(loaded).items()), *_read_alarms(loaded)]
+    checks = [
+        *(_try(name, probe) for name, probe in _probes(loaded).items()),
+        *_read_alarms(loaded),
+        *_read_strays(loaded),
+    ]
     if as_json:
         print_json(checks)
     else:
@@ -100,6 +105,16 @@ def _read_alarms(settings: Settings) -> list[Check]:
         )
         for alarm in standing
     ]
+
+
+def _read_strays(settings: Settings) -> list[Check]:
+    """Return each Destination that the settings do not name, and for which something waits."""
+    try:
+        waiting = open_deliveries(settings).waiting_destinations()
+    except NodeError as exc:
+        return [Check(name="deliveries", is_right=False, said=f"{exc.code}: {exc}")]
+    strays = sorted(waiting.difference(settings.destinations))
+    return [Check(name=f"destination {name}", is_right=False, said=explain_stray(name)) for name in strays]
 
 
 def _probe_ledger(settings: Settings) -> str:

@@ -4,9 +4,9 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from typing import Protocol
@@ -29,9 +29,11 @@ DESTINATION_NOT_ASKED = "destination not asked"
 # receiver takes.
 LIMIT = 1000
 # An archive may file an object a while after it took it: what a query does not find is looked for again, so many
-# times as long after the first look.
+# times as long after the first look, then after this part of the time that a report has, then after all of it.
 SECOND_LOOK = 3
-LOOKS = 2
+THIRD_LOOK = 1 / 6
+# After so long a tick ends, though more is to be asked about: a node that is told to end does not wait for all of it.
+TICK_LIMIT = timedelta(seconds=5)
 # A Destination that ends the conversation over a question so many times in a row refuses questions of that kind, and
 # is asked otherwise for a while.
 BREAKS = 2
@@ -63,6 +65,9 @@ class ProofLedger(Protocol):
 
     def record_report(self, report: CommitmentReport, *, now: datetime) -> int:
         """Commit what a Destination reports."""
+
+    def has_found(self, destination: str, sop_class_uid: str, *, by: str) -> bool:
+        """Return whether the Destination was seen to hold an object of this SOP Class when it was asked in this way."""
 
     def record_held(self, delivery_ids: Collection[int], *, by: str, now: datetime) -> None:
         """Commit that the Destination holds these objects."""
@@ -111,6 +116,11 @@ class Terms:
     patience: Patience
     listen_s: float = 5.0
 
+    def look_pauses(self) -> tuple[timedelta, ...]:
+        """Return how long after each look that found nothing an object is looked for again; after them it is gone."""
+        second = SECOND_LOOK * self.after
+        return second, max(second, self.wait * THIRD_LOOK), max(second, self.wait)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
@@ -155,6 +165,9 @@ class Confirmer:
         # How often in a row a question by each way ended the conversation, and when that was last.
         self._breaks: Counter[Way] = Counter()
         self._broken_at: datetime | None = None
+        # By which way objects of which SOP Class were found here.
+        self._finds: set[tuple[str, str]] = set()
+        self._ends_at = datetime.max.replace(tzinfo=UTC)
 
     def tick(self, now: datetime) -> datetime | None:
         """Send on its way again what was lost, and ask about what is due; return when to be called next.
@@ -218,9 +231,9 @@ class Confirmer:
     def _ask(self, due: Sequence[Unproven]) -> None:
         """Ask about everything that is due in one conversation."""
         transactions: set[str] = set()
-        if self._broken_at is not None and self._clock() - self._broken_at >= FORGIVEN_AFTER:
-            self._breaks.clear()
+        self._forgive()
         with self._surroundings.open_inquiry(self._take_report) as inquiry:
+            self._ends_at = self._clock() + TICK_LIMIT
             for (_, transaction_uid), group in groupby(sorted(due, key=_study_of), key=_study_of):
                 objects = list(group)
                 way = self._choose(inquiry.ways, objects)
@@ -228,7 +241,19 @@ class Confirmer:
                     self._miss_way(objects)
                 else:
                     transactions |= self._ask_by(way, inquiry, transaction_uid, objects)
+                if self._is_late():
+                    break
             self._listen(inquiry, transactions)
+
+    def _is_late(self) -> bool:
+        """Return whether the rest is to be left to the next tick."""
+        return self._clock() >= self._ends_at
+
+    def _forgive(self) -> None:
+        """Try again, after a while, what ended conversations; a longer one means that the clock was set back."""
+        if self._broken_at is not None and not timedelta(0) <= self._clock() - self._broken_at < FORGIVEN_AFTER:
+            self._breaks.clear()
+            self._broken_at = None
 
     def _choose(self, ways: Sequence[Way], objects: Sequence[Unproven]) -> Way | None:
         """Return how to ask: the best way first, and where that brought no answer the next."""
@@ -281,6 +306,8 @@ class Confirmer:
                 self._ledger.put_off(_ids(asked), ask_at=self._clock() + self._terms.wait)
             else:
                 self._record(asked, held, by=way.value)
+            if self._is_late():
+                return
         unknown = [one for one in objects if one.series_instance_uid is None]
         if unknown:
             self._ledger.put_off(_ids(unknown), ask_at=self._clock() + self._terms.wait)
@@ -290,32 +317,45 @@ class Confirmer:
         now = self._clock()
         found = [one for one in asked if one.sop_instance_uid in held]
         absent = [one for one in asked if one.sop_instance_uid not in held]
-        missed = [one for one in absent if one.misses + 1 < LOOKS]
-        gone = [one for one in absent if one.misses + 1 >= LOOKS]
         if found:
+            self._finds |= {(by, one.sop_class_uid) for one in found}
             self._ledger.record_held(_ids(found), by=by, now=now)
             logger.info(DELIVERIES_CONFIRMED, extra={"destination": self._destination, "count": len(found)})
-        if missed:
-            self._ledger.put_off(_ids(missed), ask_at=now + SECOND_LOOK * self._terms.after, is_missed=True)
-        if gone:
-            self._ledger.record_missing(_ids(gone), by=by, now=now)
-            self._follow_losses(now)
+        pauses = self._terms.look_pauses()
+        for looks, pause in enumerate(pauses):
+            if missed := [one for one in absent if one.misses == looks]:
+                self._ledger.put_off(_ids(missed), ask_at=now + pause, is_missed=True)
+        gone = [one for one in absent if one.misses >= len(pauses)]
+        if lost := [one for one in gone if self._would_find(one, by)]:
+            self._ledger.record_missing(_ids(lost), by=by, now=now)
+        if unclear := [one for one in gone if not self._would_find(one, by)]:
+            self._ledger.put_off(_ids(unclear), ask_at=now + self._terms.wait)
+
+    def _would_find(self, one: Unproven, by: str) -> bool:
+        """Return whether this way ever found an object of the kind: many a PACS lets us store, and not query all."""
+        key = by, one.sop_class_uid
+        if key not in self._finds and self._ledger.has_found(self._destination, one.sop_class_uid, by=by):
+            self._finds.add(key)
+        return key in self._finds
 
     def _miss_way(self, objects: Sequence[Unproven]) -> None:
         """Commit what follows where the Destination offers no way that is allowed, or refuses each."""
-        if self._breaks.total():
+        if self._broken_at is not None and self._breaks.total():
             logger.warning(DESTINATION_REFUSES_QUESTIONS, extra={"destination": self._destination})
-        if self._terms.confirm is ConfirmBy.AUTO:
+            self._ledger.put_off(_ids(objects), ask_at=self._broken_at + FORGIVEN_AFTER)
+        elif self._terms.confirm is ConfirmBy.AUTO:
             self._ledger.forgo(self._destination, _ids(objects))
         else:
             self._ledger.put_off(_ids(objects), ask_at=self._clock() + self._terms.wait)
 
     def _listen(self, inquiry: Inquiry, transactions: Collection[str]) -> None:
-        """Keep the conversation for reports, until all have come on it or elsewhere."""
+        """Keep the conversation for reports, until all have come on it or elsewhere, or the Destination ends it."""
         looks = int(self._terms.listen_s / LOOK_EVERY_S) if transactions else 0
-        for _ in range(looks):
-            if not self._ledger.is_awaited(transactions) or not inquiry.listen(LOOK_EVERY_S):
-                break
+        # Every question has had its answer: who breaks it off now only reports elsewhere.
+        with suppress(DestinationDown):
+            for _ in range(looks):
+                if not self._ledger.is_awaited(transactions) or not inquiry.listen(LOOK_EVERY_S):
+                    break
         self._follow_losses(self._clock())
 
     def _take_report(self, report: CommitmentReport) -> None:

@@ -28,6 +28,8 @@ DELIVERY_REFUSED = "delivery refused"
 DESTINATION_DEFERRED = "destination deferred"
 DESTINATION_MISCONFIGURED = "destination misconfigured"
 GAVE_UP = "gave-up"
+# What one object met is no word on the Destination: that it is down stands at all that waits, once it was deferred.
+UNANSWERED = "unanswered"
 
 # How many Deliveries are taken from the ledger at once.
 DUE_LIMIT = 500
@@ -94,8 +96,8 @@ class Courier:
         self._surroundings = surroundings
         self._health = Health(destination)
         self._pace = Pace(patience.per_minute)
-        # Answers that are not in the ledger yet, and are written before anything else is sent.
-        self._answers: deque[tuple[Delivery, Outcome]] = deque()
+        # Answers that are not in the ledger yet, with their time, and are written before anything else is sent.
+        self._answers: deque[tuple[Delivery, Outcome, datetime]] = deque()
         self._failures = 0
         self._is_down = False
         self._closed_until: datetime | None = None
@@ -105,7 +107,8 @@ class Courier:
         """Send what is due, then see what the Destination accepts if that is not known; return when to be called next.
 
         Each answer is committed to the ledger before the next object is sent, so a crash repeats one object at most.
-        What a ledger that does not answer cannot take is kept, and written first: no object is sent a second time.
+        What a ledger that does not answer cannot take is kept, and written first, so that no object is sent a second
+        time. Where another node has tried the Delivery meanwhile, or it was made due anew, that holds, not the answer.
         A Destination that is down costs one connection per back-off step, however many Deliveries wait or arrive; when
         it is there again, all of them leave, the oldest first.
 
@@ -133,6 +136,9 @@ class Courier:
     def _send_due(self, now: datetime) -> datetime | None:
         """Send what is due, Study by Study; return when to go on, None when all is sent or something is in the way."""
         began = self._surroundings.clock()
+        # What ended otherwise, by hand or of age, is no suspect any more.
+        if suspects := self._health.suspects:
+            self._health.forget(suspects - self._ledger.still_pending(suspects))
         for study in _group_by_study(self._ledger.due_deliveries(self._destination, now, DUE_LIMIT)):
             # A Result may have been taken back while the Studies before it were sent.
             pending = self._ledger.still_pending(study.keys())
@@ -189,7 +195,8 @@ class Courier:
         except (DestinationDown, DestinationBusy, Misconfigured) as exc:
             obstacle = exc
         else:
-            self._answers.extend((delivery, _forgotten(delivery)) for delivery in waiting.values())
+            at = self._surroundings.clock()
+            self._answers.extend((delivery, _forgotten(delivery), at) for delivery in waiting.values())
         finally:
             transfer.end()
         self._write_answers(tally)
@@ -203,7 +210,7 @@ class Courier:
     def _take_answer(self, delivery: Delivery, outcome: Outcome, tally: Counter[Fate]) -> None:
         """Write an answer, or keep it where the ledger does not take it now."""
         is_ledger_there = not self._answers
-        self._answers.append((delivery, outcome))
+        self._answers.append((delivery, outcome, self._surroundings.clock()))
         if is_ledger_there:
             # What is sent meanwhile is kept as well, without waiting for the ledger once more; then the tick ends.
             with suppress(LedgerBusy):
@@ -212,8 +219,8 @@ class Courier:
     def _write_answers(self, tally: Counter[Fate]) -> None:
         """Commit every answer that is not in the ledger yet."""
         while self._answers:
-            delivery, outcome = self._answers[0]
-            fate = self._record(delivery, outcome)
+            delivery, outcome, at = self._answers[0]
+            fate = self._record(delivery, outcome, at)
             self._answers.popleft()
             tally[fate] += 1
             if fate is not Fate.RETRY:
@@ -232,9 +239,8 @@ class Courier:
             size_bytes=delivery.size_bytes,
         )
 
-    def _record(self, delivery: Delivery, outcome: Outcome) -> Fate:
-        """Commit what became of one object and return its fate."""
-        now = self._surroundings.clock()
+    def _record(self, delivery: Delivery, outcome: Outcome, now: datetime) -> Fate:
+        """Commit what became of one object that was answered at `now`, and return its fate."""
         attempts = delivery.attempts + 1
         fate = outcome.fate
         code, text = outcome.code, outcome.text
@@ -244,16 +250,16 @@ class Courier:
             fate, code, text = Fate.REFUSED, GAVE_UP, self._explain_overdue(text)
         match fate:
             case Fate.SENT:
-                self._ledger.record_sent(delivery.delivery_id, now=now, reason_code=code, reason_text=text)
+                self._ledger.record_sent(delivery, now=now, reason_code=code, reason_text=text)
             case Fate.REFUSED:
                 self._refuse(delivery, code or GAVE_UP, text or "", now=now)
             case Fate.RETRY:
                 not_before = now + self._patience.pause(attempts, self._surroundings.chance())
                 self._ledger.record_retry(
-                    delivery.delivery_id,
+                    delivery,
                     now=now,
                     not_before=not_before,
-                    reason=(code or NodeError.code, text or ""),
+                    reason=(UNANSWERED if code == DestinationDown.code else code or NodeError.code, text or ""),
                     is_doubtful=outcome.tries is not None and not self._health.excuses(delivery.delivery_id),
                 )
         return fate
@@ -307,7 +313,7 @@ class Courier:
 
     def _refuse(self, delivery: Delivery, code: str, text: str, *, now: datetime) -> None:
         """Commit a refusal, and tell it as loudly as it needs."""
-        needs_person = self._ledger.record_refused(delivery.delivery_id, now=now, reason_code=code, reason_text=text)
+        needs_person = self._ledger.record_refused(delivery, now=now, reason_code=code, reason_text=text)
         self._log(logging.ERROR if needs_person else logging.WARNING, DELIVERY_REFUSED, delivery, code)
 
     def _is_older(self, delivery: Delivery, age: timedelta, now: datetime) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 
 from pydicom import Dataset
@@ -113,6 +114,11 @@ class Dialog:
         """SOP Class UIDs whose Presentation Context the peer accepted."""
         return frozenset(self._ids)
 
+    @property
+    def timeout_s(self) -> float:
+        """How long one response may take; seconds."""
+        return self._peer.timeout_s
+
     def next_message_id(self) -> int:
         """Return the Message ID (0000,0110) of the next request."""
         self._message_id += 1
@@ -130,8 +136,13 @@ class Dialog:
         self._send(encode_command(command, context_id=context_id, fragment=self._fragment))
         self._send(encode_message(encode_data_set(data_set), context_id=context_id, fragment=self._fragment))
 
-    def response(self) -> Message:
+    def response(self, *, until_s: float | None = None) -> Message:
         """Return the next response to the last request; reports that come before it are taken and answered.
+
+        Parameters
+        ----------
+        until_s
+            When it must have come at the latest, by `time.monotonic`; None: as long as the peer is not silent.
 
         Raises
         ------
@@ -139,9 +150,9 @@ class Dialog:
             If the Association is lost, the peer is silent, or answers something else.
         """
         while True:
-            message = self._receive(self._peer.timeout_s)
+            message = self._receive(self._peer.timeout_s, until_s=until_s)
             if message is None:
-                raise DestinationDown(f"{self._peer} gave no response within {self._peer.timeout_s:g} s")
+                raise DestinationDown(f"{self._peer} gave no response in time, {self._peer.timeout_s:g} s each")
             if self._is_report(message):
                 continue
             if message.command.answers != self._message_id:
@@ -184,12 +195,13 @@ class Dialog:
         except OSError as exc:
             raise DestinationDown(f"{self._peer} broke the Association while it was asked: {exc}") from exc
 
-    def _receive(self, within_s: float) -> Message | None:
+    def _receive(self, within_s: float, *, until_s: float | None = None) -> Message | None:
         """Return the next message; None when none came in time, or the peer ends the Association."""
         decoder = MessageDecoder()
         try:
             while not decoder.is_complete:
-                kind, body = self._layer.receive(self._peer.timeout_s if decoder.has_begun else within_s)
+                wait_s = self._peer.timeout_s if decoder.has_begun else within_s
+                kind, body = self._layer.receive(_cut(wait_s, until_s))
                 if kind == RELEASE_RQ and not decoder.has_begun:
                     self._is_over = True
                     return None
@@ -205,6 +217,22 @@ class Dialog:
         except NotDicom as exc:
             raise DestinationDown(f"{self._peer} answered with something that is no message: {exc}") from exc
         return decoder.message
+
+
+def _cut(wait_s: float, until_s: float | None) -> float:
+    """Return how long may be waited; seconds, > 0.
+
+    Raises
+    ------
+    TimeoutError
+        If the time is over.
+    """
+    if until_s is None:
+        return wait_s
+    left_s = until_s - monotonic()
+    if left_s <= 0.0:
+        raise TimeoutError
+    return min(wait_s, left_s)
 
 
 class MessageDecoder:

@@ -4,6 +4,8 @@ One object that is not taken may be at fault itself, and surely is where others 
 while none is taken, are not: whoever goes on sends them all in vain, and counts against them what the Destination did.
 """
 
+from collections.abc import Iterable
+
 from node.delivery.carriage import LOSSES_UNTIL_DOWN
 from node.delivery.parcel import Fate, Outcome
 from node.errors import DestinationBusy, DestinationDown, DestinationRefused
@@ -46,6 +48,15 @@ class Health:
                 words = f"destination {self._name} took none of {len(self._untaken)} objects in a row"
                 return DestinationBusy(f"{words}. Last: {outcome.text}")
         return None
+
+    @property
+    def suspects(self) -> frozenset[int]:
+        """Deliveries that failed where others were taken, until an answer settles them or they are forgotten."""
+        return frozenset(self._suspects)
+
+    def forget(self, delivery_ids: Iterable[int]) -> None:
+        """Suspect these no more: they ended without an answer."""
+        self._suspects.difference_update(delivery_ids)
 
     def excuses(self, delivery_id: int) -> bool:
         """Return whether an object got such an answer as others got, and none was taken since."""

@@ -10,7 +10,8 @@ from node.domain.result import Delivery
 class DeliveryLedger(Protocol):
     """What the courier needs of the ledger; each operation is one transaction.
 
-    The operations named `record_` count one attempt. `defer_deliveries` counts none: the objects were not tried.
+    The operations named `record_` count one attempt, and do nothing where the Delivery was tried or made due anew since
+    it was read; `now` is when the Destination answered. `defer_deliveries` counts none: the objects were not tried.
     """
 
     def due_deliveries(self, destination: str, now: datetime, limit: int) -> tuple[Delivery, ...]:
@@ -22,14 +23,16 @@ class DeliveryLedger(Protocol):
     def next_delivery_at(self, destination: str) -> datetime | None:
         """Return the earliest `not_before` of a PENDING Delivery; None if there is none."""
 
-    def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
+    def record_sent(
+        self, delivery: Delivery, *, now: datetime, reason_code: str | None, reason_text: str | None
+    ) -> None:
         """Turn a Delivery SENT; the reason is the warning with which it was taken."""
 
-    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> bool:
+    def record_refused(self, delivery: Delivery, *, now: datetime, reason_code: str, reason_text: str) -> bool:
         """Turn a Delivery REFUSED, order what can stand in for it, and return whether a person must act."""
 
     def record_retry(
-        self, delivery_id: int, *, now: datetime, not_before: datetime, reason: tuple[str, str], is_doubtful: bool
+        self, delivery: Delivery, *, now: datetime, not_before: datetime, reason: tuple[str, str], is_doubtful: bool
     ) -> None:
         """Leave a Delivery PENDING until `not_before`, and count a doubt where it is one."""
 

@@ -1,6 +1,7 @@
 """Which objects of a Series a C-STORE peer holds, asked by C-FIND (PS3.4 C.4.1)."""
 
 from collections.abc import Iterator
+from time import monotonic
 
 from pydicom import Dataset
 
@@ -16,6 +17,8 @@ SOP_INSTANCE_UID, SERIES_RELATED_INSTANCES = 0x00080018, 0x00201209
 PENDING = frozenset({0xFF00, 0xFF01})
 # More would be no Series.
 MAX_MATCHES = 100_000
+# All matches together may take so many times as long as one response.
+MAX_TIMEOUTS = 4
 
 
 def find_instances(dialog: Dialog, study_instance_uid: str, series_instance_uid: str) -> frozenset[str]:
@@ -69,8 +72,9 @@ def _find(dialog: Dialog, identifier: Dataset, tag: int) -> Iterator[str]:
     """Yield the value of one element of each match of a query; empty where it is absent."""
     command = encode_find_command(message_id=dialog.next_message_id(), sop_class_uid=STUDY_ROOT_FIND)
     dialog.request(STUDY_ROOT_FIND, command, identifier)
+    until_s = monotonic() + MAX_TIMEOUTS * dialog.timeout_s
     for _ in range(MAX_MATCHES):
-        message = dialog.response()
+        message = dialog.response(until_s=until_s)
         status = message.command.status
         if message.command.command_field != C_FIND_RSP or status is None:
             raise DestinationDown("a C-FIND was answered by another message, or without Status (0000,0900)")

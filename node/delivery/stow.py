@@ -38,7 +38,7 @@ SOP_INSTANCE_UID = "00080018"
 # A person must act: credentials, URL.
 MISCONFIGURED: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: "asks for credentials",
-    HTTPStatus.FORBIDDEN: "forbids radnode to store",
+    HTTPStatus.FORBIDDEN: "forbids this to radnode",
     HTTPStatus.NOT_FOUND: "has no STOW-RS service at this URL",
     HTTPStatus.METHOD_NOT_ALLOWED: "has no STOW-RS service at this URL",
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: "is behind a proxy that asks for credentials",
@@ -51,6 +51,8 @@ DOWN: Mapping[int, str] = {
     HTTPStatus.GATEWAY_TIMEOUT: "did not answer its gateway",
     HTTPStatus.INSUFFICIENT_STORAGE: "has no space left",
 }
+# There is no search at this URL; any other answer is that of a search, which may be answered otherwise tomorrow.
+NO_SEARCH = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
 # The object itself is at fault.
 REFUSED: Mapping[int, tuple[type[DestinationRefused], str]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (DestinationRefused, "takes no object of this size"),
@@ -110,12 +112,18 @@ class StowTransport:
         ------
         DestinationDown
             If nobody answers, or the service cannot answer now.
+        Misconfigured
+            If it asks for credentials, or forbids radnode to search.
         """
         with self._client() as client:
             status = self._ask(client.try_search)
-        if status in DOWN:
-            raise DestinationDown(f"destination {self._name} {DOWN[status]} (HTTP {status})")
-        return status == HTTPStatus.OK
+        if status in NO_SEARCH:
+            return False
+        self._check_whole(status)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise DestinationDown(f"destination {self._name} failed to search (HTTP {status})")
+        # One that does not like this search, which has no key, may like another.
+        return True
 
     def find_instances(self, study_instance_uid: str, series_instance_uid: str) -> frozenset[str]:
         """Return the SOP Instance UID of every Instance of a Series that the service holds.

@@ -189,7 +189,9 @@ class GuardedServer:
 
     def serve(self) -> float:
         """Serve until the gate says Drain, or is gone; return how long Associations may go on, seconds."""
-        self._channel.send(Ready())
+        # A gate that is gone already is found by the first look.
+        with suppress(OSError):
+            self._channel.send(Ready())
         while True:
             try:
                 received = self._channel.receive(COLLECT_AFTER_S)

@@ -122,7 +122,7 @@ proposes both of the following, as `destinations.<name>.confirm` allows.
 | Any other Failure Reason | it stays open whether the object is held: it is asked about again |
 | No report within `delivery.confirm_minutes` | asked by query, or once more with the same Transaction UID |
 | Study Root Query/Retrieve Information Model - FIND ({find}) | SCU: IMAGE level, or SERIES level with Number of \
-Series Related Instances (0020,1209) where IMAGE level fails; what is not found is asked for twice |
+Series Related Instances (0020,1209) where IMAGE level fails; what is not found is asked for four times |
 | Destinations by STOW-RS | asked by QIDO-RS: `/studies/{{study}}/series/{{series}}/instances` |
 """
 

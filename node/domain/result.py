@@ -1,10 +1,11 @@
 """Result and Delivery: one DICOM object that radnode wrote, and its way to one Destination."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from node.domain.job import JobID
+from node.domain.study import Attributes
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 
 # Manufacturer (0008,0070) of every object that radnode writes; by it own Results are known when they come back.
@@ -67,6 +68,9 @@ class Result:
         When a person took it back (UTC).
     purged_at
         When its file was given up (UTC).
+    attributes
+        What is searched of it and its Series, by keyword, and nothing of the patient; empty when an earlier version
+        wrote it.
     """
 
     job_id: JobID
@@ -82,6 +86,7 @@ class Result:
     is_substitute: bool = False
     retracted_at: datetime | None = None
     purged_at: datetime | None = None
+    attributes: Attributes = field(default_factory=dict)
 
 
 class DeliveryState(StrEnum):
@@ -124,6 +129,8 @@ class Delivery:
     doubts
         How many of its attempts ended in an answer that is not believed for ever, since it was ordered or last made due
         by hand.
+    ordered_at
+        When it was ordered, or last made due anew (UTC); None where that is not asked for.
     """
 
     delivery_id: int
@@ -142,3 +149,4 @@ class Delivery:
     seen_at: datetime | None = None
     size_bytes: int | None = None
     doubts: int = 0
+    ordered_at: datetime | None = None

@@ -19,6 +19,8 @@ from node.store.port import Spool, Store
 
 logger = logging.getLogger(__name__)
 
+# What a process that died was writing is older by the time the next one looks; what others write is locked by then.
+LEFTOVER_AGE_S = 0.5
 # Stands where an Association would.
 START_UP_SCAN = "start-up-scan"
 
@@ -69,15 +71,15 @@ class Adoption:
         self._teller = teller
 
     def scan(self) -> ScanOutcome:
-        """Look at the whole store; no receiver of this node may be at work.
+        """Look at the whole store; no receiver of this node may be at work, those of others and workers may.
 
         A whole Instance without a row is adopted, also when the loss of power took its name and left the temporary
         one, and so is a version that came after the one that counts; one that came before it is superseded, and is
         removed. What cannot be read is set aside. Temporary files of dead writers are removed.
         """
-        for leftover in self._store.leftovers():
+        for leftover in self._store.leftovers(min_age_s=LEFTOVER_AGE_S):
             self._finish(leftover)
-        removed = self._store.sweep()
+        removed = self._store.sweep(min_age_s=LEFTOVER_AGE_S)
         adopted = set_aside = 0
         known = self._ledger.known_paths()
         for path in filter(self._store.exists, self._oldest_first()):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, func, or_, select
 
-from node.ledger.catalogue import fold_name
+from node.ledger.catalogue import STANDS, fold_name
 from node.ledger.matching import LAST, WILDCARDS, Condition, read_range
 from node.ledger.schema import instances, results, series_entries, study_entries
 
@@ -155,7 +155,7 @@ def _narrowing_uids(search: Search) -> list[ColumnElement[bool]]:
         conditions.append(uid.in_(held))
     if objects := search.uids("SOPInstanceUID"):
         received = select(instances.c.study_instance_uid).where(instances.c.sop_instance_uid.in_(objects))
-        written = select(results.c.study_instance_uid).where(results.c.sop_instance_uid.in_(objects))
+        written = select(results.c.study_instance_uid).where(results.c.sop_instance_uid.in_(objects), STANDS)
         conditions.append(uid.in_(received.union(written)))
     return conditions
 

@@ -112,7 +112,8 @@ def _encode(*, job: Row, retraction: Row, results: Iterable[Result], now: dateti
 
 def _result_row(result: Result, now: datetime) -> Row:
     row = {field.name: getattr(result, field.name) for field in fields(result)}
-    return {**row, "kind": result.kind.value, "created_at": now.isoformat()}
+    kept = {"kind": result.kind.value, "attributes": dict(result.attributes)}
+    return {**row, **kept, "created_at": now.isoformat()}
 
 
 def _with_times(row: Row) -> Row:

@@ -1,4 +1,4 @@
-"""The catalogue: what is searched of Studies and Series, written when one is opened or an Instance is replaced."""
+"""The catalogue: what is searched of Studies and Series that hold an Instance or a Result that stands."""
 
 import re
 import unicodedata
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Table, and_, delete, exists, insert, select, update
 
 from node.domain.result import ResultKind
-from node.domain.study import Attributes, InstanceFacts
-from node.ledger.schema import results, series_entries, study_entries
+from node.domain.study import KEPT_KEYWORDS, Attributes, InstanceFacts
+from node.ledger.schema import instances, results, series_entries, study_entries
 
 STUDY_KEYWORDS = (
     "StudyDate", "StudyTime", "AccessionNumber", "InstitutionName", "ReferringPhysicianName", "StudyDescription",
@@ -23,10 +23,14 @@ SERIES_KEYWORDS = (
     "PatientPosition", "SeriesNumber", "FrameOfReferenceUID", "Laterality", "PerformedProcedureStepStartDate",
     "PerformedProcedureStepStartTime",
 )  # fmt: skip
+ROW_KEYWORDS = ("SpecificCharacterSet", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+# What a Result says that its row and its Study do not.
+RESULT_KEYWORDS = tuple(keyword for keyword in KEPT_KEYWORDS if keyword not in (*STUDY_KEYWORDS, *ROW_KEYWORDS))
 # What is longer is no date and no number, nor a name in three writings (PS3.5 6.2); an index need not carry it.
 MAX_KEY_CHARACTERS = 200
 MODALITIES = {ResultKind.SC: "OT", ResultKind.REJECTION_NOTE: "KO"}
 NAME_DELIMITERS = re.compile(r"[\^\s,.'\u2019-]+")
+STANDS = and_(results.c.retracted_at.is_(None), results.c.purged_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,44 +61,64 @@ def enter_series(connection: Connection, facts: InstanceFacts) -> None:
 
     What its Study lacked until now is taken from this Instance; what is there stays.
     """
-    study_date = _enter_study(connection, facts, later_counts=False)
+    study_date = _enter_study(connection, facts)
     attributes = _of(facts.attributes, SERIES_KEYWORDS)
     # A Result that comes back from a PACS is of a Series that is there already.
     connection.execute(delete(series_entries).where(*_is_series(_key(facts))))
     _insert_series(connection, _key(facts), study_date=study_date, attributes=attributes)
 
 
-def correct_entries(connection: Connection, facts: InstanceFacts) -> None:
-    """Let an Instance that came again with other content correct what is said of its Study and Series."""
-    study_date = _enter_study(connection, facts, later_counts=True)
-    attributes = _of(facts.attributes, SERIES_KEYWORDS)
+def correct_entries(connection: Connection, before: Attributes, facts: InstanceFacts) -> None:
+    """Let an Instance that came again with other content correct what is said of its Study and Series.
+
+    Parameters
+    ----------
+    before
+        What the Instance said until now; of that, what it does not say any more is told no more.
+    """
+    study_date = _enter_study(connection, facts, before=before)
     of_series = _is_series(_key(facts))
     known = connection.execute(select(series_entries.c.attributes).where(*of_series)).scalar_one_or_none()
     if known is None:
+        attributes = _of(facts.attributes, SERIES_KEYWORDS)
         _insert_series(connection, _key(facts), study_date=study_date, attributes=attributes)
-    elif known | attributes != known:
-        merged = known | attributes
-        values = {"attributes": merged, "modality": _text(merged, "Modality")}
+        return
+    corrected = _correct(known, before, _of(facts.attributes, SERIES_KEYWORDS))
+    if corrected != known:
+        values = {"attributes": corrected, "modality": _text(corrected, "Modality")}
         connection.execute(update(series_entries).where(*of_series).values(values))
 
 
 def enter_result(connection: Connection, row: Mapping[str, Any]) -> None:
-    """Enter the Series of a row of `results`, where its Study is in the catalogue."""
+    """Enter the Series of a row of `results`, if it stands; of a Study without Instances only the UID is known."""
+    if row.get("retracted_at") is not None or row.get("purged_at") is not None:
+        return
     uid = row["study_instance_uid"]
     found = select(study_entries.c.study_date).where(study_entries.c.study_instance_uid == uid)
     study_date = connection.execute(found).scalar_one_or_none()
+    if study_date is None:
+        keys = study_keys({})
+        connection.execute(insert(study_entries).values(study_instance_uid=uid, attributes={}, **keys))
+        study_date = keys["study_date"]
     entry = _Entry(study_instance_uid=uid, series_instance_uid=row["series_instance_uid"])
     known = connection.execute(select(series_entries.c.modality).where(*_is_series(entry))).first()
-    if study_date is not None and known is None:
-        kind = ResultKind(row["kind"])
-        modality = MODALITIES.get(kind, kind.value)
-        _insert_series(connection, entry, study_date=study_date, attributes={"Modality": modality})
+    if known is None:
+        attributes = _of(result_attributes(row), SERIES_KEYWORDS)
+        _insert_series(connection, entry, study_date=study_date, attributes=attributes)
 
 
-def strike_study(connection: Connection, study_instance_uid: str) -> None:
-    """Take a Study out of the catalogue."""
-    for table in (series_entries, study_entries):
-        connection.execute(delete(table).where(table.c.study_instance_uid == study_instance_uid))
+def result_attributes(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row of `results` says of the Result; its Modality (0008,0060) at least."""
+    kind = ResultKind(row["kind"])
+    return {"Modality": MODALITIES.get(kind, kind.value)} | dict(row.get("attributes") or {})
+
+
+def strike_empty(connection: Connection, study_instance_uid: str) -> None:
+    """Take out of the catalogue what holds nothing any more: Series of a Study, and the Study itself."""
+    for table, conditions in ((series_entries, _in_series), (study_entries, _in_study)):
+        held = (exists().where(*conditions(of), *stands) for of, stands in ((instances, ()), (results, (STANDS,))))
+        of_study = table.c.study_instance_uid == study_instance_uid
+        connection.execute(delete(table).where(of_study, *(~one for one in held)))
 
 
 def study_keys(attributes: Attributes) -> dict[str, str]:
@@ -107,25 +131,28 @@ def study_keys(attributes: Attributes) -> dict[str, str]:
     }
 
 
-def _enter_study(connection: Connection, facts: InstanceFacts, *, later_counts: bool) -> str:
-    """Return the Study Date (0008,0020) after the Study was entered or amended."""
+def _enter_study(connection: Connection, facts: InstanceFacts, *, before: Attributes | None = None) -> str:
+    """Return the Study Date (0008,0020) after the Study was entered, amended, or corrected of what stood `before`."""
     uid, new = facts.study_instance_uid, _of(facts.attributes, STUDY_KEYWORDS)
     of_study = study_entries.c.study_instance_uid == uid
     known = connection.execute(select(study_entries.c.attributes).where(of_study)).scalar_one_or_none()
     if known is None:
         keys = study_keys(new)
         connection.execute(insert(study_entries).values(study_instance_uid=uid, attributes=new, **keys))
-        # Of a Study that was purged and comes again, or of a ledger that is restored, they are there before it.
-        for row in connection.execute(select(results).where(results.c.study_instance_uid == uid)).mappings().all():
-            enter_result(connection, dict(row))
         return keys["study_date"]
-    merged = known | new if later_counts else new | known
-    keys = study_keys(merged)
-    if merged != known:
-        connection.execute(update(study_entries).where(of_study).values(attributes=merged, **keys))
+    amended = new | known if before is None else _correct(known, before, new)
+    keys = study_keys(amended)
+    if amended != known:
+        connection.execute(update(study_entries).where(of_study).values(attributes=amended, **keys))
         of_series = series_entries.c.study_instance_uid == uid
         connection.execute(update(series_entries).where(of_series).values(study_date=keys["study_date"]))
     return keys["study_date"]
+
+
+def _correct(known: Attributes, before: Attributes, new: Attributes) -> dict[str, Any]:
+    """Return what is known, without what only stood there because an Instance said so `before`, and with the new."""
+    kept = {keyword: value for keyword, value in known.items() if before.get(keyword) != value}
+    return {**kept, **new}
 
 
 def _insert_series(connection: Connection, entry: _Entry, *, study_date: str, attributes: Mapping[str, Any]) -> None:
@@ -148,6 +175,17 @@ def _is_series(entry: _Entry) -> tuple[Any, ...]:
     return (
         series_entries.c.study_instance_uid == entry.study_instance_uid,
         series_entries.c.series_instance_uid == entry.series_instance_uid,
+    )
+
+
+def _in_study(table: Table) -> tuple[Any, ...]:
+    return (table.c.study_instance_uid == study_entries.c.study_instance_uid,)
+
+
+def _in_series(table: Table) -> tuple[Any, ...]:
+    return (
+        table.c.study_instance_uid == series_entries.c.study_instance_uid,
+        table.c.series_instance_uid == series_entries.c.series_instance_uid,
     )
 
 

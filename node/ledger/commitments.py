@@ -14,6 +14,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    literal,
     or_,
     select,
     type_coerce,
@@ -28,12 +29,15 @@ from node.domain.uids import StudyUID
 from node.ledger.deliveries import IS_PURGED, IS_RETRACTED, RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.rows import add_alarm, add_event, to_delivery
-from node.ledger.schema import confirmations, deliveries, instances, results
+from node.ledger.schema import confirmations, deliveries, events, instances, results
 
 # Reason of a Delivery that the Destination took and does not hold, and of one of which nobody learns whether it does.
 LOST = "not-held"
 UNCONFIRMED = "unconfirmed"
 BY_COMMITMENT = "Storage Commitment"
+COMMITTED_EVENT = "delivery-committed"
+# How many of the newest proofs of a Destination are looked at to learn what a way finds there.
+PROOFS_LOOKED_AT = 200
 # Failure Reasons (0008,1197) that say that the Destination does not hold the object: no such object instance, and
 # class-instance conflict (it holds another under that UID). All others leave it open (PS3.3 C.14, PS3.4 J.3.3).
 MISSING = frozenset({0x0112, 0x0119})
@@ -164,6 +168,28 @@ class CommitmentLedger(Desk):
                 answered += 1
             return answered
 
+    def has_found(self, destination: str, sop_class_uid: str, *, by: str) -> bool:
+        """Return whether the Destination was seen to hold an object of this SOP Class when it was asked in this way.
+
+        Its last proofs are looked at, as the time line tells them.
+        """
+        proven = (
+            select(deliveries.c.study_instance_uid, deliveries.c.sop_instance_uid, deliveries.c.sop_class_uid)
+            .where(deliveries.c.destination == destination, deliveries.c.state == DeliveryState.COMMITTED.value)
+            .order_by(deliveries.c.changed_at.desc())
+            .limit(PROOFS_LOOKED_AT)
+            .subquery()
+        )
+        said = literal(f"{name_kind(sop_class_uid)} ") + proven.c.sop_instance_uid + f" to {destination}: {by}"
+        is_told = exists().where(
+            proven.c.sop_class_uid == sop_class_uid,
+            events.c.study_instance_uid == proven.c.study_instance_uid,
+            events.c.kind == COMMITTED_EVENT,
+            events.c.text == said,
+        )
+        with self.reading() as connection:
+            return bool(connection.execute(select(is_told)).scalar_one())
+
     def record_held(self, delivery_ids: Collection[int], *, by: str, now: datetime) -> None:
         """Commit that the Destination holds these objects, as it answered to a query."""
         with self.writing() as connection:
@@ -228,7 +254,7 @@ class CommitmentLedger(Desk):
         """Commit what follows for each object that was lost: it is sent again, or a person is told.
 
         It is sent again at most `tries` times, and not when the node holds it no longer. What was taken back meanwhile
-        is not missed.
+        is not missed. There is one alarm for all objects of a Study.
         """
         statement = (
             select(
@@ -247,8 +273,10 @@ class CommitmentLedger(Desk):
         with self.reading() as connection:
             if connection.execute(statement.limit(1)).first() is None:
                 return Aftermath()
+        told: set[str] = set()
         with self.writing() as connection:
-            followed = [_follow_loss(connection, row, tries=tries, now=now) for row in connection.execute(statement)]
+            rows = connection.execute(statement).all()
+            followed = [_follow_loss(connection, row, told, tries=tries, now=now) for row in rows]
         return Aftermath(resent=followed.count(True), given_up=followed.count(False))
 
     def waiting_proofs(self, delivery_ids: Collection[int]) -> Mapping[int, tuple[int, datetime | None]]:
@@ -284,7 +312,7 @@ def _move(connection: Connection, delivery: Delivery, state: DeliveryState, *, n
 def _commit(connection: Connection, delivery: Delivery, *, by: str, now: datetime) -> None:
     _move(connection, delivery, DeliveryState.COMMITTED, now=now)
     connection.execute(delete(confirmations).where(confirmations.c.delivery_id == delivery.delivery_id))
-    _tell(connection, delivery, kind="delivery-committed", why=by, now=now)
+    _tell(connection, delivery, kind=COMMITTED_EVENT, why=by, now=now)
 
 
 def _lose(connection: Connection, delivery: Delivery, *, reason: str, now: datetime) -> None:
@@ -294,8 +322,14 @@ def _lose(connection: Connection, delivery: Delivery, *, reason: str, now: datet
     _tell(connection, delivery, kind="delivery-lost", why=text, now=now)
 
 
-def _follow_loss(connection: Connection, row: Row[Any], *, tries: int, now: datetime) -> bool | None:
-    """Send again what was lost, or tell a person; return which, None where it matters no more."""
+def _follow_loss(connection: Connection, row: Row[Any], told: set[str], *, tries: int, now: datetime) -> bool | None:
+    """Send again what was lost, or tell a person; return which, None where it matters no more.
+
+    Parameters
+    ----------
+    told
+        Studies that have their alarm.
+    """
     same = deliveries.c.delivery_id == row.delivery_id
     delivery = to_delivery(connection.execute(select(deliveries).where(same)).mappings().one())
     losses = row.losses + 1
@@ -314,7 +348,9 @@ def _follow_loss(connection: Connection, row: Row[Any], *, tries: int, now: date
     text = f"{delivery.reason_text}; {why}, and is not sent again"
     _move(connection, delivery, DeliveryState.LOST, now=now, reason_text=text)
     _change(connection, [row.delivery_id], ask_at=None, losses=losses)
-    _tell(connection, delivery, kind="delivery-lost", why=text, now=now, is_alarm=True)
+    is_news = delivery.study_instance_uid not in told
+    told.add(delivery.study_instance_uid)
+    _tell(connection, delivery, kind="delivery-lost", why=text, now=now, is_alarm=is_news)
     return False
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
 
 from node.domain.capability import name_kind
 from node.domain.job import JobID
@@ -19,6 +19,8 @@ from node.ledger.stand_in import follow_refusal
 # Reason of a Delivery whose Result was taken back before it left.
 RETRACTED = "retracted"
 PENDING = deliveries.c.state == DeliveryState.PENDING.value
+# Somebody is still to do something: a courier, or a person.
+WAITS = or_(PENDING, and_(deliveries.c.state == DeliveryState.LOST.value, deliveries.c.seen_at.is_(None)))
 HAS_ARRIVED = deliveries.c.state.in_([DeliveryState.SENT.value, DeliveryState.COMMITTED.value])
 IS_RETRACTED = exists().where(
     results.c.sop_instance_uid == deliveries.c.sop_instance_uid, results.c.retracted_at.is_not(None)
@@ -85,6 +87,19 @@ class DeliveryLedger(Desk):
         with self.reading() as connection:
             return tuple(to_delivery(row) for row in connection.execute(statement).mappings())
 
+    def waiting_destinations(self) -> frozenset[str]:
+        """Return every Destination for which something is PENDING, or LOST and not taken note of."""
+        with self.reading() as connection:
+            return find_waiting(connection)
+
+    def stray_deliveries(self, destination: str, ordered_before: datetime) -> tuple[Delivery, ...]:
+        """Return what is PENDING, or LOST and not taken note of, and was ordered or made due anew so long ago."""
+        statement = select(deliveries).where(
+            deliveries.c.destination == destination, WAITS, deliveries.c.created_at <= ordered_before
+        )
+        with self.reading() as connection:
+            return tuple(to_delivery(row) for row in connection.execute(statement).mappings())
+
     def delivery_age_start(self, delivery_id: int) -> datetime | None:
         """Return when the Delivery was ordered, or last made due by hand; None when it is unknown."""
         with self.reading() as connection:
@@ -93,15 +108,28 @@ class DeliveryLedger(Desk):
             ).scalar_one_or_none()
             return found
 
-    def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
-        """Commit that the Destination took the object, and is to prove that it holds it; reason is its warning."""
+    def record_sent(
+        self, delivery: Delivery, *, now: datetime, reason_code: str | None, reason_text: str | None
+    ) -> None:
+        """Commit that the Destination took the object, and is to prove that it holds it; reason is its warning.
+
+        This and the other operations named `record_` do nothing where the Delivery was tried or made due anew since it
+        was read: an answer that could not be written for long says nothing of what came after it.
+
+        Parameters
+        ----------
+        delivery
+            As it was when it was tried.
+        now
+            When the Destination answered (UTC).
+        """
         with self.writing() as connection:
-            sent = _settle(connection, delivery_id, DeliveryState.SENT, now=now, reason=(reason_code, reason_text))
+            sent = _settle(connection, delivery, DeliveryState.SENT, now=now, reason=(reason_code, reason_text))
             if sent is not None:
                 begin_proof(connection, sent, now=now)
                 _tell(connection, sent, now=now)
 
-    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> bool:
+    def record_refused(self, delivery: Delivery, *, now: datetime, reason_code: str, reason_text: str) -> bool:
         """Commit that the Destination will never take the object; returns whether a person must act.
 
         Where the Destination did not want a SEG or SR, the picture of its Job is ordered instead in the same
@@ -109,7 +137,7 @@ class DeliveryLedger(Desk):
         """
         reason = (reason_code, reason_text)
         with self.writing() as connection:
-            refused = _settle(connection, delivery_id, DeliveryState.REFUSED, now=now, reason=reason)
+            refused = _settle(connection, delivery, DeliveryState.REFUSED, now=now, reason=reason)
             if refused is None:
                 return False
             consequence = follow_refusal(connection, refused, reason_code, now=now)
@@ -121,7 +149,7 @@ class DeliveryLedger(Desk):
 
     def record_retry(
         self,
-        delivery_id: int,
+        delivery: Delivery,
         *,
         now: datetime,
         not_before: datetime,
@@ -138,7 +166,7 @@ class DeliveryLedger(Desk):
         with self.writing() as connection:
             connection.execute(
                 update(deliveries)
-                .where(deliveries.c.delivery_id == delivery_id, PENDING)
+                .where(*_as_it_was(delivery, now), PENDING)
                 .values(
                     attempts=deliveries.c.attempts + 1,
                     doubts=deliveries.c.doubts + int(is_doubtful),
@@ -177,23 +205,27 @@ class DeliveryLedger(Desk):
             )
 
     def retry_deliveries(self, *, destination: str | None, now: datetime) -> int:
-        """Make every PENDING, REFUSED or LOST Delivery due again by hand; returns how many.
+        """Make every PENDING, REFUSED or LOST Delivery due again by hand, as if ordered now; returns how many.
 
         Results that were taken back or purged stay where they are.
         """
         failed = (DeliveryState.PENDING, DeliveryState.REFUSED, DeliveryState.LOST)
-        waiting = deliveries.c.state.in_([state.value for state in failed])
+        concerned = [deliveries.c.state.in_([state.value for state in failed]), ~IS_RETRACTED, ~IS_PURGED]
+        if destination is not None:
+            concerned.append(deliveries.c.destination == destination)
         with self.writing() as connection:
+            # What was lost before does not count against what a person has seen to.
+            connection.execute(
+                delete(confirmations).where(
+                    confirmations.c.delivery_id.in_(select(deliveries.c.delivery_id).where(*concerned))
+                )
+            )
             changed = connection.execute(
                 update(deliveries)
-                .where(
-                    waiting,
-                    ~IS_RETRACTED,
-                    ~IS_PURGED,
-                    *([deliveries.c.destination == destination] if destination else []),
-                )
+                .where(*concerned)
                 .values(
                     state=DeliveryState.PENDING.value,
+                    attempts=0,
                     not_before=now,
                     changed_at=now,
                     created_at=now,
@@ -236,18 +268,33 @@ class DeliveryLedger(Desk):
             return len(dismissed)
 
 
+def find_waiting(connection: Connection) -> frozenset[str]:
+    """Return every Destination for which something waits, whether the settings name it or not.
+
+    One look into an index for each that there ever was: to read all of it takes long in an old ledger.
+    """
+    found: set[str] = set()
+    following = select(func.min(deliveries.c.destination))
+    name = connection.execute(following).scalar_one()
+    while name is not None:
+        if connection.execute(select(exists().where(deliveries.c.destination == name, WAITS))).scalar_one():
+            found.add(name)
+        name = connection.execute(following.where(deliveries.c.destination > name)).scalar_one()
+    return frozenset(found)
+
+
 def _settle(
     connection: Connection,
-    delivery_id: int,
+    delivery: Delivery,
     state: DeliveryState,
     *,
     now: datetime,
     reason: tuple[str | None, str | None],
 ) -> Delivery | None:
-    """Move one Delivery to `state`; None when there is no such Delivery, or another node's courier was faster."""
+    """Move one Delivery to `state`; None when it is not there any more, or something newer is known of it."""
     row = connection.execute(
         update(deliveries)
-        .where(deliveries.c.delivery_id == delivery_id, ~HAS_ARRIVED)
+        .where(*_as_it_was(delivery, now), ~HAS_ARRIVED)
         .values(
             state=state.value,
             attempts=deliveries.c.attempts + 1,
@@ -258,6 +305,20 @@ def _settle(
         .returning(deliveries)
     ).mappings()
     return next(map(to_delivery, row), None)
+
+
+def _as_it_was(delivery: Delivery, answered_at: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition of the row of a Delivery that was neither tried nor made due anew since it was answered.
+
+    One that was made due by hand while it was on its way has its answer all the same.
+    """
+    ordered_at = deliveries.c.created_at
+    return (
+        deliveries.c.delivery_id == delivery.delivery_id,
+        deliveries.c.attempts <= delivery.attempts,
+        # The clock may have been set back since it was ordered.
+        or_(ordered_at <= answered_at, ordered_at == delivery.ordered_at),
+    )
 
 
 def _set_reason(connection: Connection, delivery: Delivery) -> None:

@@ -201,10 +201,10 @@ class _Batch:
         self._latest_at = facts.received_at if self._latest_at is None else max(self._latest_at, facts.received_at)
 
     def _replace(self, facts: InstanceFacts) -> None:
-        self._connection.execute(
-            update(instances).where(instances.c.sop_instance_uid == facts.sop_instance_uid).values(**_values(facts))
-        )
-        correct_entries(self._connection, facts)
+        is_it = instances.c.sop_instance_uid == facts.sop_instance_uid
+        before = self._connection.execute(select(instances.c.attributes).where(is_it)).scalar_one()
+        self._connection.execute(update(instances).where(is_it).values(**_values(facts)))
+        correct_entries(self._connection, before, facts)
         add_event(
             self._connection,
             at=facts.received_at,

@@ -71,6 +71,8 @@ class FileLeadership:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = FolderLock(folder, name=LEADER_FILE)
+        # All belts of a node ask: one that finds the file locked by another one would take that for another node.
+        self._mutex = Lock()
 
     @property
     def is_shared(self) -> bool:
@@ -79,15 +81,17 @@ class FileLeadership:
 
     def is_ours(self) -> bool:
         """Return whether this node leads; it does from now on where nobody else did."""
-        if not self._lock.is_held:
-            with suppress(DataDirInUse), _as_busy(self._folder):
-                self._lock.hold()
-                logger.info("leadership taken")
-        return self._lock.is_held
+        with self._mutex:
+            if not self._lock.is_held:
+                with suppress(DataDirInUse), _as_busy(self._folder):
+                    self._lock.hold()
+                    logger.info("leadership taken")
+            return self._lock.is_held
 
     def resign(self) -> None:
         """Let another node lead."""
-        self._lock.let_go()
+        with self._mutex:
+            self._lock.let_go()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -144,6 +148,10 @@ class SessionLeadership:
     def resign(self) -> None:
         """Let another node lead."""
         with self._mutex:
+            if self._session is not None and self._leads:
+                # The end of a session reaches the server later; of one that is dead, it has heard, or will.
+                with suppress(DBAPIError):
+                    self._session.exec_driver_sql(f"SELECT pg_advisory_unlock({LEADER_LOCK})")
             self._leave()
 
     @contextmanager

@@ -1,6 +1,7 @@
 """Attribute matching: what a searcher's value says about an attribute (PS3.4 C.2.2.2)."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,7 @@ from node.ledger.catalogue import fold_name
 WILDCARDS = re.compile(r"[*?]")
 # Representations in which * and ? are no wildcards (PS3.4 C.2.2.2.4).
 LITERAL = frozenset({"DA", "TM", "DT", "UI", "IS", "DS", "US", "SS", "UL", "SL", "FL", "FD", "AS"})
+CONTROL = "Cc"
 NUMERIC = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "FL", "FD"})
 RANGED = frozenset({"DA", "TM", "DT"})
 DATE, TIME = re.compile(r"\d{8}\Z"), re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?\Z")
@@ -71,11 +73,11 @@ def read_condition(keyword: str, values: Sequence[str]) -> Condition | None:
     Raises
     ------
     RequestMalformed
-        If a date, time or number is none.
+        If a date, time or number is none, or a value has control characters.
     """
     vr = dictionary_VR(keyword)
     parts = [part.strip() for value in values for part in _split(vr, value)]
-    asked = tuple(part for part in parts if part.strip("*"))
+    asked = tuple(part for part in parts if not _is_universal(vr, part))
     if len(asked) < len(parts) or not asked:
         # One of them is met by whatever there is.
         return None
@@ -107,7 +109,15 @@ def _split(vr: str, value: str) -> Sequence[str]:
     return (value,)
 
 
+def _is_universal(vr: str, value: str) -> bool:
+    """Return whether every value matches: also a name of which nothing is left when it is folded."""
+    return not (fold_name(value).strip("*^=") if vr == "PN" else value.strip("*"))
+
+
 def _check(keyword: str, vr: str, value: str) -> None:
+    # None is part of a value that is matched (PS3.5 6.2), and PostgreSQL takes no NUL.
+    if any(unicodedata.category(character) == CONTROL for character in value):
+        raise RequestMalformed(f"{keyword} is searched by what has no control characters")
     if len(value) > MAX_CHARACTERS or value.count("*") > MAX_ASTERISKS:
         raise RequestMalformed(
             f"{keyword} is searched by at most {MAX_CHARACTERS} characters, {MAX_ASTERISKS} of them *"

@@ -100,6 +100,9 @@ class Registrar:
         self._journal = journal
         self._changed = Condition()
         self._waiting: list[Entry] = []
+        # Entries since the beginning.
+        self._taken = 0
+        self._done = 0
         self._oldest_s = 0.0
         self._remembered: OrderedDict[str, Owner] = OrderedDict()
         # Nobody's a moment ago, when `check_place` asked.
@@ -155,6 +158,14 @@ class Registrar:
             self._in_a_hurry = True
             self._changed.notify_all()
 
+    def wait_committed(self, timeout_s: float) -> bool:
+        """Return whether everything that was taken before is committed, after `timeout_s` at most; it is hurried."""
+        with self._changed:
+            taken = self._taken
+            self._in_a_hurry = self._done < taken
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._done >= taken, timeout_s)
+
     def check_place(self, place: Place) -> None:
         """Raise IdentifierClash when the SOP Instance UID belongs to another Study or Series, committed or not."""
         known = self._owner(place.sop_instance_uid)
@@ -209,6 +220,7 @@ class Registrar:
             self._oldest_s = monotonic()
             self._changed.notify_all()
         self._waiting.append(entry)
+        self._taken += 1
 
     def _run(self) -> None:
         while True:
@@ -218,6 +230,8 @@ class Registrar:
             if self._commit(group):
                 with self._changed:
                     del self._waiting[: len(group)]
+                    self._done += len(group)
+                    self._changed.notify_all()
                     self._oldest_s = monotonic()
                     if self._journal is not None:
                         self._journal.forget(sum(isinstance(entry, InstanceFacts) for entry in group))

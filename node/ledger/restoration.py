@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table, exists, insert, select, update
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
 from node.ledger.cards import Card, Row
-from node.ledger.catalogue import enter_result
+from node.ledger.catalogue import enter_result, strike_empty
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.orders import add_delivery
@@ -138,6 +138,8 @@ def _restore_retraction(connection: Connection, card: Card) -> None:
         return
     standing = results.c.job_id == row["job_id"], results.c.retracted_at.is_(None), results.c.kind != "REJECT"
     connection.execute(update(results).where(*standing).values(retracted_at=row["ordered_at"]))
+    of_job = select(jobs.c.study_instance_uid).where(jobs.c.job_id == row["job_id"])
+    strike_empty(connection, connection.execute(of_job).scalar_one())
     _insert(connection, retractions, row)
     for result in card.results:
         _insert(connection, results, result)

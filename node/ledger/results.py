@@ -16,7 +16,8 @@ from node.ledger.schema import results
 def keep_result(connection: Connection, result: Result, destinations: Iterable[str], *, now: datetime) -> None:
     """Insert `result` and, unless it only stands in for others, its Deliveries, in the caller's transaction."""
     values = {field.name: getattr(result, field.name) for field in fields(result)}
-    row = {**values, "kind": result.kind.value}
+    # JSON takes a dict, not any Mapping.
+    row = {**values, "kind": result.kind.value, "attributes": dict(result.attributes)}
     connection.execute(insert(results).values(**row, created_at=now))
     enter_result(connection, row)
     if not result.is_substitute:

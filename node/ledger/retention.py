@@ -28,7 +28,7 @@ from node.domain.retention import Candidate, KeepUntil, Proof, Purge, PurgeOrder
 from node.domain.study import SeriesState
 from node.domain.uids import StudyUID
 from node.errors import NotFound, WrongState
-from node.ledger.catalogue import strike_study
+from node.ledger.catalogue import enter_result, strike_empty
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.rows import add_alarm, add_event
@@ -143,10 +143,10 @@ class RetentionLedger(Desk):
             connection.execute(insert(purges).values(**{**asdict(purge), "sop_classes": dict(purge.sop_classes)}))
             for table in (receptions, instances, series):
                 connection.execute(delete(table).where(table.c.study_instance_uid == uid))
-            strike_study(connection, uid)
             _stop_deliveries(connection, order, now=now)
             if order.with_results:
                 _give_up_results(connection, uid, now=now)
+            strike_empty(connection, uid)
             connection.execute(
                 update(studies)
                 .where(studies.c.study_instance_uid == uid)
@@ -193,7 +193,10 @@ class RetentionLedger(Desk):
             if not _close(connection, purge):
                 return
             taken = results.c.study_instance_uid == purge.study_instance_uid, results.c.purged_at == purge.began_at
+            back = connection.execute(select(results).where(*taken)).mappings().all()
             connection.execute(update(results).where(*taken).values(purged_at=None))
+            for row in back:
+                enter_result(connection, {**row, "purged_at": None})
             add_event(
                 connection,
                 at=now,
@@ -396,13 +399,15 @@ def _give_up_results(connection: Connection, uid: StudyUID, *, now: datetime) ->
 
 
 def _forget_questions(connection: Connection, uid: StudyUID) -> None:
-    """Delete Jobs without an answer, and empty the answers of the others."""
+    """Delete Jobs without an answer, and empty the answers of the others and what is known of their Results."""
     of_study = jobs.c.study_instance_uid == uid
     is_over = jobs.c.state.not_in(LIVE)
     has_answer = exists().where(results.c.job_id == jobs.c.job_id)
     was_retracted = exists().where(retractions.c.job_id == jobs.c.job_id)
     connection.execute(delete(jobs).where(of_study, is_over, ~has_answer, ~was_retracted))
     connection.execute(update(jobs).where(of_study, is_over).values(findings=[], notes=[]))
+    is_gone = results.c.study_instance_uid == uid, results.c.purged_at.is_not(None)
+    connection.execute(update(results).where(*is_gone).values(attributes={}))
 
 
 def _close(connection: Connection, purge: Purge) -> bool:

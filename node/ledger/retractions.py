@@ -11,6 +11,7 @@ from node.domain.result import DeliveryState, Result, ResultKind
 from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
 from node.domain.uids import InstanceUID
 from node.errors import NotFound
+from node.ledger.catalogue import strike_empty
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.results import keep_result
@@ -114,6 +115,7 @@ def retract_results(connection: Connection, job: Job, order: RetractionOrder, *,
     standing = _standing(job.job_id)
     uids = connection.execute(select(results.c.sop_instance_uid).where(standing)).scalars().all()
     connection.execute(update(results).where(standing).values(retracted_at=now))
+    strike_empty(connection, job.order.study_instance_uid)
     connection.execute(
         update(deliveries)
         .where(deliveries.c.sop_instance_uid.in_(uids), deliveries.c.state == DeliveryState.PENDING.value)

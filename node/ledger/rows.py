@@ -55,7 +55,7 @@ def to_result(row: RowMapping) -> Result:
 def to_delivery(row: RowMapping) -> Delivery:
     """Return the Delivery of a row of `deliveries`."""
     fields = {key: value for key, value in row.items() if key not in {"created_at", "changed_at", "state"}}
-    return Delivery(state=DeliveryState(row["state"]), **fields)
+    return Delivery(state=DeliveryState(row["state"]), ordered_at=row["created_at"], **fields)
 
 
 def to_decision(row: RowMapping) -> Decision:

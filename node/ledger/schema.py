@@ -219,6 +219,7 @@ results = Table(
     Column("is_substitute", Boolean, nullable=False, default=False),
     Column("retracted_at", UtcTime),
     Column("purged_at", UtcTime),
+    Column("attributes", JSON, nullable=False, default=dict),
     ForeignKeyConstraint(["job_id"], ["jobs.job_id"]),
     Index(None, "job_id"),
     Index(None, "study_instance_uid"),

@@ -4,11 +4,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, and_, exists, func, select
 
 from node.domain.job import JobState, Priority
 from node.domain.result import DeliveryState
 from node.ledger.bell import FAULTS, HEALED
+from node.ledger.commitments import UNCONFIRMED
+from node.ledger.deliveries import find_waiting
 from node.ledger.engine import Desk
 from node.ledger.schema import EPOCH, deliveries, events, jobs
 
@@ -99,24 +101,27 @@ class SignLedger(Desk):
             ).scalar_one()
             return found
 
-    def is_obstructed(self, destination: str, codes: Collection[str]) -> bool:
-        """Return whether something waits for a Destination for one of the reasons, and it took nothing since."""
-        changed_at = deliveries.c.changed_at
+    def waiting_destinations(self) -> frozenset[str]:
+        """Return every Destination for which something is PENDING, or LOST and not taken note of."""
         with self.reading() as connection:
-            taken = [
-                connection.execute(
-                    select(func.max(changed_at, type_=changed_at.type)).where(
-                        deliveries.c.destination == destination, deliveries.c.state == state.value
-                    )
-                ).scalar_one()
-                for state in (DeliveryState.SENT, DeliveryState.COMMITTED)
-            ]
-            last_taken_at = max((at for at in taken if at is not None), default=EPOCH)
+            return find_waiting(connection)
+
+    def is_obstructed(self, destination: str, codes: Collection[str]) -> bool:
+        """Return whether something waits for a Destination for one of the reasons, and it took nothing since.
+
+        What became of an object after it was taken, such as a late report that it is held, says nothing of that.
+        """
+        changed_at, there = deliveries.c.changed_at, deliveries.c.destination == destination
+        was_taken = and_(
+            deliveries.c.state == DeliveryState.SENT.value, deliveries.c.reason_code.is_distinct_from(UNCONFIRMED)
+        )
+        with self.reading() as connection:
+            # No max(): it would read all that was ever taken, where the index ends with the newest.
+            last_taken_at = connection.execute(
+                select(changed_at).where(there, was_taken).order_by(changed_at.desc()).limit(1)
+            ).scalar_one_or_none()
             waits = exists().where(
-                deliveries.c.destination == destination,
-                PENDING,
-                changed_at > last_taken_at,
-                deliveries.c.reason_code.in_(codes),
+                there, PENDING, changed_at > (last_taken_at or EPOCH), deliveries.c.reason_code.in_(codes)
             )
             return bool(connection.execute(select(waits)).scalar_one())
 

@@ -91,12 +91,18 @@ class FileStore:
         self.check_space()
         return FileSpool(f"{self._incoming}/{self._token}-{next(self._numbers)}{SPOOL_SUFFIX}", self._surroundings)
 
-    def leftovers(self) -> Iterator[FileSpool]:
-        """Yield every spool whose writer died; one whose writer lives is locked and left alone."""
+    def leftovers(self, *, min_age_s: float = 0.0) -> Iterator[FileSpool]:
+        """Yield every spool whose writer died; one whose writer lives is locked and left alone.
+
+        Parameters
+        ----------
+        min_age_s
+            As that of `sweep`.
+        """
         for path in sorted(self._incoming.glob(f"*{SPOOL_SUFFIX}")):
             # Another node on this store finishes and renames its own meanwhile.
             with suppress(FileNotFoundError):
-                if not _is_locked(path):
+                if _is_of_age(path, min_age_s) and not _is_locked(path):
                     yield FileSpool(str(path), self._surroundings, is_new=False)
 
     def add(self, relative_path: str, content: Content) -> bool:
@@ -210,12 +216,12 @@ class FileStore:
         min_age_s
             Since the last write, seconds; where others are at work, more than 0: a lock comes after its file.
         """
-        removed, youngest_s = 0, time.time() - min_age_s
+        removed = 0
         with volume_errors(self._root):
             for leftover in self._incoming.iterdir():
                 # Those who are at work finish and rename theirs meanwhile.
                 with suppress(FileNotFoundError):
-                    if leftover.stat().st_mtime <= youngest_s:
+                    if _is_of_age(leftover, min_age_s):
                         removed += _remove_unlocked(leftover)
         return removed
 
@@ -278,6 +284,11 @@ def _remove_unlocked(leftover: Path) -> bool:
         return False
     leftover.unlink(missing_ok=True)
     return True
+
+
+def _is_of_age(leftover: Path, min_age_s: float) -> bool:
+    # One of tomorrow is from before the clock was set back.
+    return abs(time.time() - leftover.stat().st_mtime) >= min_age_s
 
 
 def _is_locked(leftover: Path) -> bool:

@@ -77,8 +77,14 @@ class Store(Protocol):
             If the volume failed in another way.
         """
 
-    def leftovers(self) -> Iterator[Spool]:
-        """Yield every spool whose writer died, as it stands; call it before `sweep`, which removes them."""
+    def leftovers(self, *, min_age_s: float = 0.0) -> Iterator[Spool]:
+        """Yield every spool whose writer died, as it stands; call it before `sweep`, which removes them.
+
+        Parameters
+        ----------
+        min_age_s
+            As that of `sweep`.
+        """
 
     def put(self, relative_path: str, content: Content) -> None:
         """Return after `content` is durable at `relative_path`; a former file is replaced in one step.
@@ -121,8 +127,14 @@ class Store(Protocol):
     def list_paths(self, folder: str) -> Iterator[str]:
         """Yield the relative path of every file below `folder`."""
 
-    def sweep(self) -> int:
-        """Remove what writers that died have left, and return how many files that were."""
+    def sweep(self, *, min_age_s: float = 0.0) -> int:
+        """Remove what writers that died have left, and return how many files that were.
+
+        Parameters
+        ----------
+        min_age_s
+            Since the last write, seconds; where others are at work, more than 0: a lock comes after its file.
+        """
 
     def check_space(self, size_bytes: int = 0) -> None:
         """Raise StoreFull when `size_bytes` more would eat into the reserve."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from node.errors import Transient
-from node.web.submission import Failed, Stored, Submission
+from node.web.submission import Failed, Stored
 
 REFERENCED_SOP_CLASS_UID = "00081150"
 REFERENCED_SOP_INSTANCE_UID = "00081155"
@@ -18,7 +18,19 @@ OTHER_FAILURES_SEQUENCE = "0008119A"
 Item = dict[str, dict[str, Any]]
 
 
-def status_of(submission: Submission) -> int:
+class Judged(Protocol):
+    """A request of which all is decided."""
+
+    @property
+    def stored(self) -> Sequence[Stored]:
+        """What is durable, in its order."""
+
+    @property
+    def failed(self) -> Sequence[Failed]:
+        """What was not stored, in its order."""
+
+
+def status_of(submission: Judged) -> int:
     """Return the HTTP status: 200 where all was stored, 202 where not all was.
 
     Where nothing was, it is what all failures have in common, such as 413 or 507, else 409.
@@ -33,12 +45,12 @@ def status_of(submission: Submission) -> int:
     return common.pop() if len(common) == 1 else HTTPStatus.CONFLICT
 
 
-def may_succeed_later(submission: Submission) -> bool:
+def may_succeed_later(submission: Judged) -> bool:
     """Return whether the node asks to come again: some of what failed may succeed by itself."""
     return any(isinstance(failed.cause, Transient) for failed in submission.failed)
 
 
-def response_module(submission: Submission, *, base_url: str) -> Item:
+def response_module(submission: Judged, *, base_url: str) -> Item:
     """Return the Store Instances Response Module in the DICOM JSON Model.
 
     Parameters
@@ -51,7 +63,7 @@ def response_module(submission: Submission, *, base_url: str) -> Item:
     DICOM PS3.18 I.2 and F.2
     """
     named = [failed for failed in submission.failed if failed.sop_class_uid and failed.sop_instance_uid]
-    others = [failed for failed in submission.failed if failed not in named]
+    others = [failed for failed in submission.failed if not (failed.sop_class_uid and failed.sop_instance_uid)]
     module: Item = {RETRIEVE_URL: _study_url(submission.stored, base_url)}
     if named:
         module[FAILED_SOP_SEQUENCE] = _sequence([{**_reference(failed), **_reason(failed)} for failed in named])

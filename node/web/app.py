@@ -5,6 +5,8 @@ from fastapi import FastAPI
 from node.version import product_version
 from node.web import frames, health, qido, stow, viewing, wado
 from node.web.access import AccessLog
+from node.web.edge import HeadAsGet, HostGuard, Manners
+from node.web.places import DICOM_WEB
 from node.web.problems import install_problems
 from node.web.services import Services
 
@@ -18,5 +20,9 @@ def create_app(services: Services) -> FastAPI:
     install_problems(app)
     for room in ROOMS:
         app.include_router(room.router(services))
+    # The last one is the outermost.
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(HostGuard, names=(services.settings.web.bind, *services.settings.web.hosts))
     app.add_middleware(AccessLog)
+    app.add_middleware(Manners, prefix=DICOM_WEB)
     return app

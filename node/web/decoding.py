@@ -1,6 +1,7 @@
 """Frames out of a Part 10 file: as they are stored, or decoded; runs in a process of the pool only."""
 
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ PLUGINS: Mapping[UID, tuple[str, ...]] = {
 # Each decoder fails in its own way.
 DECODER_ERRORS = (
     ValueError, RuntimeError, AttributeError, TypeError, LookupError, ArithmeticError, EOFError, OSError, struct.error,
+    zlib.error, InvalidDicomError,
 )  # fmt: skip
 # Of one Frame. The largest radiographs have 30 million; a header may claim 4 billion.
 MAX_PIXELS = 100_000_000
@@ -102,7 +104,7 @@ def read_header(file: BinaryIO) -> Dataset:
     """
     try:
         return dcmread(file, stop_before_pixels=True)
-    except (InvalidDicomError, *DECODER_ERRORS) as exc:
+    except DECODER_ERRORS as exc:
         raise FileUnreadable(f"{_name(file.name)} of the store cannot be read ({type(exc).__name__})") from exc
 
 
@@ -122,8 +124,7 @@ def open_source(path: str) -> Iterator[Source]:
     with open_file(path) as file:
         header = read_header(file)
         uid = header.get("SOPInstanceUID", "without UID")
-        is_deflated = header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
-        source: BinaryIO | Dataset = dcmread(BytesIO(read_whole(file))) if is_deflated else file
+        source = _inflated(file, header)
         found = _find_pixels(source, header)
         if found is None:
             raise NotFound(f"instance {uid} has no Pixel Data; see its metadata")
@@ -133,6 +134,18 @@ def open_source(path: str) -> Iterator[Source]:
             raise PixelsUndecodable(f"instance {uid}: {rows} x {columns} pixels, at most {MAX_PIXELS} are read")
         options = {**as_pixel_options(header), **told, "transfer_syntax_uid": header.file_meta.TransferSyntaxUID}
         yield Source(header=header, pixels=source, options=options, length=length)
+
+
+def find_pixels(file: BinaryIO, header: Dataset) -> tuple[str, str] | None:
+    """Return keyword and VR of the pixels of a file, whatever its header says of them; None where there are none.
+
+    Parameters
+    ----------
+    file
+        Where `read_header` left it.
+    """
+    found = _find_pixels(_inflated(file, header), header)
+    return None if found is None else (found[0]["pixel_keyword"], found[0]["pixel_vr"])
 
 
 @contextmanager
@@ -260,6 +273,12 @@ def _installed(decoder: Decoder, uid: UID) -> Sequence[str]:
         return ("",)
     named = PLUGINS.get(uid, decoder.available_plugins)
     return tuple(plugin for plugin in named if plugin in decoder.available_plugins) or ("",)
+
+
+def _inflated(file: BinaryIO, header: Dataset) -> BinaryIO | Dataset:
+    """Return the file, or the whole data set where it was deflated."""
+    is_deflated = header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+    return dcmread(BytesIO(read_whole(file))) if is_deflated else file
 
 
 def _find_pixels(source: BinaryIO | Dataset, header: Dataset) -> tuple[Mapping[str, Any], int] | None:

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydicom.uid import UID
 
 from node.errors import NotFound, RequestMalformed
+from node.header.scan import EXPLICIT_LITTLE_ENDIAN
 from node.ledger.holdings import Holding
-from node.web.negotiation import ANY_SYNTAX, MediaRange, Offer, accepted_by, choose
+from node.web.negotiation import ANY_SYNTAX, OCTETS, MediaRange, Offer, accepted_by, choose
 from node.web.payload import (
     Part,
     Region,
@@ -23,8 +24,6 @@ from node.web.places import DICOM_WEB, INSTANCE, Shelf, open_shelf, read_frame_n
 from node.web.rights import Right, authorize
 from node.web.services import Services
 
-OCTETS = "application/octet-stream"
-EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
 TAG_DIGITS = 8
 # Deeper than any IOD nests.
@@ -118,7 +117,7 @@ def _both(name: str, transfer_syntax_uid: str) -> list[Offer]:
 
 def _frames(shelf: Shelf, request: Request, wanted: _Wanted) -> Response:
     holding, offer = wanted.holding, wanted.offer
-    tag = tag_of(holding.digest, f"{','.join(map(str, wanted.numbers))}-{offer.transfer_syntax_uid}")
+    tag = tag_of(holding.digest, f"{','.join(map(str, wanted.numbers))}-{offer.form}")
     if is_known(request, tag):
         return not_modified(tag)
     if not offer.is_multipart:
@@ -138,8 +137,8 @@ def _frames(shelf: Shelf, request: Request, wanted: _Wanted) -> Response:
 
 def _contents(shelf: Shelf, wanted: _Wanted) -> Iterator[bytes]:
     path = str(shelf.path(wanted.holding))
-    for number in wanted.numbers:
-        yield shelf.pixels.frame(path, number, is_stored=wanted.is_stored)
+    for place, number in enumerate(wanted.numbers):
+        yield shelf.pixels.frame(path, number, is_stored=wanted.is_stored, is_under_way=place > 0)
 
 
 def _pixels(shelf: Shelf, request: Request, holding: Holding) -> Response:
@@ -150,7 +149,7 @@ def _pixels(shelf: Shelf, request: Request, holding: Holding) -> Response:
     wanted = _Wanted(holding=holding, numbers=range(1, place["frames"] + 1), offer=offer)
     if is_encapsulated:
         return _frames(shelf, request, wanted)
-    tag = tag_of(holding.digest, "pixels")
+    tag = tag_of(holding.digest, f"pixels-{offer.form}")
     if is_known(request, tag):
         return not_modified(tag)
     if "offset" not in place:
@@ -167,7 +166,7 @@ def _pixels(shelf: Shelf, request: Request, holding: Holding) -> Response:
 
 def _value(shelf: Shelf, request: Request, holding: Holding, steps: Sequence[str]) -> Response:
     offer = choose(accepted_by(request), [Offer(name=OCTETS, is_multipart=True), Offer(name=OCTETS)])
-    tag = tag_of(holding.digest, ".".join(steps))
+    tag = tag_of(holding.digest, f"{'.'.join(steps)}-{offer.form}")
     if is_known(request, tag):
         return not_modified(tag)
     content = shelf.pixels.value(str(shelf.path(holding)), steps)

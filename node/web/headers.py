@@ -3,14 +3,15 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 
-from node.errors import NotFound
-from node.web.decoding import DECODER_ERRORS, open_file, open_source, read_header
+from node.errors import FileUnreadable, NodeError, NotFound
+from node.web.decoding import DECODER_ERRORS, find_pixels, open_file, read_header
 
 Model = dict[str, dict[str, Any]]
 
@@ -22,19 +23,26 @@ UTF_8 = "ISO_IR 192"
 
 
 def read_models(paths: Sequence[str], bulk_urls: Sequence[str]) -> bytes:
-    """Return the headers of files as the inside of a JSON array.
+    """Return the headers of files as the inside of a JSON array, behind a line that tells which are left out.
+
+    The line is JSON: for each file that cannot be read, its place among `paths` from 0, code and text of the error.
 
     Parameters
     ----------
     bulk_urls
         For each file, what the tag of a value that is left out is put behind.
-
-    Raises
-    ------
-    FileUnreadable
-        If one cannot be read.
     """
-    return b",".join(_dump(_read_model(path, url)) for path, url in zip(paths, bulk_urls, strict=True))
+    models: list[bytes] = []
+    unread: list[tuple[int, str, str]] = []
+    for place, (path, url) in enumerate(zip(paths, bulk_urls, strict=True)):
+        try:
+            models.append(_dump(_read_model(path, url)))
+        except NodeError as exc:
+            unread.append((place, exc.code, str(exc)))
+        except (*DECODER_ERRORS, MemoryError) as exc:
+            text = f"{Path(path).name} of the store cannot be told ({type(exc).__name__}); look at it"
+            unread.append((place, FileUnreadable.code, text))
+    return json.dumps(unread).encode() + b"\n" + b",".join(models)
 
 
 def read_value(path: str, steps: Sequence[str]) -> bytes:
@@ -66,14 +74,13 @@ def read_value(path: str, steps: Sequence[str]) -> bytes:
 
 def _read_model(path: str, bulk_url: str) -> Model:
     with open_file(path) as file:
-        model = _of_data_set(read_header(file), bulk_url)
-    try:
-        with open_source(path) as source:
-            tag = f"{tag_for_keyword(source.options['pixel_keyword']):08X}"
-            model[tag] = {"vr": source.options["pixel_vr"], "BulkDataURI": f"{bulk_url}/{tag}"}
-    except NotFound:
-        # It has no pixels.
-        return model
+        header = read_header(file)
+        pixels = find_pixels(file, header)
+    model = _of_data_set(header, bulk_url)
+    if pixels is not None:
+        keyword, vr = pixels
+        tag = f"{tag_for_keyword(keyword):08X}"
+        model[tag] = {"vr": vr, "BulkDataURI": f"{bulk_url}/{tag}"}
     return model
 
 

@@ -1,7 +1,9 @@
 """Instances that come in pieces: metadata in JSON or XML, bulk data in parts of their own (PS3.18 10.5.1)."""
 
 import json
+import re
 import struct
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +18,19 @@ from node.intake.ports import Arrival
 from node.intake.reception import Reception
 from node.store.port import Spool, Store
 from node.web.native import Model, from_xml
-from node.web.negotiation import DICOM_JSON, MediaType
+from node.web.negotiation import DICOM_JSON, OCTETS, MediaType
 from node.web.submission import Submission, as_node_errors
 
-# Metadata of thousands of Instances; bulk data do not stand in it.
+# Of one request, in all its parts: metadata of thousands of Instances. Bulk data do not stand in it.
 MAX_METADATA_BYTES = 64 * 2**20
 # What is not passed on in pieces: a value inside a sequence, or of a VR that is no string of bytes or words.
 MAX_HELD_BYTES = 16 * 2**20
 CHUNK_BYTES = 1024 * 1024
 PIXEL_DATA = "7FE00010"
 META_GROUP = "0002"
+TAG = re.compile(r"[0-9A-Fa-f]{8}\Z")
 STREAMED_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 UNDEFINED_LENGTH = 0xFFFFFFFF
-OCTETS = "application/octet-stream"
 # Of compressed bulk data without the parameter transfer-syntax (PS3.18 table 8.7.3-4).
 DEFAULT_SYNTAXES: Mapping[str, str] = {
     "image/jpeg": "1.2.840.10008.1.2.4.70",
@@ -80,7 +82,8 @@ class PiecesTaker:
         self._store = store
         self._kind = kind
         self._spool: Spool | None = None
-        self._metadata: list[bytearray] = []
+        self._metadata: deque[bytearray] = deque()
+        self._metadata_bytes = 0
         self._bulks: dict[str, list[Bulk]] = {}
 
     def begin(self, media_type: MediaType, headers: Mapping[str, str]) -> "MetadataTaker | BulkTaker":
@@ -97,7 +100,7 @@ class PiecesTaker:
         """
         if media_type.name == self._kind:
             self._metadata.append(bytearray())
-            return MetadataTaker(self._metadata[-1])
+            return MetadataTaker(self, self._metadata[-1])
         if media_type.name != OCTETS and media_type.name not in DEFAULT_SYNTAXES:
             known = ", ".join((OCTETS, *DEFAULT_SYNTAXES))
             raise MediaTypeNotSupported(f"bulk data are {media_type.name}; the node reads {known}")
@@ -116,14 +119,31 @@ class PiecesTaker:
         RequestMalformed
             If the metadata cannot be read, or tell of none.
         """
-        models = [model for content in self._metadata for model in self._read(bytes(content))]
-        if not models:
+        is_empty = True
+        while self._metadata:
+            # What is stored is let go of: as objects of Python, metadata are many times as large.
+            models = deque(self._read(bytes(self._metadata.popleft())))
+            is_empty = is_empty and not models
+            while models:
+                self._store_one(models.popleft())
+        if is_empty:
             raise RequestMalformed("the metadata tell of no Instance; send at least one")
-        for model in models:
-            self._store_one(model)
+
+    def count(self, size_bytes: int) -> None:
+        """Take note of so many bytes of metadata more.
+
+        Raises
+        ------
+        TooLarge
+            If all parts of the request together have too many.
+        """
+        self._metadata_bytes += size_bytes
+        if self._metadata_bytes > MAX_METADATA_BYTES:
+            raise TooLarge(f"metadata have more than {MAX_METADATA_BYTES} bytes; send bulk data in parts of their own")
 
     def discard(self) -> None:
         """Forget the pieces."""
+        self._metadata.clear()
         if self._spool is not None:
             self._spool.discard()
             self._spool = None
@@ -165,7 +185,8 @@ class PiecesTaker:
 class MetadataTaker:
     """One part of metadata, which is small."""
 
-    def __init__(self, content: bytearray) -> None:
+    def __init__(self, pieces: PiecesTaker, content: bytearray) -> None:
+        self._pieces = pieces
         self._content = content
 
     def write(self, content: memoryview) -> None:
@@ -174,11 +195,10 @@ class MetadataTaker:
         Raises
         ------
         TooLarge
-            If there are too many.
+            If the request has too many.
         """
+        self._pieces.count(len(content))
         self._content += content
-        if len(self._content) > MAX_METADATA_BYTES:
-            raise TooLarge(f"metadata have more than {MAX_METADATA_BYTES} bytes; send bulk data in parts of their own")
 
     def end(self) -> None:
         """Do nothing: it is read when all is there."""
@@ -215,6 +235,7 @@ class _Plan:
     def __init__(self, model: Model, bulks: Mapping[str, Sequence[Bulk]], spool: Spool | None) -> None:
         self._bulks = bulks
         self._spool = spool
+        _check_names(model)
         shown = {tag.upper(): element for tag, element in model.items() if not tag.startswith(META_GROUP)}
         self._streamed = {
             tag: str(element["vr"])
@@ -311,6 +332,11 @@ class _Plan:
         with self._spool.view() as view:
             for begin in range(bulk.offset, end, CHUNK_BYTES):
                 yield view[begin : min(begin + CHUNK_BYTES, end)]
+
+
+def _check_names(model: Model) -> None:
+    if not all(TAG.match(tag) and isinstance(element.get("vr", ""), str) for tag, element in model.items()):
+        raise NotDicom("the metadata have a tag or vr that is none; correct the client")
 
 
 def _even(size_bytes: int) -> int:

@@ -21,6 +21,7 @@ NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 NAME_COMPONENTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 # Deeper than any IOD nests, and far from Python's own limit.
 MAX_DEPTH = 32
+MAX_NUMBER_DIGITS = 9
 
 
 class _SafeBuilder(ET.TreeBuilder):
@@ -121,9 +122,7 @@ def _attributes_of(parent: ET.Element, *, depth: int) -> Model:
 
 
 def _content_of(attribute: ET.Element, vr: str, *, depth: int) -> Mapping[str, Any]:
-    children = sorted(
-        attribute, key=lambda child: int(child.get("number", "1")) if child.get("number", "1").isdecimal() else 0
-    )
+    children = sorted(attribute, key=_number_of)
     if not children:
         return {}
     match _local(children[0]):
@@ -138,6 +137,13 @@ def _content_of(attribute: ET.Element, vr: str, *, depth: int) -> Mapping[str, A
         case _:
             read = _reader_of(vr)
             return {"Value": [read(child.text) if child.text else None for child in children]}
+
+
+def _number_of(child: ET.Element) -> int:
+    text = child.get("number", "1")
+    if not (text.isascii() and text.isdigit()) or len(text) > MAX_NUMBER_DIGITS:
+        raise NotDicom(f"the metadata number a value by something else than 1 to {MAX_NUMBER_DIGITS} digits")
+    return int(text)
 
 
 def _reader_of(vr: str) -> Callable[[str], str | int | float]:

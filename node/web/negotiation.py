@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from fastapi import Request
 
@@ -17,6 +18,7 @@ MULTIPART_RELATED = "multipart/related"
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 DICOM_XML = "application/dicom+xml"
+OCTETS = "application/octet-stream"
 ANY = "*/*"
 ANY_SYNTAX = "*"
 DEFAULT_QUALITY = 1.0
@@ -76,6 +78,11 @@ class Offer:
     name: str
     is_multipart: bool = False
     transfer_syntax_uid: str = ""
+
+    @property
+    def form(self) -> str:
+        """A word for it in an ETag: each form of a content has one of its own (RFC 9110 8.8.3.3)."""
+        return f"{crc32(repr((self.name, self.is_multipart, self.transfer_syntax_uid)).encode()):08x}"
 
     def fits(self, accepted: MediaRange) -> bool:
         """Return whether it lies in the range, whatever the weight."""

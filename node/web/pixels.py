@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import BoundedSemaphore, Lock
 from time import monotonic
 from typing import Any
@@ -27,8 +27,10 @@ from node.web.look import Look
 HEAD = struct.Struct("<cQ")
 DONE, REFUSED = b"+", b"-"
 CHUNK_BYTES = 1024 * 1024
-# How the names of variables begin that carry settings.
-SETTINGS = "RADNODE__"
+# All that a decoder is told of our environment: where its libraries are, and how this machine writes and tells time.
+TOLD_VARIABLES = (
+    "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME",
+)  # fmt: skip
 REFUSALS: Mapping[str, type[NodeError]] = {kind.code: kind for kind in (FileUnreadable, NotFound, PixelsUndecodable)}
 
 
@@ -46,12 +48,41 @@ class PoolLimits:
         Of one request; beyond, its process is killed.
     wait_s
         How long a request waits for a process that is free.
+    waiting
+        Requests that may wait for one; the next is refused at once. Each keeps a thread of the 40 that all readers
+        share. A browser asks for six things at a time.
     """
 
     processes: int = 2
     memory_bytes: int = 3 * 2**30
     seconds: float = 60.0
     wait_s: float = 30.0
+    waiting: int = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A file that cannot be read: its place among those that were asked for, from 0, and the error."""
+
+    place: int
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Headers of some files.
+
+    Attributes
+    ----------
+    content
+        Inside of a JSON array.
+    unread
+        What is left out.
+    """
+
+    content: bytes
+    unread: Sequence[Unread] = ()
 
 
 class PixelPool:
@@ -62,9 +93,15 @@ class PixelPool:
         self._free = BoundedSemaphore(self._limits.processes)
         self._lock = Lock()
         self._idle: list[_Decoder] = []
+        self._waiting = 0
 
-    def frame(self, path: str, number: int, *, is_stored: bool) -> bytes:
+    def frame(self, path: str, number: int, *, is_stored: bool, is_under_way: bool = False) -> bytes:
         """Return a Frame as it is stored, or as in Explicit VR Little Endian.
+
+        Parameters
+        ----------
+        is_under_way
+            Whether a part of the answer is out already, which no refusal can follow: then it waits in any case.
 
         Raises
         ------
@@ -79,7 +116,8 @@ class PixelPool:
         DecoderDied
             If its process died, or took too long.
         """
-        return self._ask({"task": "frame", "path": path, "number": number, "is_stored": is_stored})
+        request = {"task": "frame", "path": path, "number": number, "is_stored": is_stored}
+        return self._ask(request, is_under_way=is_under_way)
 
     def place(self, path: str) -> Mapping[str, int]:
         """Return where the pixels of a file are, as `locate_pixels` tells it; raises as `frame` does."""
@@ -90,17 +128,37 @@ class PixelPool:
         """Return a picture of a Frame; raises as `frame` does."""
         return self._ask({"task": "picture", "path": path, "number": number, "look": asdict(look)})
 
-    def models(self, paths: Sequence[str], bulk_urls: Sequence[str]) -> bytes:
-        """Return headers as the inside of a JSON array; raises as `frame` does."""
-        return self._ask({"task": "models", "paths": list(paths), "bulk_urls": list(bulk_urls)})
+    def models(self, paths: Sequence[str], bulk_urls: Sequence[str], *, is_under_way: bool = False) -> Models:
+        """Return the headers that can be read.
+
+        Raises
+        ------
+        DecodersBusy
+            If no process becomes free.
+        DecoderDied
+            If its process died of the only file, and nothing is out yet.
+        """
+        try:
+            return self._models(paths, bulk_urls, is_under_way=is_under_way)
+        except DecoderDied as exc:
+            if len(paths) == 1 and not is_under_way:
+                raise
+            if len(paths) == 1:
+                return Models(content=b"", unread=[Unread(place=0, code=exc.code, text=str(exc))])
+        # Of one of them; the others are read by themselves.
+        found = [self.models([path], [url], is_under_way=True) for path, url in zip(paths, bulk_urls, strict=True)]
+        return Models(
+            content=b",".join(one.content for one in found if one.content),
+            unread=[replace(gone, place=place) for place, one in enumerate(found) for gone in one.unread],
+        )
 
     def value(self, path: str, steps: Sequence[str]) -> bytes:
         """Return one value of a header; raises as `frame` does."""
         return self._ask({"task": "value", "path": path, "steps": list(steps)})
 
-    def transcode(self, path: str) -> bytes:
+    def transcode(self, path: str, *, is_under_way: bool = False) -> bytes:
         """Return an Instance as a Part 10 file in Explicit VR Little Endian; raises as `frame` does."""
-        return self._ask({"task": "transcode", "path": path})
+        return self._ask({"task": "transcode", "path": path}, is_under_way=is_under_way)
 
     def close(self) -> None:
         """End every process."""
@@ -109,8 +167,14 @@ class PixelPool:
         for decoder in idle:
             decoder.end()
 
-    def _ask(self, request: Mapping[str, Any]) -> bytes:
-        with self._decoder() as decoder:
+    def _models(self, paths: Sequence[str], bulk_urls: Sequence[str], *, is_under_way: bool) -> Models:
+        request = {"task": "models", "paths": list(paths), "bulk_urls": list(bulk_urls)}
+        told, _, content = self._ask(request, is_under_way=is_under_way).partition(b"\n")
+        unread = [Unread(place=place, code=code, text=text) for place, code, text in json.loads(told)]
+        return Models(content=content, unread=unread)
+
+    def _ask(self, request: Mapping[str, Any], *, is_under_way: bool = False) -> bytes:
+        with self._decoder(is_under_way=is_under_way) as decoder:
             status, body = decoder.ask(request)
         if status == DONE:
             return body
@@ -118,9 +182,9 @@ class PixelPool:
         raise REFUSALS[told["code"]](told["text"])
 
     @contextmanager
-    def _decoder(self) -> "Iterator[_Decoder]":
-        if not self._free.acquire(timeout=self._limits.wait_s):
-            raise DecodersBusy(f"{self._limits.processes} requests are being decoded, and others wait; try again")
+    def _decoder(self, *, is_under_way: bool = False) -> "Iterator[_Decoder]":
+        if not self._free.acquire(blocking=False):
+            self._wait(is_under_way=is_under_way)
         try:
             with self._lock:
                 decoder = self._idle.pop() if self._idle else None
@@ -136,6 +200,20 @@ class PixelPool:
         finally:
             self._free.release()
 
+    def _wait(self, *, is_under_way: bool) -> None:
+        with self._lock:
+            is_full = self._waiting >= self._limits.waiting and not is_under_way
+            self._waiting += not is_full
+        busy = DecodersBusy(f"{self._limits.processes} requests are being decoded, and others wait; try again")
+        if is_full:
+            raise busy
+        try:
+            if not self._free.acquire(timeout=self._limits.wait_s):
+                raise busy
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
 
 class _Decoder:
     """One process, and the pipes to it."""
@@ -144,7 +222,7 @@ class _Decoder:
         self._seconds = limits.seconds
         words = ["--memory-bytes", str(limits.memory_bytes), "--seconds", str(limits.seconds)]
         # What reads hostile bytes is told no secrets. For each thread, a library of linear algebra takes address space.
-        told = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
+        told = {name: os.environ[name] for name in TOLD_VARIABLES if name in os.environ}
         environment = {**told, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "node.web.picture", *words],

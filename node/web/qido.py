@@ -6,13 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from node.domain.study import KEPT_KEYWORDS, Attributes
+from node.domain.study import Attributes
 from node.ledger.search import InstanceFound, SearchLedger, SeriesFound, StudyFound
-from node.store.port import Store
 from node.web.attributes import Model, model_of
 from node.web.native import to_xml
 from node.web.negotiation import DICOM_JSON, DICOM_XML, Offer, accepted_by, choose
-from node.web.own import read_attributes
 from node.web.payload import Part, multipart_response
 from node.web.places import DICOM_WEB, base_url
 from node.web.query import INSTANCE_UID, SERIES_UID, STUDY_UID, Level, Query, read_query
@@ -40,7 +38,7 @@ BOUNDED = "the search ended before it had looked at everything; narrow it by dat
 def router(services: Services) -> APIRouter:
     """Return the routes that search."""
     routes = APIRouter(prefix=DICOM_WEB, dependencies=[Depends(authorize(Right.READ))])
-    searcher = _Searcher(SearchLedger(services.engine), services.store)
+    searcher = _Searcher(SearchLedger(services.engine))
 
     @routes.get("/studies")
     def studies(request: Request) -> Response:
@@ -70,15 +68,14 @@ def router(services: Services) -> APIRouter:
 
 
 class _Searcher:
-    def __init__(self, ledger: SearchLedger, store: Store) -> None:
+    def __init__(self, ledger: SearchLedger) -> None:
         self._ledger = ledger
-        self._store = store
 
     def answer(self, request: Request, level: Level, scope: Mapping[str, str]) -> Response:
         """Return what a request searches for."""
         offer = choose(accepted_by(request), OFFERS)
         query = read_query(level, request.query_params.multi_items(), scope)
-        models, warnings = self._find(query, _Teller(query, scope, base_url(request), self._store))
+        models, warnings = self._find(query, _Teller(query, scope, base_url(request)))
         headers = {"Warning": ", ".join(f'299 radnode: "{text}"' for text in warnings)} if warnings else {}
         if offer.name == DICOM_XML:
             parts = [Part(media_type=DICOM_XML, content=[to_xml(model)]) for model in models]
@@ -113,11 +110,10 @@ def _warnings(query: Query, has_more: bool, is_bounded: bool) -> Sequence[str]:
 class _Teller:
     """Makes answers of what was found."""
 
-    def __init__(self, query: Query, scope: Mapping[str, str], url: str, store: Store) -> None:
+    def __init__(self, query: Query, scope: Mapping[str, str], url: str) -> None:
         self._query = query
         self._scope = scope
         self._url = url
-        self._store = store
 
     def study(self, found: StudyFound) -> Model:
         """Return the answer for a Study."""
@@ -128,11 +124,10 @@ class _Teller:
 
     def series(self, found: SeriesFound) -> Model:
         """Return the answer for a Series, with what is said of its Study where the path does not name it."""
-        attributes = {**found.attributes, **self._own(found.result_path)}
         return model_of(
             CHARACTER_SET
             | self._outer(found.study_attributes, STUDY_ANSWERS, STUDY_UID)
-            | self._of(attributes, SERIES_ANSWERS)
+            | self._of(found.attributes, SERIES_ANSWERS)
             | {
                 STUDY_UID: found.study_instance_uid,
                 "NumberOfSeriesRelatedInstances": found.instances,
@@ -142,8 +137,7 @@ class _Teller:
 
     def instance(self, found: InstanceFound) -> Model:
         """Return the answer for an Instance, with what is said of what is around it and the path does not name."""
-        attributes = {**found.attributes, **self._own(found.result_path)}
-        told = self._of(attributes, INSTANCE_ANSWERS)
+        told = self._of(found.attributes, INSTANCE_ANSWERS)
         told = {
             keyword: value for keyword, value in told.items() if value is not None or keyword not in OPTIONAL_ANSWERS
         }
@@ -151,7 +145,7 @@ class _Teller:
         return model_of(
             CHARACTER_SET
             | self._outer(found.study_attributes, STUDY_ANSWERS, STUDY_UID)
-            | self._outer(attributes, SERIES_ANSWERS, SERIES_UID)
+            | self._outer(found.attributes, SERIES_ANSWERS, SERIES_UID)
             | told
             | {
                 STUDY_UID: found.study_instance_uid,
@@ -180,12 +174,6 @@ class _Teller:
         if scope in self._scope and not self._query.includes_all:
             return {keyword: attributes[keyword] for keyword in self._query.included if keyword in attributes}
         return self._of(attributes, always)
-
-    def _own(self, result_path: str | None) -> Attributes:
-        """Return what the file of a Result says that the ledger does not."""
-        if result_path is None or not self._store.exists(result_path):
-            return {}
-        return read_attributes(self._store.path(result_path), KEPT_KEYWORDS)
 
 
 def _study_counts(found: StudyFound) -> Attributes:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 # From the first byte of a request's headers to their last one; also from the beginning of a connection.
 HEADERS_S = 10.0
 KEEP_ALIVE_S = 15.0
+STALLED_S = 30.0
+# Linger for 0 s.
+RESET = struct.pack("ii", 1, 0)
 MAX_HEADER_BYTES = 64 * 1024
 # Each costs a descriptor; beyond, requests are told 503.
 MAX_CONNECTIONS = 512
@@ -40,11 +44,14 @@ class Guards:
         Called with the address of whoever else tried, in a thread.
     headers_s
         How long the headers of a request may take, and how long one may be waited for at first.
+    stalled_s
+        How long a peer may take none of what waits for it.
     """
 
     networks: Sequence[Network] = ()
     refused: Callable[[str], None]
     headers_s: float = HEADERS_S
+    stalled_s: float = STALLED_S
 
 
 class GuardedProtocol(H11Protocol):
@@ -52,6 +59,10 @@ class GuardedProtocol(H11Protocol):
 
     guards: "Guards"
     _patience: asyncio.TimerHandle | None = None
+    _watch: asyncio.TimerHandle | None = None
+    # What waited for the peer when it was looked at last, and whether it took some of it since.
+    _waiting_bytes = 0
+    _has_moved = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as H11Protocol does
         """Take the connection, or close it at once."""
@@ -64,6 +75,7 @@ class GuardedProtocol(H11Protocol):
             transport.abort()
             return
         self._wait_for_headers()
+        self._watch = self.loop.call_later(self.guards.stalled_s, self._look_at_waiting)
 
     def data_received(self, data: bytes) -> None:
         """Take what came; the time for the headers runs from their first byte to their last."""
@@ -76,7 +88,14 @@ class GuardedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_waiting()
+        if self._watch is not None:
+            self._watch.cancel()
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """Write on: the peer took what waited for it."""
+        self._has_moved = True
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and close."""
@@ -90,6 +109,17 @@ class GuardedProtocol(H11Protocol):
         for event in events:
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+    def _look_at_waiting(self) -> None:
+        waiting_bytes = self.transport.get_write_buffer_size()
+        if waiting_bytes and waiting_bytes == self._waiting_bytes and not self._has_moved:
+            logger.info("connection stalled", extra={"bytes": waiting_bytes})
+            # Else the kernel would keep what it has for the peer, some MiB, for many minutes more.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.transport.abort()
+            return
+        self._waiting_bytes, self._has_moved = waiting_bytes, False
+        self._watch = self.loop.call_later(self.guards.stalled_s, self._look_at_waiting)
 
     def _wait_for_headers(self) -> None:
         self._patience = self.loop.call_later(self.guards.headers_s, self.transport.abort)

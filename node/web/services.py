@@ -26,6 +26,8 @@ class Services:
         Returns a new id for what stands for an Association: one request that stores.
     are_receivers_ready
         Returns whether DICOM can be received, too.
+    wait_committed
+        Returns whether everything that intake recorded is committed, after so many seconds at most.
     pixels
         Processes that read what is inside of files; whoever builds the services closes it.
     """
@@ -38,4 +40,5 @@ class Services:
     clock: Clock
     name_association: Callable[[], str]
     are_receivers_ready: Callable[[], bool]
+    wait_committed: Callable[[float], bool]
     pixels: PixelPool = field(default_factory=PixelPool)

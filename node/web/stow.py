@@ -28,18 +28,22 @@ from node.web.negotiation import (
     choose,
     parse_media_type,
 )
+from node.web.places import DICOM_WEB, base_url
 from node.web.problems import RETRY_AFTER_S, problem_of
 from node.web.rights import Right, authorize
 from node.web.services import Services
 from node.web.submission import FileTaker, Origin, Passed, Submission
 
-DICOM_WEB = "/dicom-web"
 KINDS = (DICOM, DICOM_JSON, DICOM_XML)
 ANSWERS = (Offer(name=DICOM_JSON), Offer(name=DICOM_XML), Offer(name="application/json"))
 # As many requests are written and flushed at a time.
 MAX_WRITERS = 8
 # Threads that wait for the disk.
 CLOSERS = 8
+# As many requests are ended at a time. None of these threads is one of those that readers share.
+MAX_ENDERS = 8
+# How long the answer waits for the rows of what is stored, so that it can be found at once. Durable it is by then.
+COMMIT_S = 5.0
 PLAIN_ENCODINGS = frozenset({"", "binary", "8bit", "7bit"})
 
 
@@ -53,10 +57,13 @@ class Crew:
         Of those that write what comes.
     closers
         Those that wait for the disk.
+    enders
+        Of those that end requests.
     """
 
     limiter: CapacityLimiter
     closers: ThreadPoolExecutor
+    enders: CapacityLimiter
 
 
 class PartTaker(Protocol):
@@ -169,7 +176,11 @@ class Parts:
 def router(services: Services) -> APIRouter:
     """Return ``POST /dicom-web/studies`` and ``POST /dicom-web/studies/{study}``."""
     routes = APIRouter(prefix=DICOM_WEB, dependencies=[Depends(authorize(Right.STORE))])
-    crew = Crew(limiter=CapacityLimiter(MAX_WRITERS), closers=ThreadPoolExecutor(CLOSERS, "stow-closer"))
+    crew = Crew(
+        limiter=CapacityLimiter(MAX_WRITERS),
+        closers=ThreadPoolExecutor(CLOSERS, "stow-closer"),
+        enders=CapacityLimiter(MAX_ENDERS),
+    )
 
     @routes.post("/studies")
     async def store(request: Request) -> Response:
@@ -186,15 +197,15 @@ async def _serve(services: Services, request: Request, crew: Crew, study_instanc
     body = Body(request, silence_s=services.settings.node.dimse_timeout_s, limiter=crew.limiter)
     try:
         accepted = choose(accepted_by(request), ANSWERS)
-        content_type, base_url = _content_type_of(request), _base_url_of(request)
+        content_type = _content_type_of(request)
         submission = await _open(services, request, crew, study_instance_uid)
-        await _take_in(body, submission, _taker_for(content_type, submission, services.store))
-        response = _respond(submission, accepted, base_url)
+        await _take_in(body, submission, _taker_for(content_type, submission, services.store), crew.enders)
+        if submission.stored:
+            await run_sync(services.wait_committed, COMMIT_S, limiter=crew.enders)
+        response = await run_sync(_respond, submission, accepted, base_url(request), limiter=crew.enders)
     except NodeError as exc:
         response = problem_of(exc)
     await body.drain()
-    if not body.is_over:
-        response.headers["Connection"] = "close"
     return response
 
 
@@ -211,16 +222,16 @@ async def _open(services: Services, request: Request, crew: Crew, study_instance
     return Submission(services.intake, origin, crew.closers)
 
 
-def _respond(submission: Submission, accepted: Offer, base_url: str) -> Response:
+def _respond(submission: Submission, accepted: Offer, url: str) -> Response:
     return dataset_response(
-        response_module(submission, base_url=base_url),
+        response_module(submission, base_url=url),
         media_type=accepted.name,
         status=status_of(submission),
         headers={"Retry-After": str(RETRY_AFTER_S)} if may_succeed_later(submission) else {},
     )
 
 
-async def _take_in(body: Body, submission: Submission, taker: BodyTaker) -> None:
+async def _take_in(body: Body, submission: Submission, taker: BodyTaker, enders: CapacityLimiter) -> None:
     """Return when the body is over, or cannot be read on and something of it is stored.
 
     Raises
@@ -230,17 +241,17 @@ async def _take_in(body: Body, submission: Submission, taker: BodyTaker) -> None
     """
     try:
         await body.pour(taker.feed)
-        await run_sync(taker.finish)
-        await run_sync(submission.settle)
+        await run_sync(taker.finish, limiter=enders)
+        await run_sync(submission.settle, limiter=enders)
     except NodeError as exc:
-        await run_sync(submission.settle)
+        await run_sync(submission.settle, limiter=enders)
         if not submission.stored:
             raise
         # What is stored is told, whatever the rest is.
-        await run_sync(submission.refuse, submission.origin.arrival(), exc)
+        await run_sync(submission.refuse, submission.origin.arrival(), exc, limiter=enders)
     finally:
-        await run_sync(taker.discard)
-        await run_sync(submission.end)
+        await run_sync(taker.discard, limiter=enders)
+        await run_sync(submission.end, limiter=enders)
 
 
 def _taker_for(content_type: MediaType, submission: Submission, store: Store) -> BodyTaker:
@@ -264,10 +275,3 @@ def _content_type_of(request: Request) -> MediaType:
     if "content-type" not in request.headers:
         raise MediaTypeNotSupported(f"the request has no Content-Type; send {MULTIPART_RELATED} of {DICOM}")
     return parse_media_type(request.headers["content-type"])
-
-
-def _base_url_of(request: Request) -> str:
-    try:
-        return f"{str(request.base_url).rstrip('/')}{DICOM_WEB}"
-    except ValueError as exc:
-        raise RequestMalformed("Host names no host; correct the client") from exc

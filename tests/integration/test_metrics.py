@@ -1,5 +1,6 @@
 """Metrics as Prometheus reads them: over HTTP, by its own parser, from a ledger that other processes write."""
 
+import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from node.settings import Settings, load_settings
 from node.supervision import render_metrics
 from tests.http_listener import get
 from tests.ledgers import Books, at, copy_ledger, make_facts, make_outcome, make_result
+from tests.peers import wait_until
 
 CANARY = "Quetzalcoatlus"
 
@@ -116,6 +118,25 @@ def test_it_answers_get_of_one_path(server: int, books: Books) -> None:
     assert samples(text)["radnode_studies", "OPEN"] == 1
     assert get(server, "/")[0] == 404
     assert get(server, "/metrics?name=x")[0] == 200
+
+
+def test_a_fault_of_our_own_is_told_and_a_client_that_hangs_up_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    faults = [BrokenPipeError("gone"), TimeoutError("silent"), ValueError("of our own")]
+
+    def read() -> bytes:
+        raise faults.pop(0)
+
+    running = MetricsServer(read, port=0)
+    port = running.start()
+    try:
+        for _ in range(3):
+            with pytest.raises(OSError, match="closed connection"):
+                get(port, "/metrics")
+        wait_until(lambda: "metrics broken" in caplog.messages, what="a line of the log")
+    finally:
+        running.stop()
+    told = [line for line in caplog.records if line.levelno >= logging.WARNING]
+    assert [(line.getMessage(), bool(line.exc_info)) for line in told] == [("metrics broken", True)]
 
 
 def test_a_client_that_hangs_up_or_says_nothing_stops_nobody(server: int) -> None:

@@ -230,6 +230,7 @@ def test_a_search_that_finds_nothing_is_no_error(site: Website) -> None:
         ("/studies?limit=99999999999999999999", 400),
         ("/studies?offset=x", 400),
         ("/studies?StudyDate=yesterday", 400),
+        ("/studies?PatientID=%00", 400),
         ("/studies?fuzzymatching=perhaps", 400),
         ("/studies?PatientName=" + "*a" * 20, 400),
         ("/studies?ModalitiesInStudy=" + ",".join(f"M{number}" for number in range(40)), 400),

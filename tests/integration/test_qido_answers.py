@@ -12,7 +12,7 @@ import pytest
 
 from node.delivery.parcel import DestinationSpec
 from node.delivery.stow import StowTransport
-from node.errors import DestinationBusy, DestinationDown
+from node.errors import DestinationBusy, DestinationDown, Misconfigured, NodeError
 from tests.peers import free_port
 
 HELD = [f"1.2.3.4.{number}" for number in range(5)]
@@ -94,11 +94,15 @@ def test_a_service_that_is_not_there_is_down() -> None:
         find(transport)
 
 
-@pytest.mark.parametrize(("status", "is_down"), [(503, True), (403, False)])
-def test_a_service_that_is_busy_is_not_one_that_cannot_search(status: int, is_down: bool) -> None:
+@pytest.mark.parametrize(
+    ("status", "error"), [(503, DestinationDown), (500, DestinationDown), (401, Misconfigured), (403, Misconfigured)]
+)
+def test_a_service_that_does_not_answer_now_is_not_one_that_cannot_search(status: int, error: type[NodeError]) -> None:
+    with service(status=status) as transport, pytest.raises(error):
+        transport.can_search()
+
+
+@pytest.mark.parametrize(("status", "can"), [(400, True), (404, False), (405, False), (501, False)])
+def test_a_service_without_a_search_is_told_from_one_that_wants_another(status: int, can: bool) -> None:
     with service(status=status) as transport:
-        if is_down:
-            with pytest.raises(DestinationDown):
-                transport.can_search()
-        else:
-            assert not transport.can_search()
+        assert transport.can_search() is can

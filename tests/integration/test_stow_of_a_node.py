@@ -48,7 +48,12 @@ def connect(port: int) -> socket.socket:
 
 def head_of(length: int, query: str = "") -> bytes:
     content_type = f'multipart/related; type="{DICOM}"; boundary={BOUNDARY}'
-    lines = (f"POST {STUDIES}{query} HTTP/1.1", "Host: x", f"Content-Type: {content_type}", f"Content-Length: {length}")
+    lines = (
+        f"POST {STUDIES}{query} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {length}",
+    )
     return "\r\n".join((*lines, "Connection: close", "", "")).encode()
 
 
@@ -65,7 +70,7 @@ def has_come(story: StudyStory) -> bool:
 
 def test_a_node_is_ready_when_its_receivers_are(node: NodeProcess, port: int) -> None:
     with connect(port) as connection:
-        connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert b'"receivers":"ok"' in read_all(connection)
 
 
@@ -86,7 +91,7 @@ def test_the_log_tells_the_route_and_neither_query_nor_patient(node: NodeProcess
         connection.sendall(head_of(len(body), f"?PatientName={CANARY}") + body)
         assert read_all(connection).startswith(b"HTTP/1.1 200")
     with connect(port) as connection:
-        connection.sendall(f"GET /{CANARY} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET /{CANARY} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         assert read_all(connection).startswith(b"HTTP/1.1 404")
     log = node.folder / "node.log"
     wait_until(lambda: '"route": "none"' in log.read_text(), what="the line of the last request")

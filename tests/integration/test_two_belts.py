@@ -88,7 +88,7 @@ class Half:
     def _deliver(self, now: datetime) -> None:
         """Say of everything that is due that it was taken, as couriers do."""
         for delivery in self.books.deliveries.due_deliveries("pacs", now, 100):
-            self.books.deliveries.record_sent(delivery.delivery_id, now=now, reason_code=None, reason_text=None)
+            self.books.deliveries.record_sent(delivery, now=now, reason_code=None, reason_text=None)
 
 
 def at_once(*deeds: Callable[[], None]) -> None:

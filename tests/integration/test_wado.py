@@ -21,6 +21,7 @@ from pydicom.uid import UID, generate_uid
 from node.domain.result import Result, ResultKind
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.header.part10 import read_part10
+from node.header.scan import scan_file
 from node.ledger.holdings import HoldingLedger
 from node.ledger.instances import InstanceLedger
 from node.web.native import from_xml
@@ -514,6 +515,7 @@ def test_our_own_result_is_served_beside_what_it_is_about(site: Website) -> None
         path=f"results/{own.SOPInstanceUID}.dcm",
         size_bytes=len(content),
         sha256="a digest",
+        attributes=scan_file(content).attributes,
     )
     site.services.store.put(result.path, content)
     books.jobs.finish_job(job, make_outcome(result), now=at(1))
@@ -536,7 +538,9 @@ def test_a_large_study_is_served_in_pieces(site: Website) -> None:
     tracemalloc.start()
     try:
         with site.connect() as connection:
-            connection.sendall(f"GET {STUDIES}/{study} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            connection.sendall(
+                f"GET {STUDIES}/{study} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+            )
             received = 0
             while chunk := connection.recv(1 << 16):
                 received += len(chunk)

@@ -3,12 +3,13 @@
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 
-from node.alarms.webhook import Webhook
+from node.alarms.webhook import Place, Webhook
 from node.domain.alarm import Alarm, AlarmKind, News
 from node.errors import WebhookFailed
 from node.tls import TlsIdentity, TlsTrust, client_context, server_context
@@ -66,6 +67,38 @@ def test_it_is_told_what_is_wrong_since_when_and_that_it_is_well_again(listener:
     assert {headers["Content-Type"] for headers in listener.headers} == {"application/json"}
 
 
+@pytest.mark.parametrize(("written", "asked"), [("", "/"), ("?room=7", "/?room=7"), ("/a%20b#part", "/a%20b")])
+def test_what_is_asked_for_begins_with_a_slash(listener: Listener, written: str, asked: str) -> None:
+    webhook(f"http://127.0.0.1:{listener.port}{written}").post_test(at(0))
+    assert [target for _, target, _ in listener.heard] == [asked]
+
+
+def test_an_ipv6_address_without_a_port_is_asked_at_that_of_http(listener: Listener) -> None:
+    places: list[Place] = []
+
+    def find(place: Place) -> list[Place]:
+        places.append(place)
+        return [("127.0.0.1", listener.port)]
+
+    Webhook("http://[::1]/", node="n", tls=None, limit_s=30.0, find=find).post_test(at(0))
+    assert places == [("::1", 80)]
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(listener: Listener) -> None:
+    """As where a name has an IPv6 address, and the network has none."""
+    limit_s = 4.0
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, ExitStack() as crowd:
+        place = deaf.getsockname()
+        for _ in range(3):
+            # Once its queue is full the kernel answers nobody who knocks.
+            one = crowd.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(place)
+        addresses = [place, ("127.0.0.1", listener.port)]
+        Webhook("http://ops/", node="n", tls=None, limit_s=limit_s, find=lambda _: addresses).post_test(at(0))
+    assert len(listener.heard) == 1
+
+
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 500, 503])
 def test_any_answer_but_2xx_is_a_failure_and_no_redirect_is_followed(listener: Listener, status: int) -> None:
     listener.status = status
@@ -104,6 +137,28 @@ def test_whoever_never_comes_to_an_end_is_left(word: bytes) -> None:
         thread.start()
         with pytest.raises(WebhookFailed):
             webhook(f"http://127.0.0.1:{server.getsockname()[1]}/", limit_s=0.4).post_test(at(0))
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.needs("openssl")
+def test_who_never_comes_to_an_end_of_the_handshake_is_left(tmp_path: Path) -> None:
+    ended = Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            # The beginning of a record of 16 KB, and then byte by byte.
+            connection.sendall(b"\x16\x03\x03\x40\x00")
+            while not ended.wait(0.05):
+                connection.sendall(b"\x02")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=drip, args=(server,), daemon=True)
+        thread.start()
+        trust = client_context(TlsTrust(ca=Authority(tmp_path).certificate))
+        with pytest.raises(WebhookFailed):
+            webhook(f"https://127.0.0.1:{server.getsockname()[1]}/", tls=trust, limit_s=0.4).post_test(at(0))
         ended.set()
         thread.join()
 

@@ -20,6 +20,8 @@ SHORTEST_OUTAGE_S, LONGEST_OUTAGE_S = 4.0, 20.0
 # A node that starts is killed again so long after its birth, at most.
 LONGEST_START_S = 4.0
 # What a service manager waits before it starts a node that has ended (systemd's RestartSec).
+# A node that meets a full disk as it starts has ended by then.
+START_S = 5.0
 RESTART_S = 1.0
 POLL_S = 0.1
 FULL_DISK = "the disk filled"
@@ -92,6 +94,8 @@ class Mischief:
         self._say = say
         self._begun = monotonic()
         self._outages: dict[str, tuple[float, Outage]] = {}
+        # When those that are over ended.
+        self._over: dict[str, float] = {}
         self._restart_at: float | None = None
         self._deeds = self._all_deeds()
         self.done: Counter[str] = Counter()
@@ -141,15 +145,21 @@ class Mischief:
             return
         if self._restart_at is None:
             self._restart_at = now + RESTART_S
-            beside = " and ".join(sorted(outage.name for _, outage in self._outages.values())) or "nothing"
-            self.ends.append(End(exit_code=code, beside=beside))
+            self.ends.append(End(exit_code=code, beside=self._beside(now)))
             self._tell(f"the node ended by itself, exit code {code}")
         elif now >= self._restart_at:
             self._start()
 
+    def _beside(self, now: float) -> str:
+        standing = {outage.name for _, outage in self._outages.values()}
+        # What a start met takes effect at its end.
+        recent = {name for name, ended in self._over.items() if now - ended < START_S}
+        return " and ".join(sorted(standing | recent)) or "nothing"
+
     def _end(self, of: str) -> None:
         _, outage = self._outages.pop(of)
         outage.undo()
+        self._over[outage.name] = monotonic()
         self._tell(f"end of: {outage.name}")
 
     def _start(self) -> None:

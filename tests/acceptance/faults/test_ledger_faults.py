@@ -101,7 +101,8 @@ def remains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return what a node has left that answered and delivered everything."""
     folder = tmp_path_factory.mktemp("remains")
     with SimulatedPacs(folder / "pacs") as pacs:
-        settings = QUICK + destination_table(pacs.peer)
+        # Nobody waits here for what the PACS is asked later.
+        settings = QUICK + destination_table(pacs.peer) + 'confirm = "none"\n'
         (folder / "node").mkdir()
         with NodeProcess(folder / "node", settings) as node:
             assert not send(films(), node.peer).failed

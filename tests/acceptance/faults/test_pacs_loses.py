@@ -13,7 +13,7 @@ from tests.instances import STUDY, ct_slice, encode
 from tests.node_process import Launch, NodeProcess
 from tests.pdus import STORAGE_ID, Response, Wire, associated, message, store_rq
 
-LOST = 2
+KEPT, LOST = 1, 2
 SETTINGS = """
 [assembly]
 quiet_seconds = 0.2
@@ -21,6 +21,7 @@ quiet_seconds = 0.2
 [delivery]
 first_retry_seconds = 0.5
 confirm_after_seconds = 0.5
+confirm_minutes = 0.1
 
 [[rules]]
 name = "everything"
@@ -51,13 +52,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeProcess
         tables = "".join(DESTINATION.format(name=name, peer=peer) for name, peer in peers.items())
         with NodeProcess(folder, SETTINGS + tables + shelf, launch=Launch(verb="serve")) as running:
             pacs.offer_commitment(running.peer)
+            # Who was never seen to find anything is not believed that something is lost.
+            with associated(running.peer) as wire:
+                assert store(wire, "1.2.3.4.9").status == 0
+                wire.release()
+            running.wait_for_study(STUDY, lambda story: is_proven(story, KEPT))
             for one in (pacs, archive):
                 one.change(Misbehavior(lost_count=LOST))
             with associated(running.peer) as wire:
                 for number in range(1, LOST + 1):
                     assert store(wire, f"1.2.3.4.{number}").status == 0
                 wire.release()
-            running.wait_for_study(STUDY, is_proven)
+            running.wait_for_study(STUDY, lambda story: is_proven(story, KEPT + LOST))
             yield running, pacs, archive
 
 
@@ -69,9 +75,9 @@ def store(wire: Wire, uid: str) -> Response:
     return answer
 
 
-def is_proven(story: StudyStory) -> bool:
+def is_proven(story: StudyStory, count: int) -> bool:
     states = sorted(delivery.state.value for delivery in story.deliveries)
-    return states == ["COMMITTED"] * 2 * LOST + ["SENT"] * LOST
+    return states == ["COMMITTED"] * 2 * count + ["SENT"] * count
 
 
 def test_what_was_lost_is_sent_again_once_and_then_proven(
@@ -79,19 +85,20 @@ def test_what_was_lost_is_sent_again_once_and_then_proven(
 ) -> None:
     _, pacs, archive = site
     for one in (pacs, archive):
-        assert len(one.record.received) == LOST
-        assert one.record.requests == 2 * LOST
+        assert len(one.record.received) == KEPT + LOST
+        assert one.record.requests == KEPT + 2 * LOST
     assert pacs.record.commitment_requests >= 2
-    assert (pacs.record.queries, archive.record.commitment_requests) == (0, 0)
-    # Twice not found, then found.
-    assert archive.record.queries >= 3
+    # What is reported late on a busy machine is asked by query there as well.
+    assert archive.record.commitment_requests == 0
+    # One found at once; of the others four looks found nothing, and the fifth did.
+    assert archive.record.queries >= 6
 
 
 def test_the_time_line_tells_of_loss_and_proof(site: tuple[NodeProcess, SimulatedPacs, SimulatedPacs]) -> None:
     node, _, _ = site
     events = [event for event in node.view.study_story(StudyUID(STUDY)).events if event.kind.startswith("delivery-")]
     kinds = [event.kind for event in events]
-    assert (kinds.count("delivery-lost"), kinds.count("delivery-committed")) == (2 * LOST, 2 * LOST)
+    assert (kinds.count("delivery-lost"), kinds.count("delivery-committed")) == (2 * LOST, 2 * (KEPT + LOST))
     assert not any(event.is_alarm for event in events)
     assert {text.rsplit(": ")[-1] for text in (e.text for e in events if e.kind == "delivery-committed")} == {
         "Storage Commitment",

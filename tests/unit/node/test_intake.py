@@ -1,9 +1,11 @@
 """Intake acknowledges only what is durable and recorded, and mixes nothing."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Thread
+from time import time
 from typing import Literal
 
 import pydicom
@@ -14,7 +16,7 @@ from node.domain.result import OWN_MANUFACTURER
 from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID
 from node.errors import BadIdentifier, IdentifierClash, LedgerBusy, NotDicom, StoreFull, TooLarge, UidMismatch
-from node.intake.adoption import START_UP_SCAN, Adoption
+from node.intake.adoption import LEFTOVER_AGE_S, START_UP_SCAN, Adoption
 from node.intake.station import Intake
 from node.store.files import INCOMING, SPOOL_SUFFIX, FileStore, Reserve
 from tests.instances import INSTANCE, JPEG_2000, MAX_INSTANCE_BYTES, NOON, MemoryLedger, arrival, ct_slice, encode
@@ -265,14 +267,32 @@ def test_file_that_the_loss_of_power_cut_is_set_aside_and_taken_when_it_comes_ag
     assert bench.store.read(PLAIN) == whole
 
 
+def leave_behind(bench: Bench, name: str, content: bytes, *, age_s: float = LEFTOVER_AGE_S) -> Path:
+    """Put a temporary file into the store whose writer is gone."""
+    path = bench.root / INCOMING / name
+    path.write_bytes(content)
+    written_s = time() - age_s
+    os.utime(path, (written_s, written_s))
+    return path
+
+
+@pytest.mark.parametrize("name", [f"received{SPOOL_SUFFIX}", "a-result"])
+def test_start_up_scan_leaves_what_another_node_or_a_worker_has_begun_this_moment(bench: Bench, name: str) -> None:
+    """A file has no lock in the moment in which it is made; whoever took it would have its sender refused."""
+    begun = leave_behind(bench, name, b"", age_s=0.0)
+    tomorrow = leave_behind(bench, f"of-tomorrow-{name}", b"", age_s=-86400.0)
+    bench.adoption.scan()
+    assert (begun.exists(), tomorrow.exists()) == (True, False)
+
+
 def test_whole_instance_that_lost_its_name_with_the_power_is_adopted_and_half_a_one_is_removed(bench: Bench) -> None:
     facts = bench.intake.store_instance(encode(ct_slice()), arrival())
     assert facts is not None
     content = bench.store.read(PLAIN)
     bench.store.path(PLAIN).unlink()
     bench.ledger.instances.clear()
-    (bench.root / INCOMING / f"whole{SPOOL_SUFFIX}").write_bytes(content)
-    (bench.root / INCOMING / f"half{SPOOL_SUFFIX}").write_bytes(content[:-7])
+    leave_behind(bench, f"whole{SPOOL_SUFFIX}", content)
+    leave_behind(bench, f"half{SPOOL_SUFFIX}", content[:-7])
     assert bench.adoption.scan().adopted == 1
     assert bench.files() == [PLAIN]
     adopted = bench.ledger.instances[INSTANCE]

@@ -12,10 +12,12 @@ from node.domain.job import Job
 from node.domain.result import DeliveryState, Result, ResultKind
 from node.domain.retraction import RejectionReason, RetractionOrder
 from node.errors import NotDicom
+from node.ledger.candidates import Search
 from node.ledger.cards import job_card, read_card, retraction_card
 from node.ledger.jobs import JobOutcome
 from node.ledger.restoration import RestorationLedger
 from node.ledger.retractions import RetractionLedger
+from node.ledger.search import SearchLedger
 from node.restoration import MARK, Remains, Restored, prepare, restore
 from node.store.files import FileStore, Reserve
 from node.store.paths import card_path
@@ -150,6 +152,8 @@ def test_what_was_taken_back_stays_back(bench: Bench) -> None:
     }
     assert RetractionLedger(bench.new.engine).pending_retractions() == ()
     assert {r.retracted_at for r in bench.new.jobs.results_of(job.job_id)} == {at(20), None}
+    (found,) = SearchLedger(bench.new.engine).find_studies(Search()).found
+    assert (found.modalities, found.series) == (("KO",), 1)
 
 
 def test_forwards_count_only_where_all_of_a_kind_went(bench: Bench) -> None:
@@ -221,3 +225,6 @@ def test_a_study_whose_instances_are_gone_waits_for_them(bench: Bench) -> None:
     bench.restore()
     story = bench.new.view.study_story(STUDY)
     assert (story.state, story.first_instance_at) == ("PURGED", NOON)
+    # Its Results can be retrieved, and so they are found.
+    (found,) = SearchLedger(bench.new.engine).find_studies(Search(modalities=("SEG",))).found
+    assert found.study_instance_uid == STUDY

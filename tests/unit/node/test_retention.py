@@ -85,7 +85,7 @@ class Bench:
         self.store.put(result.path, b"a SEG")
         self.books.jobs.finish_job(job, make_outcome(result), now=utc_now())
         for delivery in self.books.view.list_deliveries(destination=None, state=DeliveryState.PENDING, limit=9):
-            self.books.deliveries.record_sent(delivery.delivery_id, now=utc_now(), reason_code=None, reason_text=None)
+            self.books.deliveries.record_sent(delivery, now=utc_now(), reason_code=None, reason_text=None)
 
     def station(self, terms: Terms = AGED, *, dies_before: int | None = None) -> Retention:
         """Return a station that is killed before the call of this number of ledger, store or trail."""

@@ -9,7 +9,7 @@ import pytest
 
 from node.clock import ClockWatch
 from node.errors import LedgerBusy
-from node.scheduler import Belt
+from node.scheduler import Belt, Sharing
 from tests.ledgers import NOON, at
 
 DEADLINE_S = 10.0
@@ -125,6 +125,30 @@ def test_stop_ends_a_belt_that_waits_for_a_far_event() -> None:
     turns.wait_for(1)
     belt.stop()
     assert not [thread for thread in threading.enumerate() if thread.name == "belt-test"]
+
+
+def test_a_belt_that_is_to_end_begins_no_other_tick_and_asks_for_no_lead() -> None:
+    begun, asked = threading.Event(), []
+    go_on = threading.Event()
+
+    def tick(now: datetime) -> datetime | None:
+        begun.set()
+        assert go_on.wait(DEADLINE_S)
+        return now
+
+    def leads() -> bool:
+        asked.append(begun.is_set())
+        return True
+
+    next_one = Turns()
+    belt = Belt("test", {"in hand": tick, "next": next_one.tick}, lambda: NOON, sharing=Sharing(leads=leads))
+    belt.start()
+    assert begun.wait(DEADLINE_S)
+    # Returns although a tick is in hand.
+    belt.expect_end()
+    go_on.set()
+    belt.stop()
+    assert (next_one.count, asked) == (0, [False])
 
 
 def test_a_belt_that_was_never_started_stops_too() -> None:

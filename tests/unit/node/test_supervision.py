@@ -27,10 +27,19 @@ def read(tmp_path: Path, text: str) -> Settings:
     [
         ('webhook = "ops.example.org/hook"', "alarms.webhook.*http"),
         ('webhook = "file:///etc/passwd"', "alarms.webhook.*http"),
+        ('webhook = "https://ops.example.org:99999/hook"', "alarms.webhook.*port"),
+        ('webhook = "https://ops.example.org:0/hook"', "alarms.webhook.*port"),
+        ('webhook = "https://ops.example.org:T0ken/hook"', "alarms.webhook.*port"),
+        ('webhook = "https://ops.example.org/höök"', "alarms.webhook.*ASCII"),
+        ('webhook = "https://ops.example.org/my hook"', "alarms.webhook.*spaces"),
+        ('webhook = "https://ops.example.org/hook\\n"', "alarms.webhook.*ASCII"),
+        ('webhook = "https://ops..example.org/hook"', "alarms.webhook.*host"),
+        ('webhook = "https://[ops/hook"', "alarms.webhook.*host"),
         ('sources = [{ aet = "CT1" }]', "minutes is missing"),
         ('sources = [{ aet = "CT1", minutes = 0 }]', "minutes"),
         ('sources = [{ aet = "CT1", minutes = 5, hours = [18, 7] }]', "two entries"),
         ('sources = [{ aet = "CT1", minutes = 5, days = [0] }]', "days"),
+        ('sources = [{ aet = "CT1", minutes = 5, days = [] }]', "days"),
         ('sources = [{ aett = "CT1", minutes = 5 }]', "did you mean|unknown setting"),
         ('pipelines = [{ pipeline = "chest_xry", minutes = 5 }]', "chest_xry.*no pipeline"),
         ("job_wait_minutes = -1", "job_wait_minutes"),
@@ -46,14 +55,14 @@ def test_a_webhook_is_a_secret_that_other_processes_are_told(tmp_path: Path) -> 
     assert SECRET not in repr(settings)
     assert load_settings(None, settings.as_environment()).alarms == settings.alarms
     with pytest.raises(SettingsInvalid) as caught:
-        read(tmp_path, f'[alarms]\nwebhook = "ops/{SECRET}"\n')
+        read(tmp_path, f'[alarms]\nwebhook = "http://ops:{SECRET}/"\n')
     assert SECRET not in str(caught.value)
 
 
 def test_nobody_is_told_unless_a_webhook_is_named_and_its_authority_must_be_there(tmp_path: Path) -> None:
     assert build_webhook(read(tmp_path, "")) is None
     assert build_webhook(read(tmp_path, '[alarms]\nwebhook = "http://127.0.0.1:9/"\n')) is not None
-    missing = '[alarms]\nwebhook = "https://127.0.0.1:9/"\nwebhook_ca = "absent.pem"\n'
+    missing = '[alarms]\nwebhook = "HTTPS://127.0.0.1:9/"\nwebhook_ca = "absent.pem"\n'
     with pytest.raises(SettingsInvalid, match=r"alarms\.webhook\.ca absent\.pem"):
         build_webhook(read(tmp_path, missing))
 

@@ -95,8 +95,18 @@ def test_a_destination_that_is_down_or_stuck_is_told(books: Books) -> None:
     stuck = [read(watch, AlarmKind.DELIVERIES_STUCK, m * MINUTE, "pacs").verdict for m in (29, 59, 60)]
     assert stuck == [Verdict.WELL, Verdict.BETWEEN, Verdict.WRONG]
     (delivery,) = books.deliveries.due_deliveries("pacs", at(99), 9)
-    books.deliveries.record_sent(delivery.delivery_id, now=at(100), reason_code=None, reason_text=None)
+    books.deliveries.record_sent(delivery, now=at(100), reason_code=None, reason_text=None)
     assert {one.verdict for one in watch(at(60 * MINUTE))} == {Verdict.WELL}
+
+
+def test_a_destination_that_left_the_settings_is_told(books: Books) -> None:
+    watch, job = DeliveryWatch(["other"], SignLedger(books.engine), LIMITS), books.claim(books.add_job())
+    books.jobs.finish_job(job, make_outcome(make_result(job)), now=at(0))
+    stray = read(watch, AlarmKind.DELIVERIES_STUCK, 1, "pacs")
+    assert (stray.verdict, stray.text.partition(":")[0]) == (Verdict.WRONG, "no such Destination in the settings")
+    (delivery,) = books.deliveries.due_deliveries("pacs", at(99), 9)
+    books.deliveries.record_refused(delivery, now=at(100), reason_code="no-destination", reason_text="gone")
+    assert read(watch, AlarmKind.DELIVERIES_STUCK, 101, "pacs").verdict is Verdict.WELL
 
 
 def test_what_is_set_to_zero_is_not_watched(books: Books) -> None:

@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.alarms.reading import Verdict
 from node.alarms.silence import Expectation, PipelineWatch, SourceWatch
@@ -43,18 +46,51 @@ def test_silence_before_the_node_began_to_listen_does_not_count() -> None:
 
 
 def test_a_night_is_no_silence_where_nothing_is_expected_then() -> None:
-    midnight, morning = NOON + hours(12), NOON + hours(19)
-    assert look(CLINIC, midnight, NOON) is Verdict.BETWEEN
-    assert look(ALWAYS, midnight, NOON) is Verdict.WRONG
-    # Seven o'clock, and the silence of the night does not count.
-    assert look(CLINIC, morning + hours(1.9), NOON) is Verdict.BETWEEN
-    assert look(CLINIC, morning + hours(2), NOON) is Verdict.WRONG
+    evening, midnight, morning = NOON + hours(5), NOON + hours(12), NOON + hours(19)
+    assert look(CLINIC, midnight, evening) is Verdict.WELL
+    assert look(ALWAYS, midnight, evening) is Verdict.WRONG
+    # Seven o'clock, and the silence of the night does not count; the hour before it does.
+    assert look(CLINIC, morning + hours(0.9), evening) is Verdict.WELL
+    assert look(CLINIC, morning + hours(1), evening) is Verdict.WRONG
+    # Whoever was silent all afternoon is not well because it is night.
+    assert look(CLINIC, midnight, NOON) is Verdict.WRONG
 
 
 def test_a_weekend_is_no_silence_where_nothing_is_expected_then() -> None:
-    saturday = NOON + timedelta(days=4)
-    assert look(CLINIC, saturday, NOON) is Verdict.BETWEEN
-    assert look(CLINIC, saturday, saturday - hours(1)) is Verdict.WELL
+    friday, saturday, monday = (NOON + timedelta(days=days) for days in (3, 4, 6))
+    assert look(CLINIC, saturday, friday + hours(5)) is Verdict.WELL
+    assert look(CLINIC, saturday, NOON) is Verdict.WRONG
+    assert look(CLINIC, monday - hours(4.1), friday + hours(5)) is Verdict.WELL
+    assert look(CLINIC, monday - hours(4), friday + hours(5)) is Verdict.WRONG
+
+
+@given(
+    opening=st.tuples(st.integers(0, 23), st.integers(1, 24)).filter(lambda pair: pair[0] < pair[1]),
+    days=st.frozensets(st.integers(1, 7), min_size=1),
+    within=st.integers(1, 60),
+    began=st.integers(0, 7 * 24 - 1),
+)
+def test_whatever_is_expected_its_silence_is_told_after_so_many_hours_of_the_kind(
+    opening: tuple[int, int], days: frozenset[int], within: int, began: int
+) -> None:
+    """Also a silence that is longer than a day's hours, or than a week's days."""
+    expected = Expectation(name="CT1", within=hours(within), hours=opening, days=days)
+    since = told_at = NOON + hours(began)
+    left = within
+    while left:
+        left -= told_at.isoweekday() in days and opening[0] <= told_at.hour < opening[1]
+        told_at += hours(1)
+    assert not expected.is_missed(since, told_at - timedelta(minutes=1), UTC)
+    assert expected.is_missed(since, told_at, UTC)
+    assert expected.is_missed(since, told_at + timedelta(days=3), UTC)
+
+
+def test_the_hour_that_the_clock_skips_or_repeats_is_as_long_as_it_is() -> None:
+    berlin, day = ZoneInfo("Europe/Berlin"), replace(ALWAYS, within=hours(24), days=frozenset({7}))
+    for midnight, length in ((datetime(2025, 3, 30, tzinfo=berlin), 23), (datetime(2025, 10, 26, tzinfo=berlin), 25)):
+        since = midnight.astimezone(UTC)
+        assert day.is_missed(since, since + hours(length), berlin) is (length >= 24)
+        assert not day.is_missed(since, since + hours(23.9), berlin)
 
 
 def test_what_is_expected_by_day_and_by_night_is_one_thing() -> None:
@@ -67,15 +103,19 @@ def test_what_is_expected_by_day_and_by_night_is_one_thing() -> None:
     assert verdicts(NOON, NOON - hours(1)) == [Verdict.WELL]
     assert verdicts(NOON, NOON - hours(3)) == [Verdict.WRONG]
     assert verdicts(NOON + hours(10), NOON + hours(5)) == [Verdict.WELL]
-    # All night is as long as it may be silent; nobody waits for more before morning.
-    assert verdicts(NOON + hours(11), NOON - hours(3)) == [Verdict.BETWEEN]
+    # The evening may be silent to its end, and so may the night; the hours of the day were too many.
+    assert verdicts(NOON + hours(11), NOON + hours(4.5)) == [Verdict.WELL]
+    assert verdicts(NOON + hours(11), NOON - hours(3)) == [Verdict.WRONG]
 
 
 def test_hours_are_those_of_the_place() -> None:
     tokyo = timezone(timedelta(hours=9))
-    watch = SourceWatch([CLINIC], lambda: {"CT1": LONG_AGO}, since=LONG_AGO, zone=tokyo)
-    assert [reading.verdict for reading in watch(NOON)] == [Verdict.BETWEEN]
-    assert [reading.verdict for reading in watch(NOON - hours(6))] == [Verdict.WRONG]
+    # There the doors close at 9:00 UTC.
+    watch = SourceWatch([CLINIC], lambda: {"CT1": NOON - hours(4.9)}, since=LONG_AGO, zone=tokyo)
+    assert [reading.verdict for reading in watch(NOON)] == [Verdict.WELL]
+    # And open at 22:00 UTC.
+    assert [reading.verdict for reading in watch(NOON + hours(10))] == [Verdict.WELL]
+    assert [reading.verdict for reading in watch(NOON + hours(10.1))] == [Verdict.WRONG]
 
 
 class Book:

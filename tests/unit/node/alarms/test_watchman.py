@@ -9,9 +9,9 @@ import pytest
 
 from node.alarms.messenger import FIRST_PAUSE_S, LONGEST_PAUSE_S, Messenger
 from node.alarms.reading import Reading, Verdict
-from node.alarms.watchman import ALARM_HEALED, ALARM_RAISED, FORGET, PERIOD_S, Watchman
+from node.alarms.watchman import ALARM_HEALED, ALARM_RAISED, FORGET, PERIOD_S, WATCH_BROKEN, WATCH_WAITS, Watchman
 from node.domain.alarm import AlarmKind, News
-from node.errors import WebhookFailed
+from node.errors import LedgerBusy, WebhookFailed
 from node.ledger.alarms import AlarmLedger
 from tests.ledgers import Books, at, copy_ledger
 
@@ -117,6 +117,39 @@ def test_it_looks_every_15_seconds_however_often_it_is_called(scene: Scene) -> N
     assert scene.watchman.tick(at(-1e6)) == at(-1e6) + timedelta(seconds=1.0)
     scene.look(WELL, after_s=1.0)
     assert scene.looks == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "event"), [(ValueError("Canary^Patient"), WATCH_BROKEN), (LedgerBusy("locked"), WATCH_WAITS)]
+)
+def test_a_watch_that_breaks_is_told_once_and_silences_no_other(
+    scene: Scene, caplog: pytest.LogCaptureFixture, error: Exception, event: str
+) -> None:
+    is_broken = True
+
+    def read(_now: datetime) -> Iterable[Reading]:
+        yield Reading(kind=AlarmKind.STORE_LOW, subject="", verdict=WRONG, text="full")
+        if is_broken:
+            raise error
+        yield Reading(kind=AlarmKind.AUDIT_LOST, subject="", verdict=WRONG, text="lost")
+
+    def standing() -> list[str]:
+        return [alarm.kind.value for alarm in scene.ledger.standing_alarms()]
+
+    scene.watchman = Watchman([read, scene.read], scene.ledger, calm_s=CALM_S, elapsed_s=lambda: scene.second)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            scene.look(WRONG)
+        assert standing() == ["store-low", "destination-down"]
+        is_broken = False
+        scene.look(WRONG)
+        assert standing() == ["store-low", "destination-down", "audit-lost"]
+        is_broken = True
+        scene.look(WRONG)
+        # What it no longer says is not well for that.
+        scene.look(WRONG, after_s=2 * FORGET.total_seconds())
+        assert standing() == ["store-low", "destination-down", "audit-lost"]
+    assert [line.getMessage() for line in caplog.records if "watch" in line.getMessage()] == [event] * 2
 
 
 class Outside:

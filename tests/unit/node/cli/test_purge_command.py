@@ -20,9 +20,7 @@ def books(tmp_path: Path) -> Iterator[Books]:
     job = made.claim(made.add_job())
     made.jobs.finish_job(job, make_outcome(make_result(job)), now=NOON)
     for delivery in made.view.list_deliveries(destination=None, state=DeliveryState.PENDING, limit=9):
-        made.deliveries.record_refused(
-            delivery.delivery_id, now=NOON, reason_code="destination-refused", reason_text="no"
-        )
+        made.deliveries.record_refused(delivery, now=NOON, reason_code="destination-refused", reason_text="no")
     yield made
     made.close()
 

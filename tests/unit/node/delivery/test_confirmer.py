@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from node.delivery.confirmer import TICK_LIMIT
 from node.delivery.inquiry import TakeReport, Way
 from node.domain.confirmation import CommitmentReport, ConfirmBy, Unproven
 from node.errors import DestinationBusy, DestinationDown
 from tests.ledgers import STUDY, make_facts
 from tests.proofs import AFTER_S, TRIES, WAIT_S, Proving
 
+# After how long something is looked for again that a query did not find.
+LOOKS_S = (3 * AFTER_S, WAIT_S / 6, WAIT_S)
+HOUR_S = 3600.0
 BOTH = (Way.COMMITMENT, Way.FIND)
 
 
@@ -97,6 +101,15 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     proving.close()
 
 
+def follow(bench: Bench, at_s: float) -> float:
+    """Call the station each time that it asks for it, until nothing is left to be asked; return when that was."""
+    again_at = bench.tick(at_s)
+    while again_at is not None:
+        assert bench.peer.opened < 30
+        at_s, again_at = again_at, bench.tick(again_at)
+    return at_s
+
+
 def with_setting(confirm: ConfirmBy) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("bench", [confirm], indirect=True)
 
@@ -170,12 +183,45 @@ def test_a_request_that_is_refused_leads_to_a_query_at_once(bench: Bench) -> Non
 
 def test_what_a_query_misses_is_looked_for_again_before_it_is_sent_again(bench: Bench) -> None:
     bench.peer.ways, bench.peer.held = (Way.FIND,), frozenset(sorted(bench.uids)[:1])
-    assert bench.tick(AFTER_S) == 4 * AFTER_S
-    assert bench.states == ["COMMITTED", "SENT"]
-    bench.tick(4 * AFTER_S)
+    at_s = AFTER_S
+    for pause_s in LOOKS_S:
+        assert bench.tick(at_s) == at_s + pause_s
+        assert bench.states == ["COMMITTED", "SENT"]
+        at_s += pause_s
+    bench.tick(at_s)
     assert bench.states == ["COMMITTED", "PENDING"]
-    assert (bench.proving.deliveries[1].reason_code, bench.proving.questions) == ("not-held", [(0, 1, 1)])
+    assert (bench.proving.deliveries[1].reason_code, bench.proving.questions) == ("not-held", [(0, 3, 1)])
     assert bench.proving.wakes == 1
+
+
+def test_a_query_that_never_found_anything_proves_no_loss(bench: Bench) -> None:
+    bench.peer.ways = (Way.FIND,)
+    at_s = follow(bench, AFTER_S)
+    assert bench.states == ["SENT", "SENT"]
+    assert {delivery.reason_code for delivery in bench.proving.deliveries} == {"unconfirmed"}
+    assert [told for _, told in bench.proving.events(study=STUDY)].count(True) == 1
+    assert (bench.proving.wakes, at_s) == (0, AFTER_S + sum(LOOKS_S) + TRIES * WAIT_S)
+
+
+def test_a_kind_that_is_never_listed_is_not_lost(bench: Bench) -> None:
+    listed = make_facts(3)
+    bench.proving.books.instances.record_instance(listed)
+    bench.proving.order(replace(listed, sop_class_uid="1.2.3"))
+    bench.proving.note_sent()
+    bench.peer.ways, bench.peer.held = (Way.FIND,), frozenset({listed.sop_instance_uid})
+    follow(bench, AFTER_S)
+    assert bench.states == ["SENT", "SENT", "COMMITTED"]
+
+
+def test_what_a_way_found_is_known_after_a_restart(bench: Bench) -> None:
+    bench.peer.ways, bench.peer.held = (Way.FIND,), frozenset(sorted(bench.uids)[:1])
+    bench.tick(AFTER_S)
+    bench.proving.hire()
+    at_s = AFTER_S
+    for pause_s in LOOKS_S:
+        at_s += pause_s
+        bench.tick(at_s)
+    assert bench.states == ["COMMITTED", "PENDING"]
 
 
 def test_what_is_found_at_the_second_look_was_not_lost(bench: Bench) -> None:
@@ -184,6 +230,7 @@ def test_what_is_found_at_the_second_look_was_not_lost(bench: Bench) -> None:
     bench.peer.held = bench.uids
     bench.tick(4 * AFTER_S)
     assert bench.states == ["COMMITTED", "COMMITTED"]
+    assert bench.proving.wakes == 0
 
 
 def test_a_query_that_is_not_answered_is_asked_again_and_then_a_person_is_told(bench: Bench) -> None:
@@ -239,11 +286,62 @@ def test_a_destination_that_aborts_over_a_question_is_asked_otherwise(bench: Ben
 
 def test_a_destination_that_aborts_over_every_question_is_left_alone(bench: Bench) -> None:
     bench.peer.breaks_over = frozenset(BOTH)
-    at_s: float | None = AFTER_S
-    while at_s is not None:
-        assert bench.peer.opened < 10
-        at_s = bench.tick(at_s)
-    assert (bench.proving.questions, bench.states) == ([], ["SENT", "SENT"])
+    at_s = follow(bench, AFTER_S)
+    # Two aborts over each way, and one look at what it offers, an hour apart; then a person is told.
+    assert bench.peer.opened <= 5 * TRIES
+    assert at_s >= AFTER_S + TRIES * HOUR_S
+    assert {delivery.reason_code for delivery in bench.proving.deliveries} == {"unconfirmed"}
+
+
+def test_a_short_hang_leaves_every_object_to_be_asked_about(bench: Bench) -> None:
+    bench.peer.breaks_over = frozenset(BOTH)
+    at_s = AFTER_S
+    while at_s < HOUR_S:
+        again_at = bench.tick(at_s)
+        assert again_at is not None
+        at_s = again_at
+    assert bench.states == ["SENT", "SENT"]
+    bench.peer.breaks_over, bench.peer.held = frozenset(), bench.uids
+    bench.tick(at_s)
+    assert bench.states == ["COMMITTED", "COMMITTED"]
+
+
+def test_an_offer_of_nothing_after_a_break_is_not_believed_at_once(bench: Bench) -> None:
+    bench.peer.breaks_over = frozenset({Way.COMMITMENT})
+    again_at = bench.tick(AFTER_S)
+    assert again_at is not None
+    bench.peer.ways = ()
+    assert bench.tick(again_at) == AFTER_S + HOUR_S
+    assert bench.tick(AFTER_S + HOUR_S) is None
+    assert bench.proving.questions == []
+
+
+def test_who_aborts_after_its_answer_is_not_down(bench: Bench) -> None:
+    def abort(_: float) -> bool:
+        raise DestinationDown("ended the Association instead of answering")
+
+    bench.peer.listen = abort  # type: ignore[method-assign,assignment]  # the test's own double
+    assert bench.tick(AFTER_S) == AFTER_S + WAIT_S
+    assert bench.proving.questions == [(1, 0, 0)] * 2
+
+
+def test_a_long_conversation_ends_between_two_studies(bench: Bench) -> None:
+    for number in (3, 4):
+        facts = make_facts(number, study=f"{STUDY}{number}")
+        bench.proving.books.instances.record_instance(facts)
+        bench.proving.order(facts)
+    bench.proving.note_sent()
+
+    def find(objects: Sequence[Unproven], _: Callable[[str], int]) -> frozenset[str]:
+        bench.peer.queries.append(len(objects))
+        bench.proving.now += TICK_LIMIT
+        return frozenset(one.sop_instance_uid for one in objects)
+
+    bench.peer.ways, bench.peer.find = (Way.FIND,), find  # type: ignore[method-assign,assignment]  # the test's own double
+    for done in range(1, 5):
+        bench.tick(done * AFTER_S)
+        assert len(bench.peer.queries) == done
+    assert bench.states == ["COMMITTED"] * 4
 
 
 def test_who_aborted_once_is_trusted_again_after_an_answer(bench: Bench) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from node.delivery.courier import DOUBTED_FOR, TICK_LIMIT, Courier, Surroundings
+from node.delivery.courier import DOUBTED_FOR, TICK_LIMIT, UNANSWERED, Courier, Surroundings
 from node.delivery.lookout import FRESH_FOR, OURS, Lookout
 from node.delivery.outbox import DeliveryLedger
 from node.delivery.parcel import UNREADABLE_TRIES, Outcome, Parcel, Report
@@ -83,19 +83,21 @@ class MemoryLedger:
     def delivery_age_start(self, delivery_id: int) -> datetime | None:
         return self.ordered_at
 
-    def record_sent(self, delivery_id: int, *, now: datetime, reason_code: str | None, reason_text: str | None) -> None:
-        self._settle(delivery_id, DeliveryState.SENT, reason_code, reason_text)
+    def record_sent(
+        self, delivery: Delivery, *, now: datetime, reason_code: str | None, reason_text: str | None
+    ) -> None:
+        self._settle(delivery.delivery_id, DeliveryState.SENT, reason_code, reason_text)
 
-    def record_refused(self, delivery_id: int, *, now: datetime, reason_code: str, reason_text: str) -> bool:
-        self._settle(delivery_id, DeliveryState.REFUSED, reason_code, reason_text)
+    def record_refused(self, delivery: Delivery, *, now: datetime, reason_code: str, reason_text: str) -> bool:
+        self._settle(delivery.delivery_id, DeliveryState.REFUSED, reason_code, reason_text)
         return self.needs_person
 
     def record_retry(
-        self, delivery_id: int, *, now: datetime, not_before: datetime, reason: tuple[str, str], is_doubtful: bool
+        self, delivery: Delivery, *, now: datetime, not_before: datetime, reason: tuple[str, str], is_doubtful: bool
     ) -> None:
-        self._settle(delivery_id, DeliveryState.PENDING, *reason)
-        row = self.rows[delivery_id]
-        self.rows[delivery_id] = replace(row, not_before=not_before, doubts=row.doubts + is_doubtful)
+        self._settle(delivery.delivery_id, DeliveryState.PENDING, *reason)
+        row = self.rows[delivery.delivery_id]
+        self.rows[delivery.delivery_id] = replace(row, not_before=not_before, doubts=row.doubts + is_doubtful)
 
     def _settle(self, delivery_id: int, state: DeliveryState, code: str | None, text: str | None) -> None:
         if self.is_busy:
@@ -521,6 +523,8 @@ def test_object_that_breaks_the_destination_keeps_no_other_and_is_left_alone_for
     assert ledger.states() == {1: "SENT", 2: "PENDING", 3: "SENT", 4: "SENT"}
     assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300]
     assert door.knocks == []
+    # Nor does the ledger say that the Destination is down, as of what is deferred: an alarm would follow.
+    assert ledger.rows[2].reason_code == UNANSWERED
 
 
 def test_file_of_ours_that_cannot_be_read_is_no_fault_of_the_destination(

@@ -55,6 +55,14 @@ def test_our_own_files_say_nothing_of_a_destination() -> None:
     assert not health.excuses(3)
 
 
+def test_a_suspect_that_ended_otherwise_is_forgotten() -> None:
+    health, _ = judge((1, BUSY), (9, TAKEN))
+    assert health.suspects == {1}
+    health.forget([1])
+    assert health.suspects == frozenset()
+    assert judge((1, BUSY), (2, BUSY))[1][-1] == "destination-busy"
+
+
 def test_what_was_settled_is_forgotten() -> None:
     health, _ = judge((1, BUSY), (2, BUSY), (2, TAKEN), (1, TAKEN))
     assert health.judge(1, BUSY) is None

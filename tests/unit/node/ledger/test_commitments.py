@@ -119,9 +119,34 @@ def test_what_was_lost_is_sent_again_so_often_and_then_a_person_is_told(proving:
     lose_all(proving, 900)
     after = proving.ledger.follow_losses(DESTINATION, tries=TRIES, now=at(900))
     assert (after.resent, after.given_up, proving.states) == (0, 3, ["LOST"] * 3)
-    assert [event for event in proving.events(study=STUDY) if event[1]] == [("delivery-lost", True)] * 3
+    # One for all objects of the Study.
+    assert [event for event in proving.events(study=STUDY) if event[1]] == [("delivery-lost", True)]
     # Once.
     assert proving.ledger.follow_losses(DESTINATION, tries=TRIES, now=at(901)).given_up == 0
+
+
+def test_what_a_person_retries_has_all_its_tries_again(proving: Proving) -> None:
+    for second in (100, 200, 300):
+        lose_all(proving, second)
+        proving.ledger.follow_losses(DESTINATION, tries=TRIES, now=at(second))
+        if second < 300:
+            proving.note_sent(second + 10)
+    assert proving.states == ["LOST"] * 3
+    assert proving.books.deliveries.retry_deliveries(destination=None, now=at(400)) == 3
+    assert (proving.questions, {delivery.attempts for delivery in proving.deliveries}) == ([], {0})
+    proving.note_sent(410)
+    lose_all(proving, 500)
+    assert proving.ledger.follow_losses(DESTINATION, tries=TRIES, now=at(500)).resent == 3
+
+
+def test_what_a_way_found_is_told_by_kind_and_destination(proving: Proving) -> None:
+    first, *_ = proving.deliveries
+    kind = first.sop_class_uid
+    assert not proving.ledger.has_found(DESTINATION, kind, by="C-FIND")
+    proving.ledger.record_held([first.delivery_id], by="C-FIND", now=at(20))
+    asked = [(DESTINATION, kind, "C-FIND"), (DESTINATION, kind, "QIDO-RS"), (DESTINATION, "1.2", "C-FIND")]
+    assert [proving.ledger.has_found(name, uid, by=by) for name, uid, by in asked] == [True, False, False]
+    assert not proving.ledger.has_found("other", kind, by="C-FIND")
 
 
 def test_what_was_lost_after_it_was_proven_missing_once_begins_anew(proving: Proving) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from node.delivery.strays import Strays
 from node.domain.result import Delivery, DeliveryState, ResultKind
 from node.ledger.orders import add_delivery
 from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_outcome, make_result
@@ -42,9 +43,7 @@ def only(books: Books) -> Delivery:
 
 
 def retry(books: Books, delivery: Delivery, second: float) -> None:
-    books.deliveries.record_retry(
-        delivery.delivery_id, now=NOON, not_before=at(second), reason=("destination-down", "no answer")
-    )
+    books.deliveries.record_retry(delivery, now=NOON, not_before=at(second), reason=("destination-down", "no answer"))
 
 
 def test_the_same_order_twice_is_one(books: Books) -> None:
@@ -74,7 +73,7 @@ def test_a_failed_attempt_waits_until_its_time(books: Books) -> None:
 
 def test_a_sent_delivery_is_never_due_again(books: Books) -> None:
     order(books)
-    books.deliveries.record_sent(only(books).delivery_id, now=at(1), reason_code="b000", reason_text="coerced")
+    books.deliveries.record_sent(only(books), now=at(1), reason_code="b000", reason_text="coerced")
     retry(books, only(books), 0)
     assert (only(books).state, only(books).attempts, only(books).reason_text) == (DeliveryState.SENT, 1, "coerced")
     assert (due(books, 99), books.deliveries.next_delivery_at("pacs")) == ([], None)
@@ -82,7 +81,7 @@ def test_a_sent_delivery_is_never_due_again(books: Books) -> None:
 
 def test_a_refused_delivery_waits_for_a_person(books: Books) -> None:
     order(books)
-    books.deliveries.record_refused(only(books).delivery_id, now=at(1), reason_code="c000", reason_text="no SEG")
+    books.deliveries.record_refused(only(books), now=at(1), reason_code="c000", reason_text="no SEG")
     assert (only(books).state, due(books, 99)) == (DeliveryState.REFUSED, [])
     assert books.deliveries.retry_deliveries(destination="archive", now=at(2)) == 0
     assert books.deliveries.retry_deliveries(destination=None, now=at(2)) == 1
@@ -94,12 +93,44 @@ def test_doubts_are_counted_beside_attempts_and_begin_anew_by_hand(books: Books)
     order(books)
     for is_doubtful in (False, True, True):
         books.deliveries.record_retry(
-            only(books).delivery_id, now=NOON, not_before=NOON, reason=("code", "text"), is_doubtful=is_doubtful
+            only(books), now=NOON, not_before=NOON, reason=("code", "text"), is_doubtful=is_doubtful
         )
     assert (only(books).attempts, only(books).doubts) == (3, 2)
-    books.deliveries.record_refused(only(books).delivery_id, now=at(1), reason_code="code", reason_text="text")
+    books.deliveries.record_refused(only(books), now=at(1), reason_code="code", reason_text="text")
     books.deliveries.retry_deliveries(destination=None, now=at(2))
-    assert (only(books).attempts, only(books).doubts) == (4, 0)
+    assert (only(books).attempts, only(books).doubts) == (0, 0)
+
+
+@pytest.mark.parametrize("meanwhile", ["tried elsewhere", "refused and retried", "retried"])
+def test_an_answer_that_is_written_late_changes_nothing_that_came_after_it(books: Books, meanwhile: str) -> None:
+    order(books)
+    as_it_was = only(books)
+    if meanwhile == "tried elsewhere":
+        retry(books, only(books), 3)
+    elif meanwhile == "refused and retried":
+        books.deliveries.record_refused(only(books), now=at(2), reason_code="c000", reason_text="no")
+    if meanwhile.endswith("retried"):
+        books.deliveries.retry_deliveries(destination=None, now=at(5))
+    known = only(books)
+    books.deliveries.record_sent(as_it_was, now=at(1), reason_code=None, reason_text=None)
+    assert not books.deliveries.record_refused(as_it_was, now=at(1), reason_code="c000", reason_text="no")
+    books.deliveries.record_retry(as_it_was, now=at(1), not_before=at(9), reason=("code", "text"))
+    assert only(books) == known
+
+
+def test_what_is_made_due_by_hand_on_its_way_has_its_answer(books: Books) -> None:
+    order(books)
+    retry(books, only(books), 0)
+    on_its_way = only(books)
+    books.deliveries.retry_deliveries(destination=None, now=at(5))
+    books.deliveries.record_sent(on_its_way, now=at(6), reason_code=None, reason_text=None)
+    assert only(books).state is DeliveryState.SENT
+
+
+def test_an_answer_counts_though_the_clock_was_set_back(books: Books) -> None:
+    order(books)
+    books.deliveries.record_sent(only(books), now=at(-3600), reason_code=None, reason_text=None)
+    assert only(books).state is DeliveryState.SENT
 
 
 def test_an_outage_is_written_when_it_is_news_and_into_what_arrives_meanwhile(books: Books) -> None:
@@ -120,7 +151,7 @@ def test_what_waits_for_too_long_is_found_by_its_age(books: Books) -> None:
     assert books.deliveries.overdue_deliveries("pacs", at(-1)) == ()
     (overdue,) = books.deliveries.overdue_deliveries("pacs", NOON)
     assert (overdue.destination, overdue.sop_instance_uid) == ("pacs", "2.25.1")
-    books.deliveries.record_sent(overdue.delivery_id, now=at(1), reason_code=None, reason_text=None)
+    books.deliveries.record_sent(overdue, now=at(1), reason_code=None, reason_text=None)
     assert books.deliveries.overdue_deliveries("pacs", at(9)) == ()
 
 
@@ -134,7 +165,7 @@ def test_a_delivery_knows_the_length_of_its_file(books: Books) -> None:
 
 def test_a_sent_delivery_is_not_retried_by_hand(books: Books) -> None:
     order(books)
-    books.deliveries.record_sent(only(books).delivery_id, now=at(1), reason_code=None, reason_text=None)
+    books.deliveries.record_sent(only(books), now=at(1), reason_code=None, reason_text=None)
     assert books.deliveries.retry_deliveries(destination=None, now=at(2)) == 0
 
 
@@ -160,9 +191,26 @@ def test_the_story_of_a_study_ends_with_its_deliveries(books: Books) -> None:
     story = books.view.study_story(STUDY)
     assert not story.is_finished
     seg, sr = story.deliveries
-    books.deliveries.record_sent(seg.delivery_id, now=at(2), reason_code=None, reason_text=None)
-    books.deliveries.record_refused(sr.delivery_id, now=at(3), reason_code="c000", reason_text="no SR")
+    books.deliveries.record_sent(seg, now=at(2), reason_code=None, reason_text=None)
+    books.deliveries.record_refused(sr, now=at(3), reason_code="c000", reason_text="no SR")
     after = books.view.study_story(STUDY)
     assert after.is_finished
     assert [event.kind for event in after.events][-2:] == ["delivery-sent", "delivery-refused"]
     assert after.events[-1].job_id == job.job_id
+
+
+def test_what_waits_for_nobody_is_refused_in_the_end(books: Books) -> None:
+    order(books, 1)
+    order(books, 2, destination="gone")
+    station = Strays(["pacs"], books.deliveries, give_up_days=1.0)
+    assert books.deliveries.waiting_destinations() == {"pacs", "gone"}
+    assert station.tick(at(86399)) == at(86399 + 3600)
+    assert {delivery.state.value for delivery in listed(books)} == {"PENDING"}
+    station.tick(at(86400))
+    found = {delivery.destination: (delivery.state.value, delivery.reason_code) for delivery in listed(books)}
+    assert found == {"pacs": ("PENDING", None), "gone": ("REFUSED", "no-destination")}
+    assert books.deliveries.waiting_destinations() == {"pacs"}
+
+
+def listed(books: Books) -> tuple[Delivery, ...]:
+    return books.view.list_deliveries(destination=None, state=None, limit=9)

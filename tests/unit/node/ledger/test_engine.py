@@ -98,6 +98,7 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
             "results DROP is_substitute",
             "results DROP retracted_at",
             "results DROP purged_at",
+            "results DROP attributes",
             "deliveries DROP seen_at",
             "deliveries DROP doubts",
             "instances RENAME COLUMN digest TO sha256",

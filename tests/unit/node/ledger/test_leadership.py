@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
 
@@ -42,6 +42,25 @@ def test_one_leads_until_it_resigns(join: Join) -> None:
     assert [first.is_ours(), second.is_ours(), first.is_ours(), second.is_ours()] == [True, False, True, False]
     first.resign()
     assert [second.is_ours(), first.is_ours(), second.is_ours()] == [True, False, True]
+
+
+def test_whoever_asks_of_a_node_that_leads_is_told_so(join: Join) -> None:
+    """However many belts ask at the same moment, and for the first time."""
+    belts, told = 8, []
+    for _ in range(25):
+        leadership, together = join(), Barrier(belts)
+
+        def ask(leadership: Leadership = leadership, together: Barrier = together) -> None:
+            together.wait()
+            told.append(leadership.is_ours())
+
+        threads = [Thread(target=ask) for _ in range(belts)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        leadership.resign()
+    assert told == [True] * 25 * belts
 
 
 def test_who_resigns_twice_or_never_led_harms_nobody(join: Join) -> None:

@@ -53,6 +53,11 @@ def test_what_matches_everything_is_no_condition(asked: str) -> None:
     assert read_condition("Modality", [asked]) is None
 
 
+@pytest.mark.parametrize("asked", ["^^", "^", " , ", "*^*", "="])
+def test_a_name_of_which_nothing_is_left_matches_everything(asked: str) -> None:
+    assert read_condition("PatientName", [asked]) is None
+
+
 def test_an_attribute_that_is_absent_matches_nothing() -> None:
     condition = read_condition("StudyDescription", ["Thorax"])
     assert condition is not None
@@ -69,6 +74,10 @@ def test_an_attribute_that_is_absent_matches_nothing() -> None:
         ("SeriesNumber", "three"),
         ("PatientID", "x" * 257),
         ("PatientName", "a*b*c*d*"),
+        ("PatientID", "a\x00b"),
+        ("PatientName", "\x00"),
+        ("StudyInstanceUID", "1.2\x00"),
+        ("StudyDescription", "a\x85b"),
     ],
 )
 def test_what_is_no_value_is_refused(keyword: str, asked: str) -> None:

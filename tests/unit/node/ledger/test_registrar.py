@@ -53,6 +53,17 @@ def test_everything_is_committed_when_it_has_stopped(engine: Engine) -> None:
     assert told.is_set()
 
 
+def test_whoever_waits_hears_when_what_was_taken_is_committed(engine: Engine) -> None:
+    registrar = Registrar(InstanceLedger(engine), lambda: None)
+    registrar.record_instance(numbered(1))
+    assert not registrar.wait_committed(0.001)
+    registrar.start()
+    assert registrar.wait_committed(DEADLINE_S)
+    assert count(engine) == 1
+    assert registrar.wait_committed(0)
+    registrar.stop()
+
+
 def test_end_of_an_association_comes_after_its_rows(engine: Engine) -> None:
     told = Event()
     registrar = Registrar(InstanceLedger(engine), told.set)

@@ -54,14 +54,12 @@ def answer(books: Books, **order: object) -> Job:
 
 def send_all(books: Books) -> None:
     for delivery in books.view.list_deliveries(destination=None, state=DeliveryState.PENDING, limit=99):
-        books.deliveries.record_sent(delivery.delivery_id, now=at(2), reason_code=None, reason_text=None)
+        books.deliveries.record_sent(delivery, now=at(2), reason_code=None, reason_text=None)
 
 
 def refuse_all(books: Books) -> None:
     for delivery in books.view.list_deliveries(destination=None, state=DeliveryState.PENDING, limit=99):
-        books.deliveries.record_refused(
-            delivery.delivery_id, now=at(2), reason_code="destination-refused", reason_text="no"
-        )
+        books.deliveries.record_refused(delivery, now=at(2), reason_code="destination-refused", reason_text="no")
 
 
 def finished(books: Books) -> None:
@@ -111,9 +109,7 @@ def replaced_by_a_picture(books: Books) -> None:
     picture = replace(make_result(job, kind=ResultKind.SC, number=2), is_substitute=True)
     books.jobs.finish_job(job, make_outcome(make_result(job), picture), now=at(1))
     (delivery,) = books.view.list_deliveries(destination=None, state=None, limit=9)
-    books.deliveries.record_refused(
-        delivery.delivery_id, now=at(2), reason_code="sop-class-not-supported", reason_text="no"
-    )
+    books.deliveries.record_refused(delivery, now=at(2), reason_code="sop-class-not-supported", reason_text="no")
     send_all(books)
 
 

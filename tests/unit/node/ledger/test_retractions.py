@@ -31,7 +31,7 @@ def answered(books: Books) -> Job:
     results = (make_result(job), make_result(job, kind=ResultKind.SR, number=2), picture)
     books.jobs.finish_job(job, make_outcome(*results), now=at(1))
     sent = next(d for d in deliveries(books) if d.sop_instance_uid == SEG)
-    books.deliveries.record_sent(sent.delivery_id, now=at(2), reason_code=None, reason_text=None)
+    books.deliveries.record_sent(sent, now=at(2), reason_code=None, reason_text=None)
     return job
 
 

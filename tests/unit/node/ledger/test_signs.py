@@ -9,6 +9,7 @@ import pytest
 from node.domain.job import Priority
 from node.errors import BrokerUnreachable
 from node.ledger.bell import BellLedger
+from node.ledger.commitments import CommitmentLedger
 from node.ledger.jobs import RetryPolicy
 from node.ledger.signs import SignLedger
 from tests.ledgers import NOON, Books, at, copy_ledger, make_outcome, make_result
@@ -40,7 +41,7 @@ def defer(books: Books, second: float, code: str = "destination-down") -> None:
 
 def send_one(books: Books, second: float) -> None:
     first = books.deliveries.due_deliveries("pacs", at(99), 9)[0]
-    books.deliveries.record_sent(first.delivery_id, now=at(second), reason_code=None, reason_text=None)
+    books.deliveries.record_sent(first, now=at(second), reason_code=None, reason_text=None)
 
 
 def test_the_last_job_of_a_pipeline_counts_in_whatever_state(books: Books, signs: SignLedger) -> None:
@@ -112,6 +113,20 @@ def test_a_destination_is_down_until_it_takes_something(books: Books, signs: Sig
     send_one(books, 40)
     assert signs.oldest_pending_at("pacs") is None
     assert not signs.is_obstructed("pacs", DOWN)
+
+
+def test_a_late_report_on_what_was_taken_long_ago_is_no_sign_of_life(books: Books, signs: SignLedger) -> None:
+    held = CommitmentLedger(books.engine)
+    for number in (1, 2, 3):
+        deliver(books, f"1.2.{number}", number)
+    first, second, _ = books.deliveries.due_deliveries("pacs", at(99), 9)
+    for delivery in (first, second):
+        books.deliveries.record_sent(delivery, now=at(5), reason_code=None, reason_text=None)
+    defer(books, 10)
+    held.record_held([first.delivery_id], by="C-FIND", now=at(20))
+    assert signs.is_obstructed("pacs", DOWN)
+    held.give_up([second.delivery_id], now=at(30))
+    assert signs.is_obstructed("pacs", DOWN)
 
 
 def test_a_destination_that_is_busy_is_not_down(books: Books, signs: SignLedger) -> None:

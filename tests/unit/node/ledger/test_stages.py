@@ -29,7 +29,7 @@ def live(books: Books, study: StudyUID = STUDY) -> None:
     job = books.claim(books.only_job(study=study), now=at(25))
     books.jobs.finish_job(job, make_outcome(make_result(job, number=int(study[-1]))), now=at(28))
     for delivery in books.deliveries.due_deliveries("pacs", at(99), 9):
-        books.deliveries.record_sent(delivery.delivery_id, now=at(34), reason_code=None, reason_text=None)
+        books.deliveries.record_sent(delivery, now=at(34), reason_code=None, reason_text=None)
 
 
 def seconds(ledger: StageLedger) -> dict[str, float]:

@@ -46,9 +46,7 @@ def refuse(books: Books, kind: ResultKind, *, destination: str = "pacs", code: s
     """Let the Destination refuse; returns whether a person must act."""
     delivery = find(books, kind, destination=destination)
     assert delivery is not None
-    return books.deliveries.record_refused(
-        delivery.delivery_id, now=at(5), reason_code=code, reason_text=f"no {kind.value}"
-    )
+    return books.deliveries.record_refused(delivery, now=at(5), reason_code=code, reason_text=f"no {kind.value}")
 
 
 def state(books: Books, kind: ResultKind, *, destination: str = "pacs") -> str | None:
@@ -86,7 +84,7 @@ def test_picture_that_was_sent_already_is_not_sent_again(books: Books) -> None:
     finish(books, ResultKind.SEG, ResultKind.SR, ResultKind.SC, is_wished=True)
     picture = find(books, ResultKind.SC)
     assert picture is not None
-    books.deliveries.record_sent(picture.delivery_id, now=at(1), reason_code=None, reason_text=None)
+    books.deliveries.record_sent(picture, now=at(1), reason_code=None, reason_text=None)
     assert refuse(books, ResultKind.SEG) is False
     assert state(books, ResultKind.SC) == "SENT"
     assert books.view.study_story(STUDY).deliveries[0].reason_text == GOES_INSTEAD
@@ -97,7 +95,7 @@ def test_retry_by_hand_tries_the_original_again_and_sends_no_second_picture(book
     refuse(books, ResultKind.SEG)
     picture = find(books, ResultKind.SC)
     assert picture is not None
-    books.deliveries.record_sent(picture.delivery_id, now=at(6), reason_code=None, reason_text=None)
+    books.deliveries.record_sent(picture, now=at(6), reason_code=None, reason_text=None)
     books.deliveries.retry_deliveries(destination=None, now=at(7))
     assert (state(books, ResultKind.SEG), state(books, ResultKind.SC)) == ("PENDING", "SENT")
     refuse(books, ResultKind.SEG)
@@ -154,9 +152,7 @@ def test_an_answer_that_was_taken_back_is_not_missed_beside_the_corrected_one(bo
     corrected = (make_result(job, kind=ResultKind.SR, number=50), make_result(job, kind=ResultKind.SC, number=51))
     ledger.finish_retraction(retraction, corrected, now=at(2))
     picture = next(d for d in books.deliveries.due_deliveries("pacs", at(3), 9) if d.sop_instance_uid == "2.25.51")
-    assert not books.deliveries.record_refused(
-        picture.delivery_id, now=at(4), reason_code=UNSUPPORTED, reason_text="no SC"
-    )
+    assert not books.deliveries.record_refused(picture, now=at(4), reason_code=UNSUPPORTED, reason_text="no SC")
 
 
 @pytest.mark.parametrize("kind", [ResultKind.KO, ResultKind.PR, ResultKind.DOC])
@@ -188,5 +184,5 @@ def test_pictures_of_two_jobs_do_not_stand_in_for_each_other(books: Books) -> No
     other = books.claim(books.add_job(study="1.9", pipeline="brain_tumour"))
     books.jobs.finish_job(other, make_outcome(make_result(other, number=50)), now=NOON)
     (delivery,) = books.view.list_deliveries(destination="pacs", state=None, limit=9)
-    books.deliveries.record_refused(delivery.delivery_id, now=at(5), reason_code=UNSUPPORTED, reason_text="no SEG")
+    books.deliveries.record_refused(delivery, now=at(5), reason_code=UNSUPPORTED, reason_text="no SEG")
     assert find(books, ResultKind.SC) is None

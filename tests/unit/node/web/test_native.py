@@ -48,6 +48,14 @@ def test_a_keyword_stands_where_the_dictionary_has_one() -> None:
     assert "&lt;script&gt;" in text
 
 
+@pytest.mark.parametrize("number", ["1" * 5000, "x", "-1", "\u0661"])
+def test_a_value_whose_number_is_none_is_refused(number: str) -> None:
+    with pytest.raises(NotDicom):
+        from_xml(
+            model_of(f'<DicomAttribute tag="00100020" vr="LO"><Value number="{number}">a</Value></DicomAttribute>')
+        )
+
+
 def test_values_come_in_the_order_of_their_numbers() -> None:
     values = '<Value number="2">2</Value><Value number="1">1</Value>'
     assert from_xml(model_of(f'<DicomAttribute tag="00280030" vr="DS">{values}</DicomAttribute>')) == {

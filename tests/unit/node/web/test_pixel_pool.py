@@ -1,13 +1,17 @@
 """The pool: what one hostile Instance costs, and that it costs no other."""
 
+import json
+import os
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from pydicom.data import get_testdata_file
 
 from node.errors import DecoderDied, DecodersBusy, FileUnreadable, NodeError, NotFound, PixelsUndecodable
+from node.header.part10 import read_part10
 from node.web.look import PNG, Look
 from node.web.pixels import PixelPool, PoolLimits
 
@@ -77,8 +81,61 @@ def test_who_waits_too_long_is_told_to_come_again(tmp_path: Path) -> None:
         pool.close()
 
 
+def test_no_more_wait_than_may_and_the_next_is_told_at_once() -> None:
+    pool = PixelPool(PoolLimits(processes=1, wait_s=600, waiting=0))
+    try:
+        with pool._decoder(), pytest.raises(DecodersBusy):
+            pool.place(SMALL)
+        assert pool.place(SMALL)["frames"] == 1
+    finally:
+        pool.close()
+
+
+def test_what_is_under_way_waits_in_any_case() -> None:
+    pool = PixelPool(PoolLimits(processes=1, waiting=0))
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            with pool._decoder():
+                waiting = threads.submit(pool.models, [SMALL], ["http://x"], is_under_way=True)
+            assert json.loads(waiting.result().content)["7FE00010"]["BulkDataURI"] == "http://x/7FE00010"
+    finally:
+        pool.close()
+
+
+def test_a_file_on_which_a_process_dies_is_left_out_among_others(pool: PixelPool, tmp_path: Path) -> None:
+    # Opening it never ends, as on a volume that hangs.
+    hung = tmp_path / "hung.dcm"
+    os.mkfifo(hung)
+    short = PixelPool(PoolLimits(processes=1, seconds=2.0))
+    try:
+        found = short.models([str(hung), SMALL], ["http://x", "http://y"])
+        assert [(one.place, one.code) for one in found.unread] == [(0, "decoder-died")]
+        assert json.loads(found.content)["7FE00010"]["BulkDataURI"] == "http://y/7FE00010"
+    finally:
+        short.close()
+
+
+@pytest.mark.parametrize("content", [b"no Part 10 file", b"deflated"])
+def test_what_cannot_be_transcoded_costs_no_process(pool: PixelPool, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "odd.dcm"
+    path.write_bytes(content if content != b"deflated" else broken_deflated())
+    with pool._decoder() as decoder:
+        pid = decoder.pid
+    with pytest.raises(PixelsUndecodable):
+        pool.transcode(str(path))
+    with pool._decoder() as decoder:
+        assert decoder.pid == pid
+
+
+def broken_deflated() -> bytes:
+    """Return a deflated file whose stream is none."""
+    content = Path(str(get_testdata_file("image_dfl.dcm"))).read_bytes()
+    return content[: read_part10(content).data_set_offset] + b"\xff" * 100
+
+
 def test_the_processes_are_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RADNODE__LEDGER__URL", "postgresql://user:hush-hush@host/x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
     pool = PixelPool(PoolLimits(processes=1))
     try:
         with pool._decoder() as decoder:

@@ -1,0 +1,135 @@
+"""What holds for every answer, whatever its route: names of this node, ends of connections, caches, HEAD."""
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from node.errors import NodeError, NotThisHost, RequestMalformed
+from node.web.problems import problem_of
+
+AUTHORITY = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(?P<port>[0-9]{0,5}))?\Z")
+MAX_PORT = 65535
+OWN_NAMES = ("localhost", "127.0.0.1", "::1")
+# Answers depend on what is accepted and, soon, on who asks; a copy of one is asked for again by its ETag.
+OF_OBJECTS = {"Vary": "Accept", "Cache-Control": "private, no-cache"}
+
+
+class HostGuard:
+    """Serves requests to names of this node only.
+
+    A page from elsewhere that lets its own name point to this machine (DNS rebinding) reads nothing here: the browser
+    sends that name.
+
+    Parameters
+    ----------
+    names
+        By which the node is called, beside those of the loopback and the address that a connection came to.
+    """
+
+    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
+        self._app = app
+        self._names = frozenset(map(_plain, (*OWN_NAMES, *names)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        try:
+            self._check(scope)
+        except NodeError as exc:
+            await problem_of(exc)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        asked = Headers(scope=scope).getlist("host")
+        found = AUTHORITY.match(asked[0]) if len(asked) == 1 else None
+        if found is None or int(found["port"] or 0) > MAX_PORT:
+            raise RequestMalformed("Host names no host; correct the client")
+        name, (address, _) = _plain(found["name"]), scope.get("server") or ("", 0)
+        if name not in self._names and name != _plain(address):
+            raise NotThisHost("Host is no name of this node; ask by one that is, or add it to web.hosts")
+
+
+class Manners:
+    """Tells caches what they may keep, answers HEAD like GET, and ends what cannot go on.
+
+    A connection whose request was answered before its body was read is closed: nobody waits for the rest.
+    """
+
+    def __init__(self, app: ASGIApp, *, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        answer = _Answer(scope, receive, send, is_object=scope["path"].startswith(self._prefix))
+        await self._app(scope, answer.receive, answer.send)
+
+
+class HeadAsGet:
+    """Lets routes answer HEAD like GET; of the answer only the headers are made and sent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        is_over = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            await send(message)
+            if message["type"] == "http.response.start":
+                # From then on the client counts as gone, which ends whoever makes the body.
+                is_over = True
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        # In place, so that the log learns the route, too.
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_head)
+        finally:
+            scope["method"] = "HEAD"
+
+
+class _Answer:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, is_object: bool) -> None:
+        headers = Headers(scope=scope)
+        self._receive = receive
+        self._send = send
+        self._is_object = is_object
+        self._is_read = "transfer-encoding" not in headers and headers.get("content-length", "0").strip("0") == ""
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._is_read = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if not self._is_read:
+                headers["Connection"] = "close"
+            if self._is_object:
+                for name, value in OF_OBJECTS.items():
+                    headers.setdefault(name, value)
+        await self._send(message)
+
+
+def _plain(name: str) -> str:
+    """Return a name or address in the one form in which it is compared."""
+    bare = name.strip("[]").lower()
+    try:
+        address = ip_address(bare)
+    except ValueError:
+        return bare
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
