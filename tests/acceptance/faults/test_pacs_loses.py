@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from typer.testing import CliRunner
 
-from node.cli.main import app
 from node.domain.uids import StudyUID
 from node.ledger.views import StudyStory
 from node.rehearsal.pacs import Misbehavior, SimulatedPacs
 from tests.instances import STUDY, ct_slice, encode
-from tests.node_process import Launch, NodeProcess
+from tests.node_process import Launch, NodeProcess, run_radnode
 from tests.pdus import STORAGE_ID, Response, Wire, associated, message, store_rq
 
 KEPT, LOST = 1, 2
@@ -107,11 +105,10 @@ def test_the_time_line_tells_of_loss_and_proof(site: tuple[NodeProcess, Simulate
 
 
 def test_the_doctor_tells_how_each_destination_proves_what_it_holds(
-    site: tuple[NodeProcess, SimulatedPacs, SimulatedPacs], monkeypatch: pytest.MonkeyPatch
+    site: tuple[NodeProcess, SimulatedPacs, SimulatedPacs],
 ) -> None:
     node, _, _ = site
-    monkeypatch.setenv("COLUMNS", "400")
-    told = CliRunner().invoke(app, ["doctor", "--settings", str(node.file), "--json"]).stdout
+    told = run_radnode("doctor", "--settings", node.file, "--json").stdout
     for words in (
         "proves what it holds by Storage Commitment or C-FIND",
         "proves what it holds by C-FIND",
