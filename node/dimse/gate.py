@@ -267,17 +267,23 @@ class Gate:
     def _welcome(self, link: _Link) -> None:
         with self._changed:
             link.is_ready = True
-            orphans = self._orphans.pop(link.number, [])
+            self._bequeath(link.number)
             self._changed.notify_all()
-        for association_id in orphans:
-            link.tell(Orphaned(association_id=association_id))
 
     def _lose(self, link: _Link) -> None:
         with self._changed:
             self._links.remove(link)
             self._orphans.setdefault(link.number, []).extend(self._lobby.lose(link))
+            self._bequeath(link.number)
             self._admit_hopeful()
         link.channel.close()
+
+    def _bequeath(self, number: int) -> None:
+        """Tell the heir of `number` what was left to it; it may be ready before we hear of the death."""
+        heir = next((link for link in self._links if link.number == number and link.is_ready), None)
+        if heir is not None:
+            for association_id in self._orphans.pop(number, []):
+                heir.tell(Orphaned(association_id=association_id))
 
     def _is_news(self, event: str, host: str) -> bool:
         """Return whether `event` of `host` should be told now; only the thread that accepts asks."""

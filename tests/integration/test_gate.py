@@ -169,6 +169,17 @@ def test_a_receiver_that_dies_is_counted_off_and_its_heir_is_told_what_it_left(h
     assert heir.ask(heir.hear_arrival())
 
 
+def test_an_heir_that_is_ready_before_the_death_is_heard_of_is_told_all_the_same(house: House) -> None:
+    one = house.player(1)
+    house.connect()
+    lost = one.hear_arrival()
+    assert one.ask(lost)
+    heir = house.player(1)
+    assert house.gate.wait_until_ready(2, LIMIT_S)
+    one.die()
+    assert heir.hear() == Orphaned(association_id=lost)
+
+
 def test_a_commit_of_a_receiver_wakes_the_stations(house: House) -> None:
     house.player().say(Committed())
     assert house.woken.wait(LIMIT_S)
