@@ -5,13 +5,14 @@ from typing import Annotated
 import typer
 
 from node.cli.context import JsonOption, SettingsOption, read_settings
-from node.cli.output import age, print_json, print_table, reports_errors, span, stdout
+from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.errors import SettingsInvalid
 from node.ledger.alarms import AlarmLedger
 from node.ledger.opening import open_ledger
 from node.settings import Settings
 from node.supervision import build_webhook
+from node.wording import age, span
 
 
 @reports_errors

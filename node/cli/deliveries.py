@@ -8,7 +8,7 @@ import typer
 
 from node.audit.account import find_account
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings
-from node.cli.output import print_json, print_table, reports_errors, short_uid, stdout
+from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.domain.capability import name_kind
 from node.domain.result import Delivery, DeliveryState
@@ -16,6 +16,7 @@ from node.domain.uids import StudyUID
 from node.errors import SettingsInvalid
 from node.ledger.fates import tell_delivery
 from node.ledger.opening import open_commitments, open_deliveries
+from node.wording import short_uid
 
 # How often a Delivery was asked about, and when that is done next.
 Proofs = Mapping[int, tuple[int, datetime | None]]

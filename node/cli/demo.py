@@ -14,10 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from node.cli.context import SettingsOption, read_settings
-from node.cli.output import EXIT_FAILURE, reports_errors, short_uid, stdout
+from node.cli.output import EXIT_FAILURE, reports_errors, stdout
 from node.cli.process import describe_finding
 from node.demonstration import Case, Demonstration, Outcome, folder_case, phantom_cases
 from node.logs import configure_logging
+from node.wording import short_uid
 
 
 @reports_errors

@@ -13,7 +13,7 @@ from node.audit.inspection import prove_trail
 from node.bell import probe_broker
 from node.broker import find_server
 from node.cli.context import JsonOption, SettingsOption, read_settings
-from node.cli.output import EXIT_FAILURE, age, print_json, print_table, reports_errors
+from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors
 from node.clock import utc_now
 from node.delivery.inquiry import Way, offered_ways
 from node.delivery.lookout import see
@@ -30,6 +30,7 @@ from node.settings import Settings
 from node.site import find_models, model_folders, read_rules
 from node.tls import TlsIdentity, prove_identity
 from node.volumes import audit_folder, open_store
+from node.wording import age
 
 # Files of the audit trail that are looked at: yesterday and today, where something is recorded every day.
 PROVEN_FILES = 2

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger
-from node.cli.output import print_json, print_table, reports_errors, short_uid
+from node.cli.output import print_json, print_table, reports_errors
+from node.wording import short_uid
 
 
 @reports_errors

@@ -6,12 +6,13 @@ import typer
 
 from node.audit.account import find_account
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings
-from node.cli.output import age, print_json, print_table, reports_errors, short_uid, stdout
+from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.domain.job import Job, JobID, JobState
 from node.ledger.fates import tell_job
 from node.ledger.opening import open_interventions
 from node.site import installed_model
+from node.wording import age, short_uid
 
 app = typer.Typer(no_args_is_help=True, help="Jobs in the ledger.")
 

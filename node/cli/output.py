@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from functools import wraps
 from pathlib import Path
@@ -67,24 +67,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
 def _printable(text: str) -> str:
     # A Series Description may hold what steers a terminal.
     return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
-def short_uid(uid: str) -> str:
-    """Return a UID shortened in the middle, for tables."""
-    return uid if len(uid) <= 16 else f"{uid[:8]}…{uid[-6:]}"
-
-
-def age(at: datetime) -> str:
-    """Return how long ago `at` was, in the unit people would use."""
-    return span((datetime.now(UTC) - at).total_seconds())
-
-
-def span(seconds: float) -> str:
-    """Return how long that is, in the unit people would use."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _to_json(value: object) -> Any:

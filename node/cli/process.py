@@ -10,10 +10,11 @@ import typer
 from rich.progress import Progress
 
 from node.cli.context import SettingsOption, read_settings
-from node.cli.output import EXIT_REFUSED, print_json, reports_errors, short_uid, stdout
+from node.cli.output import EXIT_REFUSED, print_json, reports_errors, stdout
 from node.errors import NotDicom, NotFound
 from node.logs import configure_logging
 from node.offline import OfflineNode, RefusedFile, offline_settings
+from node.wording import short_uid
 
 REPORT_FILE = "report.json"
 

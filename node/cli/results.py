@@ -12,7 +12,7 @@ import typer
 from node.audit.account import find_account
 from node.audit.events import StudySubject, results_retracted
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings, record_audit
-from node.cli.output import age, print_json, print_table, reports_errors, short_uid, stdout
+from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.domain.result import Delivery
 from node.domain.retraction import REJECTION_TITLES, RejectionReason, Retraction, RetractionOrder
@@ -22,6 +22,7 @@ from node.ledger.opening import open_retractions, open_view
 from node.ledger.retractions import RetractionLedger
 from node.ledger.views import ResultLine
 from node.settings import Settings
+from node.wording import age, short_uid
 from node.workforce import spawn_worker
 
 app = typer.Typer(no_args_is_help=True, help="Results in the ledger, and objects of anybody in a folder.")

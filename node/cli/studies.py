@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger
-from node.cli.output import age, print_json, print_table, reports_errors, short_uid, stdout
+from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.cli.purge import purge_studies
 from node.domain.capability import name_kind
 from node.domain.result import Result
@@ -13,6 +13,7 @@ from node.domain.study import SeriesState
 from node.domain.uids import StudyUID
 from node.ledger.fates import tell_delivery, tell_job, tell_study
 from node.ledger.views import Event, StudyStory
+from node.wording import age, short_uid
 
 # States in which the rules were not asked yet.
 UNASKED = frozenset({SeriesState.OPEN.value, SeriesState.SETTLED.value})

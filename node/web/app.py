@@ -5,13 +5,14 @@ from fastapi import FastAPI
 from node.version import product_version
 from node.web import frames, health, qido, stow, viewing, wado
 from node.web.access import AccessLog
+from node.web.console import static_files
 from node.web.edge import HeadAsGet, HostGuard, Manners
 from node.web.places import DICOM_WEB
 from node.web.problems import install_problems
 from node.web.services import Services
 
 # Each has `router(services)`; a path belongs to the first that knows it.
-ROOMS = (health, stow, qido, wado, frames, viewing)
+ROOMS = (health, stow, qido, wado, frames, viewing, static_files)
 
 
 def create_app(services: Services) -> FastAPI:
