@@ -1,45 +1,15 @@
 """The only place where Pixel Data is decoded: one Instance to one array, or a refusal."""
 
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.uid import UID
 
+from node.codecs import DECODER_ERRORS, MAX_PIXELS, PLUGINS
 from node.errors import PixelsUndecodable
-
-# In this order, as far as they are installed; what is not named is not tried. pyjpegls is faster than what pydicom
-# tries first (5.6 against 6.6 ms a slice), but does not read a codestream with padding in front. GDCM aborts the whole
-# process on some damaged JPEG 2000, and pylibjpeg-rle panics on damaged RLE; pydicom's own decoder only refuses.
-PLUGINS: Mapping[UID, tuple[str, ...]] = {
-    RLELossless: ("pydicom",),
-    JPEGLSLossless: ("pyjpegls", "gdcm"),
-    JPEGLSNearLossless: ("pyjpegls", "gdcm"),
-    JPEG2000: ("pylibjpeg", "pillow"),
-    JPEG2000Lossless: ("pylibjpeg", "pillow"),
-    HTJ2K: ("pylibjpeg",),
-    HTJ2KLossless: ("pylibjpeg",),
-    HTJ2KLosslessRPCL: ("pylibjpeg",),
-}
-# Each decoder fails in its own way.
-DECODER_ERRORS = (
-    ValueError, RuntimeError, AttributeError, TypeError, LookupError, ArithmeticError, EOFError, OSError, struct.error,
-)  # fmt: skip
-# The largest radiographs have 30 million pixels; a header may claim 4 billion.
-MAX_PIXELS = 100_000_000
 
 
 def decode_pixels(ds: Dataset) -> NDArray[np.generic]:

@@ -1,7 +1,6 @@
 """Frames out of a Part 10 file: as they are stored, or decoded; runs in a process of the pool only."""
 
 import struct
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,44 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
 )
 
+from node.codecs import DECODER_ERRORS, MAX_PIXELS, PLUGINS
 from node.errors import FileUnreadable, NotFound, PixelsUndecodable
 
-# In this order, as far as they are installed; what is not named is tried in pydicom's. GDCM aborts on some damaged
-# JPEG 2000, which costs a process.
-PLUGINS: Mapping[UID, tuple[str, ...]] = {
-    RLELossless: ("pydicom",),
-    JPEGLSLossless: ("pyjpegls", "gdcm"),
-    JPEGLSNearLossless: ("pyjpegls", "gdcm"),
-    JPEG2000: ("pylibjpeg", "pillow"),
-    JPEG2000Lossless: ("pylibjpeg", "pillow"),
-    HTJ2K: ("pylibjpeg",),
-    HTJ2KLossless: ("pylibjpeg",),
-    HTJ2KLosslessRPCL: ("pylibjpeg",),
-}
-# Each decoder fails in its own way.
-DECODER_ERRORS = (
-    ValueError, RuntimeError, AttributeError, TypeError, LookupError, ArithmeticError, EOFError, OSError, struct.error,
-    zlib.error, InvalidDicomError,
-)  # fmt: skip
-# Of one Frame. The largest radiographs have 30 million; a header may claim 4 billion.
-MAX_PIXELS = 100_000_000
 PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 IMPLICIT_HEADER_BYTES, EXPLICIT_HEADER_BYTES = 8, 12
 BITS_OF_A_BYTE, WORD_BYTES = 8, 2

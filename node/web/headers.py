@@ -10,8 +10,9 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 
+from node.codecs import DECODER_ERRORS
 from node.errors import FileUnreadable, NodeError, NotFound
-from node.web.decoding import DECODER_ERRORS, find_pixels, open_file, read_header
+from node.web.decoding import find_pixels, open_file, read_header
 
 Model = dict[str, dict[str, Any]]
 

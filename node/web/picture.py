@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 
 from pydicom import config
 
+from node.codecs import DECODER_ERRORS
 from node.errors import NodeError, PixelsUndecodable
-from node.web.decoding import DECODER_ERRORS, locate_pixels, open_source, plain_frame, stored_frame
+from node.web.decoding import locate_pixels, open_source, plain_frame, stored_frame
 from node.web.headers import read_models, read_value
 from node.web.look import read_look
 from node.web.pixels import DONE, HEAD, REFUSED

@@ -9,8 +9,9 @@ from PIL import Image
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
+from node.codecs import DECODER_ERRORS
 from node.errors import PixelsUndecodable
-from node.web.decoding import DECODER_ERRORS, Source, decode_frame
+from node.web.decoding import Source, decode_frame
 from node.web.look import PNG, Look, Viewport, Window
 
 WHITE = 255

@@ -8,7 +8,7 @@ from math import dist
 
 from pydicom import Dataset
 
-from workers.pixels import DECODER_ERRORS
+from node.codecs import DECODER_ERRORS
 from workers.proving.originals import Original, Originals, Plane
 from workers.proving.pixels import prove_pixel_length
 from workers.proving.placed_segments import PlacedSegmentation

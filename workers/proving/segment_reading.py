@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.utils import iter_pixels
 
+from node.codecs import PLUGINS
 from workers.encoding.header_values import read_plain, read_text
-from workers.pixels import PLUGINS
 from workers.proving.originals import Plane, read_plane, spread_groups
 
 BINARY, LABELMAP = "BINARY", "LABELMAP"
