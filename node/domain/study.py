@@ -23,7 +23,8 @@ KEPT_KEYWORDS = (
     "FrameOfReferenceUID", "Laterality", "ImageLaterality", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImagerPixelSpacing", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation",
     "RescaleIntercept", "RescaleSlope", "BurnedInAnnotation", "RequestedProcedureDescription",
-    "DiffusionBValue", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
+    "DiffusionBValue", "NominalPercentageOfCardiacPhase", "TemporalPositionIdentifier", "RequestingService",
+    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
 )  # fmt: skip
 
 Attributes = Mapping[str, Any]

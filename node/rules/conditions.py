@@ -15,6 +15,7 @@ from node.domain.decision import Outcome
 from node.domain.study import SeriesFacts
 from node.errors import RuleInvalid
 from node.rules.kleene import all_of, any_of
+from node.rules.moment import DAYS, parse_hours, read_time_of_day, read_weekday
 from node.rules.operands import (
     ABSENT,
     PRESENT,
@@ -22,6 +23,7 @@ from node.rules.operands import (
     Presence,
     RawOperand,
     Reading,
+    parse_body_part,
     parse_choice,
     parse_comparison,
     parse_pattern,
@@ -34,6 +36,7 @@ from node.rules.quantity import (
     KILOVOLTS,
     MILLIMETRES,
     MILLISECONDS,
+    PERCENT,
     PIXELS,
     SLICES,
     YEARS,
@@ -44,6 +47,7 @@ from node.rules.readings import (
     read_age,
     read_calling_aet,
     read_contrast,
+    read_coverage,
     read_laterality,
     read_number,
     read_orientation,
@@ -178,7 +182,13 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
                 read=read_sop_class,
                 parse=parse_sop_class,
             ),
-            _word("body_part", "Body Part Examined (0018,0015)", "BodyPartExamined"),
+            Condition(
+                key="body_part",
+                attribute="Body Part Examined (0018,0015)",
+                form="word for a part of the body",
+                read=partial(read_texts, keywords=("BodyPartExamined",)),
+                parse=parse_body_part,
+            ),
             _pattern(
                 "description",
                 "Series Description, Protocol Name, Study Description and Requested Procedure Description",
@@ -214,6 +224,7 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             _number_of(
                 "slice_spacing", "Distance of slices by Image Position (Patient)", read_slice_spacing, MILLIMETRES
             ),
+            _number_of("coverage", "Extent of the slices by Image Position (Patient)", read_coverage, MILLIMETRES),
             _number_of("slice_thickness", "Slice Thickness (0018,0050)", "SliceThickness", MILLIMETRES),
             _number_of("pixel_spacing", "Pixel Spacing (0028,0030), the larger", read_pixel_spacing, MILLIMETRES),
             _number_of("rows", "Rows (0028,0010)", "Rows", PIXELS),
@@ -232,6 +243,15 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             _number_of("repetition_time", "Repetition Time (0018,0080)", "RepetitionTime", MILLISECONDS),
             _number_of("inversion_time", "Inversion Time (0018,0082)", "InversionTime", MILLISECONDS),
             _number_of("b_value", "Diffusion b-value (0018,9087)", "DiffusionBValue", DIFFUSION),
+            _number_of(
+                "cardiac_phase",
+                "Nominal Percentage of Cardiac Phase (0020,9241)",
+                "NominalPercentageOfCardiacPhase",
+                PERCENT,
+            ),
+            _number_of(
+                "temporal_position", "Temporal Position Identifier (0020,0100)", "TemporalPositionIdentifier", COUNT
+            ),
             _words("scanning_sequence", "Scanning Sequence (0018,0020)", "ScanningSequence"),
             _words("sequence_variant", "Sequence Variant (0018,0021)", "SequenceVariant"),
             _words("scan_options", "Scan Options (0018,0022)", "ScanOptions"),
@@ -242,11 +262,27 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             _choice("burned_in_annotation", "Burned In Annotation (0028,0301)", "BurnedInAnnotation", "YES", "NO"),
             _pattern("manufacturer", "Manufacturer (0008,0070)", "Manufacturer"),
             _pattern("model", "Manufacturer's Model Name (0008,1090)", "ManufacturerModelName"),
+            _word("device", "Device Serial Number (0018,1000)", "DeviceSerialNumber"),
             _word("station", "Station Name (0008,1010)", "StationName"),
             _word("department", "Institutional Department Name (0008,1040)", "InstitutionalDepartmentName"),
+            _word("requesting_service", "Requesting Service (0032,1033)", "RequestingService"),
+            _word(
+                "referring_physician",
+                "Referring Physician's Name (0008,0090)",
+                "ReferringPhysicianName",
+                is_identifying=True,
+            ),
             _word("institution", "Institution Name (0008,0080)", "InstitutionName", is_identifying=True),
             _word("patient_id", "Patient ID (0010,0020)", "PatientID", is_identifying=True),
             _word("accession_number", "Accession Number (0008,0050)", "AccessionNumber", is_identifying=True),
+            Condition(
+                key="time_of_day",
+                attribute="Acquisition Time (0008,0032), else Series Time, else Study Time",
+                form="hours",
+                read=read_time_of_day,
+                parse=parse_hours,
+            ),
+            _choice("weekday", "Acquisition Date (0008,0022), else Series Date, else Study Date", read_weekday, *DAYS),
             Condition(
                 key="calling_aet",
                 attribute="AE title that sent the first Instance",

@@ -71,7 +71,7 @@ def evaluate(rule: Rule, study: StudyFacts) -> Decision:
     elif not matching:
         verdict = _refuse_nearest(asked)
     else:
-        verdict = _match(rule, matching)
+        verdict = _match(rule, matching, complete_series(study))
     return _decide(rule, study, verdict, trace)
 
 
@@ -82,9 +82,10 @@ def matching_series(rule: Rule, study: StudyFacts) -> tuple[SeriesUID, ...]:
 
 
 def _ask_eligible(rule: Rule, study: StudyFacts) -> list[AskedSeries]:
+    held = complete_series(study)
     return [
-        AskedSeries(series=series, answers=ask_in_turn(rule.when.parts, series))
-        for series in complete_series(study)
+        AskedSeries(series=series, answers=ask_in_turn(rule.when.parts, series, held))
+        for series in held
         if judge_eligibility(series, for_pipeline=bool(rule.needs)).outcome is Outcome.MATCH
     ]
 
@@ -136,8 +137,8 @@ def _refuse_nearest(asked: Sequence[AskedSeries]) -> Verdict:
     return Verdict(outcome=outcome, clause=clause.text, found=clause.found, reason=reason)
 
 
-def _match(rule: Rule, matching: Sequence[AskedSeries]) -> Verdict:
-    choice = choose_inputs(rule, [one.series for one in matching])
+def _match(rule: Rule, matching: Sequence[AskedSeries], study: Sequence[SeriesFacts]) -> Verdict:
+    choice = choose_inputs(rule, [one.series for one in matching], study)
     if choice.missing is not None:
         missing = choice.missing
         return Verdict(

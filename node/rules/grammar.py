@@ -8,10 +8,10 @@ from node.domain.job import Priority
 from node.errors import Misconfigured, PipelineUnknown, RuleInvalid
 from node.rules.conditions import CONDITIONS
 from node.rules.operands import suggest
-from node.rules.rule import AllOf, AnyOf, Ask, Need, Not, Rule, Test
+from node.rules.rule import AllOf, AnyOf, Ask, Need, Not, Rule, StudyHas, Test
 
 RULE_KEYS = ("name", "when", "run", "forward", "inputs", "priority", "deliver_to")
-GROUPS = ("any", "all", "not")
+GROUPS = ("any", "all", "not", "study_has")
 
 
 class Roles(Protocol):
@@ -175,6 +175,8 @@ def _parse_entry(key: str, raw: object, where: str) -> Test:
     if key == "not":
         part = _parse_table(raw, inner)
         return Not(part=part.parts[0] if len(part.parts) == 1 else part)
+    if key == "study_has":
+        return StudyHas(part=_parse_table(raw, inner))
     if key in GROUPS:
         parts = _parse_group(raw, inner)
         return AnyOf(parts=parts) if key == "any" else AllOf(parts=parts)

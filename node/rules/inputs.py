@@ -73,9 +73,9 @@ class Choice:
     clauses: tuple[Clause, ...]
 
 
-def choose_inputs(rule: Rule, matching: Sequence[SeriesFacts]) -> Choice:
-    """Return the Series for each role of `rule` out of those that meet its `when`."""
-    roles = _find_roles(rule, matching)
+def choose_inputs(rule: Rule, matching: Sequence[SeriesFacts], study: Sequence[SeriesFacts]) -> Choice:
+    """Return the Series for each role of `rule` out of those of `study` that meet its `when`."""
+    roles = _find_roles(rule, matching, study)
     taken = _fill(roles, is_shared=not rule.inputs)
     clauses: list[Clause] = []
     missing: Clause | None = None
@@ -88,10 +88,11 @@ def choose_inputs(rule: Rule, matching: Sequence[SeriesFacts]) -> Choice:
     return Choice(inputs=chosen, missing=missing, clauses=tuple(clauses))
 
 
-def _find_roles(rule: Rule, matching: Sequence[SeriesFacts]) -> list[Role]:
+def _find_roles(rule: Rule, matching: Sequence[SeriesFacts], study: Sequence[SeriesFacts]) -> list[Role]:
     required = {role for need in rule.needs for role in need.required_roles}
     if rule.inputs:
-        return [_find_role(name, name in required, wanted, matching) for name, wanted in rule.inputs.items()]
+        asked = {name: _ask_alternatives(wanted, matching, study) for name, wanted in rule.inputs.items()}
+        return [_find_role(name, name in required, rule.inputs[name], answers) for name, answers in asked.items()]
     ranked = sorted((Candidate(series=s, preference=_prefer(s, 0)) for s in matching), key=_order)
     return [
         Role(name=name, is_required=True, candidates=tuple(ranked), is_open=False, wanted="", answers=())
@@ -99,27 +100,34 @@ def _find_roles(rule: Rule, matching: Sequence[SeriesFacts]) -> list[Role]:
     ]
 
 
-def _find_role(name: str, is_required: bool, wanted: Sequence[AllOf], matching: Sequence[SeriesFacts]) -> Role:
-    candidates: list[Candidate] = []
-    answers: list[Answer] = []
-    is_open = False
+def _ask_alternatives(
+    wanted: Sequence[AllOf], matching: Sequence[SeriesFacts], study: Sequence[SeriesFacts]
+) -> list[tuple[SeriesFacts, list[Answer]]]:
+    """Return what each Series answered to the alternatives, up to the first that it fits."""
+    asked = []
     for series in matching:
-        asked: list[Answer] = []
-        for place, alternative in enumerate(wanted):
-            asked.append(ask(alternative, series))
-            if asked[-1].outcome is Outcome.MATCH:
-                candidates.append(Candidate(series=series, preference=_prefer(series, place)))
+        answers: list[Answer] = []
+        for alternative in wanted:
+            answers.append(ask(alternative, series, study))
+            if answers[-1].outcome is Outcome.MATCH:
                 break
-        else:
-            is_open = is_open or any(answer.outcome is Outcome.UNDETERMINED for answer in asked)
-        answers += asked
+        asked.append((series, answers))
+    return asked
+
+
+def _find_role(
+    name: str, is_required: bool, wanted: Sequence[AllOf], asked: Sequence[tuple[SeriesFacts, Sequence[Answer]]]
+) -> Role:
+    fitting = [(series, len(answers) - 1) for series, answers in asked if answers[-1].outcome is Outcome.MATCH]
+    candidates = [Candidate(series=series, preference=_prefer(series, place)) for series, place in fitting]
+    left = [answers for _, answers in asked if answers[-1].outcome is not Outcome.MATCH]
     return Role(
         name=name,
         is_required=is_required,
         candidates=tuple(sorted(candidates, key=_order)),
-        is_open=is_open,
+        is_open=any(answer.outcome is Outcome.UNDETERMINED for answers in left for answer in answers),
         wanted="; else ".join(alternative.text for alternative in wanted),
-        answers=tuple(answers),
+        answers=tuple(answer for _, answers in asked for answer in answers),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from node.domain.decision import Outcome
 from node.errors import RuleInvalid
+from node.rules.anatomy import body_part_of
 from node.rules.kleene import decide
 from node.rules.quantity import Quantity, Span, parse_span
 from node.rules.text import compile_pattern, normalize
@@ -92,6 +93,21 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BodyPart:
+    """Holds when a value means the same part of the body, in whatever word or code."""
+
+    words: str
+    symbol: str = "="
+
+    def compare(self, reading: Reading | None) -> Outcome:
+        """Return UNDETERMINED without a text."""
+        if reading is None or not reading.texts:
+            return Outcome.UNDETERMINED
+        wanted = body_part_of(self.words)
+        return decide(any(body_part_of(text) == wanted for text in reading.texts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
     """Holds when a regular expression is found in a normalized value."""
 
@@ -134,6 +150,17 @@ def parse_word(raw: RawOperand) -> Operand:
     if re.match(r"[<>≤≥]|\S+\s*\.\.\s*\S+", text):
         raise RuleInvalid(f"{text!r} compares numbers, but this attribute is a text; write the word itself")
     return Word(words=text)
+
+
+def parse_body_part(raw: RawOperand) -> Operand:
+    """Return the BodyPart `raw`.
+
+    Raises
+    ------
+    RuleInvalid
+        As `parse_word`.
+    """
+    return BodyPart(words=parse_word(raw).words)
 
 
 def parse_pattern(raw: RawOperand) -> Operand:

@@ -56,6 +56,7 @@ YEARS = Quantity(
     tolerance=1e-6,
 )
 DIFFUSION = Quantity(unit="s/mm2", factors=MappingProxyType({"s/mm2": 1.0, "s/mm²": 1.0}), tolerance=0.01)
+PERCENT = Quantity(unit="%", factors=MappingProxyType({"%": 1.0}), tolerance=0.01)
 COUNT = Quantity(unit="", factors=MappingProxyType({"": 1.0}), is_whole=True)
 SLICES = Quantity(unit="", factors=MappingProxyType({"": 1.0, "slices": 1.0}), is_whole=True)
 PIXELS = Quantity(unit="", factors=MappingProxyType({"": 1.0, "pixels": 1.0}), is_whole=True)

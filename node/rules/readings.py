@@ -79,6 +79,12 @@ def read_slice_spacing(series: SeriesFacts) -> Reading | None:
     return None if spacing is None else _number_reading(spacing, MILLIMETRES)
 
 
+def read_coverage(series: SeriesFacts) -> Reading | None:
+    """Return how far the slices reach, from the outer face of the first to that of the last, mm."""
+    positions, spacing = series.slice_positions_mm, series.slice_spacing_mm
+    return None if spacing is None else _number_reading(positions[-1] - positions[0] + spacing, MILLIMETRES)
+
+
 def read_pixel_spacing(series: SeriesFacts) -> Reading | None:
     """Return the larger of the two values of Pixel Spacing (0028,0030), mm."""
     value = series.attributes.get("PixelSpacing")

@@ -63,7 +63,19 @@ class Not:
         return f"not ({self.part.text})"
 
 
-Test = Ask | AllOf | AnyOf | Not
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyHas:
+    """Holds when some Series of the Study, whichever it is, meets the part."""
+
+    part: "Test"
+
+    @property
+    def text(self) -> str:
+        """The part, asked of the Study."""
+        return f"the Study has a Series with ({self.part.text})"
+
+
+Test = Ask | AllOf | AnyOf | Not | StudyHas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Each condition on what headers really hold."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,7 +9,10 @@ from hypothesis import strategies as st
 
 from node.domain.decision import Outcome
 from node.domain.study import KEPT_KEYWORDS, SeriesFacts
+from node.errors import RuleInvalid
+from node.rules.anatomy import WORDS
 from node.rules.conditions import CONDITIONS
+from node.rules.text import normalize
 from tests.studies import AXIAL, CORONAL, CT, SAGITTAL, make_series
 
 YES, NO, OPEN = Outcome.MATCH, Outcome.NO_MATCH, Outcome.UNDETERMINED
@@ -30,7 +34,28 @@ def ask(key: str, raw: Any, series: SeriesFacts) -> tuple[Outcome, str]:
         ("modality", "CT", {}, OPEN, "absent"),
         ("body_part", "CHEST", {"BodyPartExamined": "Chest "}, YES, "Chest"),
         ("body_part", "CHEST", {"BodyPartExamined": "TH CT CHEST WO C"}, NO, "TH CT CHEST WO C"),
+        ("body_part", "CHEST", {"BodyPartExamined": "Brustkorb"}, YES, "Brustkorb"),
+        ("body_part", "Thorax", {"BodyPartExamined": "CHEST"}, YES, "CHEST"),
+        ("body_part", "head", {"BodyPartExamined": "SCHÄDEL"}, YES, "SCHÄDEL"),
+        ("body_part", "51185008", {"BodyPartExamined": "Thorax"}, YES, "Thorax"),
+        ("body_part", "CHEST", {"BodyPartExamined": "LUNG"}, NO, "LUNG"),
+        ("body_part", "Left thumb", {"BodyPartExamined": "LEFT_THUMB"}, YES, "LEFT_THUMB"),
         ("body_part", "absent", {}, YES, "absent"),
+        ("time_of_day", "18:00 .. 07:00", {"AcquisitionTime": "231502.12"}, YES, "23:15"),
+        ("time_of_day", "18:00 .. 07:00", {"AcquisitionTime": "065959"}, YES, "06:59"),
+        ("time_of_day", "18:00 .. 07:00", {"AcquisitionTime": "07"}, NO, "07:00"),
+        ("time_of_day", "07:00 .. 18:00", {"SeriesTime": "0700", "StudyTime": "2300"}, YES, "07:00"),
+        ("time_of_day", "07:00 .. 18:00", {"StudyTime": "18:00"}, OPEN, "18:00 (no time)"),
+        ("time_of_day", "07:00 .. 18:00", {}, OPEN, "absent"),
+        ("weekday", ["Saturday", "sunday"], {"StudyDate": "20250112"}, YES, "sunday"),
+        ("weekday", "monday", {"AcquisitionDate": "20250112"}, NO, "sunday"),
+        ("weekday", "monday", {"StudyDate": "20251399"}, OPEN, "20251399 (no date)"),
+        ("coverage", ">= 4 cm", {}, YES, "40 mm"),
+        ("coverage", "> 40 mm", {}, NO, "40 mm"),
+        ("device", "SN-12", {"DeviceSerialNumber": "sn 12"}, YES, "sn 12"),
+        ("cardiac_phase", "70 .. 80 %", {"NominalPercentageOfCardiacPhase": 75.0}, YES, "75 %"),
+        ("temporal_position", "> 1", {"TemporalPositionIdentifier": 1}, NO, "1"),
+        ("requesting_service", "Emergency", {"RequestingService": "EMERGENCY"}, YES, "EMERGENCY"),
         ("body_part", "present", {}, NO, "absent"),
         ("body_part", ["CHEST", "absent"], {}, YES, "absent"),
         ("sop_class", "CT Image Storage", {}, YES, "CT Image Storage"),
@@ -89,7 +114,12 @@ def test_condition(key: str, raw: Any, attributes: dict[str, Any], outcome: Outc
 
 @pytest.mark.parametrize(
     ("key", "keyword"),
-    [("patient_id", "PatientID"), ("accession_number", "AccessionNumber"), ("institution", "InstitutionName")],
+    [
+        ("patient_id", "PatientID"),
+        ("accession_number", "AccessionNumber"),
+        ("institution", "InstitutionName"),
+        ("referring_physician", "ReferringPhysicianName"),
+    ],
 )
 def test_identifying_values_are_never_shown(key: str, keyword: str) -> None:
     attributes: dict[str, Any] = {keyword: "CANARY"}
@@ -97,6 +127,17 @@ def test_identifying_values_are_never_shown(key: str, keyword: str) -> None:
     assert ask(key, "CANARY", series) == (YES, "present")
     assert ask(key, "other", series) == (NO, "present")
     assert ask(key, "CANARY", make_series(1)) == (OPEN, "absent")
+
+
+@pytest.mark.parametrize("raw", ["18:00", "25:00 .. 07:00", "07:60 .. 08:00", "7 .. 18", "07:00 .. 07:00", 7])
+def test_hours_that_are_none_are_refused(raw: Any) -> None:
+    with pytest.raises(RuleInvalid, match=re.escape(repr(raw))):
+        CONDITIONS["time_of_day"].parse_operand(raw)
+
+
+def test_no_word_means_two_parts_of_the_body() -> None:
+    words = [normalize(word) for term, others in WORDS.items() for word in (term, *others)]
+    assert len(words) == len(set(words))
 
 
 def test_a_multi_frame_instance_counts_its_frames() -> None:

@@ -310,6 +310,46 @@ def test_a_forwarding_rule_takes_reports_but_never_own_results() -> None:
     assert matching_series(rule, study) == ("1.2.3.98",)
 
 
+PET: dict[str, Any] = {"Modality": "PT"}
+
+
+def test_a_rule_may_ask_for_another_series_of_the_study() -> None:
+    rule = make_rule(when={"modality": "CT", "study_has": {"modality": "PT"}})
+    alone, beside = make_study(chest_ct_series(2)), make_study(chest_ct_series(2), make_series(3, **PET))
+    assert evaluate(rule, alone).outcome is Outcome.NO_MATCH
+    assert evaluate(rule, alone).found == "none of 1 Series"
+    decision = evaluate(rule, beside)
+    assert decision.outcome is Outcome.MATCH
+    assert numbers(decision) == {"ct": 2}
+    assert "Series 3" in decision.found
+
+
+def test_a_rule_may_ask_that_the_study_lacks_a_series() -> None:
+    rule = make_rule(when={"modality": "CT", "not": {"study_has": {"modality": "PT"}}})
+    assert evaluate(rule, make_study(chest_ct_series(2))).outcome is Outcome.MATCH
+    assert evaluate(rule, make_study(chest_ct_series(2), make_series(3, **PET))).outcome is Outcome.NO_MATCH
+
+
+def test_a_series_that_does_not_say_what_it_is_leaves_it_open() -> None:
+    rule = make_rule(when={"modality": "CT", "study_has": {"modality": "PT"}})
+    decision = evaluate(rule, make_study(chest_ct_series(2), make_series(3)))
+    assert decision.outcome is Outcome.UNDETERMINED
+    assert "Series 3" in decision.found
+
+
+def test_own_results_are_not_series_that_a_study_has() -> None:
+    rule = make_rule(when={"modality": "CT", "study_has": {"modality": "SEG"}})
+    result = make_series(9101, SEGMENTATION, count=1, Modality="SEG", is_own_result=True)
+    assert evaluate(rule, make_study(chest_ct_series(2), result)).outcome is Outcome.NO_MATCH
+
+
+def test_a_role_may_ask_for_another_series_of_the_study() -> None:
+    wanted = [{"study_has": {"modality": "PT"}, "slice_spacing": "< 0.8 mm"}, {"modality": "CT"}]
+    rule = make_rule(when={"modality": "CT"}, inputs={"ct": wanted})
+    thin, thick = chest_ct_series(2, spacing_mm=0.5), chest_ct_series(1, spacing_mm=1.0)
+    assert numbers(evaluate(rule, make_study(thick, thin, make_series(3, **PET)))) == {"ct": 2}
+
+
 def test_series_of_two_sop_classes_are_not_taken_for_one() -> None:
     rule = make_rule(when={"sop_class": "CT Image Storage"})
     two = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")
