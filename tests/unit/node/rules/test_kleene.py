@@ -8,7 +8,7 @@ from node.rules.answers import ask, ask_in_turn
 from node.rules.conditions import CONDITIONS
 from node.rules.kleene import all_of, any_of, decide, negate
 from node.rules.operands import parse_word
-from node.rules.rule import AllOf, AnyOf, Ask, Not, Test
+from node.rules.rule import AllOf, AnyOf, Ask, Not, StudyHas, Test
 from tests.studies import make_series
 
 outcomes = st.sampled_from(Outcome)
@@ -57,6 +57,7 @@ def _groups(inner: st.SearchStrategy[Test]) -> st.SearchStrategy[Test]:
         parts.map(lambda found: AllOf(parts=found)),
         parts.map(lambda found: AnyOf(parts=found)),
         inner.map(lambda p: Not(part=p)),
+        inner.map(lambda p: StudyHas(part=p)),
     )
 
 
@@ -70,6 +71,8 @@ def _conclude(test: Test) -> Outcome:
             return any_of([_conclude(part) for part in test.parts])
         case Not():
             return negate(_conclude(test.part))
+        case StudyHas():
+            return _conclude(test.part)
 
 
 SERIES = make_series(1, Modality="CT")
@@ -77,5 +80,5 @@ SERIES = make_series(1, Modality="CT")
 
 @given(st.recursive(outcomes.map(_leaf), _groups, max_leaves=12))
 def test_stopping_early_never_changes_the_outcome(test: Test) -> None:
-    assert ask(test, SERIES).outcome is _conclude(test)
-    assert all_of(answer.outcome for answer in ask_in_turn((test,), SERIES)) is _conclude(test)
+    assert ask(test, SERIES, (SERIES,)).outcome is _conclude(test)
+    assert all_of(answer.outcome for answer in ask_in_turn((test,), SERIES, (SERIES,))) is _conclude(test)
