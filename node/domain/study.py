@@ -27,6 +27,9 @@ KEPT_KEYWORDS = (
     "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
 )  # fmt: skip
 
+# Code Sequences; kept as a list of codes, each behind its Coding Scheme Designator: ``SCT:51185008``.
+CODED_KEYWORDS = ("AnatomicRegionSequence", "ProcedureCodeSequence", "RequestedProcedureCodeSequence")
+
 Attributes = Mapping[str, Any]
 
 
@@ -45,7 +48,7 @@ class InstanceFacts:
     Attributes
     ----------
     attributes
-        Keyword to value for those of `KEPT_KEYWORDS` that are present and not empty.
+        Keyword to value for those of `KEPT_KEYWORDS` and `CODED_KEYWORDS` that are present and not empty.
     path
         Where the Part 10 file lies, relative to the store's root.
     pixel_data_offset

@@ -87,6 +87,7 @@ class ElementReader:
         order = "<" if little_endian else ">"
         self._data = data
         self._implicit = implicit
+        self._is_little_endian = little_endian
         # Elements and items inside sequences, so far.
         self._inner = 0
         self._max_elements = max_elements
@@ -143,6 +144,27 @@ class ElementReader:
     def value_of(self, element: Element) -> bytes:
         """Return the value of an element of defined length, as encoded; what is cut is missing."""
         return self._data[element.offset : element.offset + element.length]
+
+    def items(self, sequence: Element) -> Iterator["ElementReader"]:
+        """Yield a reader of each item of a sequence.
+
+        Raises
+        ------
+        NotDicom
+            If it is cut or damaged.
+        TooComplex
+            As `end_of`.
+        """
+        at, end, implicit = sequence.offset, self.end_of(sequence), self._implicit or sequence.vr == b"UN"
+        while at < end:
+            item = self._item_at(at)
+            if item.tag == SEQUENCE_DELIMITER:
+                return
+            at = self._end_of_item(item, implicit=implicit, depth=1)
+            close = at if item.length != UNDEFINED_LENGTH else at - HEADER_BYTES
+            yield ElementReader(
+                self._data[item.offset : close], implicit=implicit, little_endian=self._is_little_endian
+            )
 
     def _element(self, at: int, head: bytes, *, implicit: bool) -> Element:
         if len(head) < HEADER_BYTES:

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from node.domain.study import KEPT_KEYWORDS, Attributes, Place
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID, check_uid
 from node.errors import NotDicom, TooLarge
+from node.header.codes import coded_tags, read_codes
 from node.header.elements import PIXEL_DATA, UNDEFINED_LENGTH, Element, ElementReader, Encoded
 from node.header.part10 import read_part10
 from node.header.values import MAX_VALUE_BYTES, Value, character_encodings, decode_value, kept_tags
@@ -44,8 +45,8 @@ class Header:
     Attributes
     ----------
     attributes
-        Keyword to value for those of `KEPT_KEYWORDS` that are present, not empty and valid. A list exactly where the
-        dictionary allows more than one value.
+        Keyword to value for those of `KEPT_KEYWORDS` and `CODED_KEYWORDS` that are present, not empty and valid. A
+        list exactly where the dictionary allows more than one value.
     data_set_offset
         Byte of the scanned content at which the data set begins.
     pixel_data_offset
@@ -75,11 +76,14 @@ class Beginning:
     ----------
     kept
         Tag to Value Representation and value, as encoded, of each attribute that is read.
+    codes
+        Keyword to the codes of each Code Sequence that is read.
     pixels
         Where Pixel Data (or what stands for it) lies; None when it was not reached.
     """
 
     kept: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    codes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pixels: Element | None = None
 
     def moved(self, offset: int) -> "Beginning":
@@ -164,7 +168,10 @@ def _scan(data: Encoded, begun: Beginning, *, transfer_syntax_uid: str, start: i
         sop_instance_uid=InstanceUID(_uid(values, "SOPInstanceUID")),
         sop_class_uid=_uid(values, "SOPClassUID"),
         transfer_syntax_uid=transfer_syntax_uid,
-        attributes={keyword: values[keyword] for keyword in KEPT_KEYWORDS if keyword in values},
+        attributes={
+            **{keyword: values[keyword] for keyword in KEPT_KEYWORDS if keyword in values},
+            **{keyword: list(codes) for keyword, codes in found.codes.items()},
+        },
         data_set_offset=start,
         pixel_data_offset=pixels.offset if pixels is not None and pixels.tag == PIXEL_DATA else None,
     )
@@ -222,7 +229,7 @@ def _reader(data: Encoded, transfer_syntax_uid: str) -> ElementReader:
 
 def _collect(reader: ElementReader, begun: Beginning, *, start: int) -> Beginning:
     """Return `begun` and what follows from byte `start` on, up to Pixel Data or the end."""
-    kept, pixels = dict(begun.kept), begun.pixels
+    kept, codes, pixels = dict(begun.kept), dict(begun.codes), begun.pixels
     for element in reader.find(_wanted_tags(), start):
         if element.tag in kept or (element.tag in PIXEL_CARRIERS and pixels is not None):
             # Some readers take the first, some the last (PS3.5 7.1 allows one).
@@ -231,14 +238,17 @@ def _collect(reader: ElementReader, begun: Beginning, *, start: int) -> Beginnin
             pixels = element
             if element.tag == PIXEL_DATA:
                 break
+        elif element.tag in coded_tags():
+            if found := read_codes(reader, element):
+                codes[coded_tags()[element.tag]] = found
         elif element.length <= MAX_VALUE_BYTES:
             kept[element.tag] = (element.vr, reader.value_of(element))
-    return Beginning(kept=kept, pixels=pixels)
+    return Beginning(kept=kept, codes=codes, pixels=pixels)
 
 
 @cache
 def _wanted_tags() -> frozenset[int]:
-    return frozenset(kept_tags()) | PIXEL_CARRIERS
+    return frozenset(kept_tags()) | frozenset(coded_tags()) | PIXEL_CARRIERS
 
 
 def _decode(kept: Mapping[int, tuple[bytes, bytes]], *, little_endian: bool) -> dict[str, Value]:

@@ -53,10 +53,14 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "WRIST": ("8205005", "T-15460", "Handgelenk", "Poignet", "Muñeca", "Polso"),
 }  # fmt: skip
 
+# Coding Scheme Designators of the codes above.
+SCHEMES = frozenset({"SCT", "SRT", "SNM3"})
+
 
 def body_part_of(text: str) -> str:
     """Return the Defined Term that `text` means, or `text` in its plain form where it means none that is known."""
-    plain = normalize(text)
+    scheme, _, code = text.partition(":")
+    plain = normalize(code if scheme.strip().upper() in SCHEMES else text)
     return _terms().get(plain, plain)
 
 

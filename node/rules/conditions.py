@@ -45,6 +45,7 @@ from node.rules.quantity import (
 from node.rules.readings import (
     ORIENTATIONS,
     read_age,
+    read_body_part,
     read_calling_aet,
     read_contrast,
     read_coverage,
@@ -52,6 +53,7 @@ from node.rules.readings import (
     read_number,
     read_orientation,
     read_pixel_spacing,
+    read_procedure_code,
     read_slice_count,
     read_slice_spacing,
     read_sop_class,
@@ -184,9 +186,9 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             ),
             Condition(
                 key="body_part",
-                attribute="Body Part Examined (0018,0015)",
+                attribute="Body Part Examined (0018,0015), Anatomic Region Sequence (0008,2218)",
                 form="word for a part of the body",
-                read=partial(read_texts, keywords=("BodyPartExamined",)),
+                read=read_body_part,
                 parse=parse_body_part,
             ),
             _pattern(
@@ -198,6 +200,13 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             _pattern("series_description", "Series Description (0008,103E)", "SeriesDescription"),
             _pattern("protocol", "Protocol Name (0018,1030)", "ProtocolName"),
             _pattern("procedure", "Requested Procedure Description (0032,1060)", "RequestedProcedureDescription"),
+            Condition(
+                key="procedure_code",
+                attribute="Procedure Code Sequence (0008,1032), Requested Procedure Code Sequence (0032,1064)",
+                form="word",
+                read=read_procedure_code,
+                parse=parse_word,
+            ),
             _words("image_type", "Image Type (0008,0008)", "ImageType"),
             _choice(
                 "presentation_intent",

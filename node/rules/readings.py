@@ -107,6 +107,20 @@ def read_age(series: SeriesFacts) -> Reading | None:
     return Reading(words=YEARS.show(years), number=years)
 
 
+def read_body_part(series: SeriesFacts) -> Reading | None:
+    """Return Body Part Examined (0018,0015), and the codes of Anatomic Region Sequence (0008,2218)."""
+    return read_texts(series, keywords=("BodyPartExamined", "AnatomicRegionSequence"))
+
+
+def read_procedure_code(series: SeriesFacts) -> Reading | None:
+    """Return the codes of the procedure, performed and requested, each with its scheme and bare."""
+    reading = read_texts(series, keywords=("ProcedureCodeSequence", "RequestedProcedureCodeSequence"))
+    if reading is None:
+        return None
+    bare = tuple(code.partition(":")[2] for code in reading.texts)
+    return Reading(words=reading.words, texts=(*reading.texts, *bare))
+
+
 def read_contrast(series: SeriesFacts) -> Reading | None:
     """Return Contrast/Bolus Agent (0018,0010) unless it says in words that none was given."""
     reading = read_texts(series, keywords=("ContrastBolusAgent",))

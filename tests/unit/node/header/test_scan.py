@@ -10,9 +10,12 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import Dataset
 from pydicom.data import get_charset_files, get_testdata_file
 
+from node.domain.study import CODED_KEYWORDS
 from node.errors import BadIdentifier, NotDicom, TooComplex, TooLarge
+from node.header.codes import MAX_CODES
 from node.header.elements import MAX_DEPTH, ElementReader
 from node.header.part10 import IMPLEMENTATION_CLASS_UID, file_meta, read_part10
 from node.header.scan import MAX_INFLATED_BYTES, scan_beginning, scan_data_set, scan_file
@@ -45,6 +48,39 @@ def test_attributes_are_the_same_in_every_encoding(transfer_syntax_uid: str) -> 
     assert found["ImagePositionPatient"] == [-10.5, 20.0, 30.25]
     assert (found["SliceThickness"], found["InstanceNumber"], found["Rows"]) == (2.5, 3, 4)
     assert "SamplesPerPixel" not in found
+
+
+def _code(value: str, scheme: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, "Meaning"
+    return item
+
+
+@pytest.mark.parametrize("is_undefined_length", [False, True])
+@pytest.mark.parametrize("transfer_syntax_uid", EVERY_ENCODING)
+def test_codes_are_read_from_their_sequences(transfer_syntax_uid: str, *, is_undefined_length: bool) -> None:
+    ds = ct_slice()
+    ds.AnatomicRegionSequence = [_code("51185008", "SCT")]
+    ds.ProcedureCodeSequence = [_code("CTCH2", "99LOCAL"), _code("", "99LOCAL"), _code("P5-1", "SRT")]
+    ds.ProcedureCodeSequence[1].LongCodeValue = "L" * 40
+    for keyword in ("AnatomicRegionSequence", "ProcedureCodeSequence"):
+        ds[keyword].is_undefined_length = is_undefined_length
+        for item in ds[keyword].value:
+            item.is_undefined_length_sequence_item = is_undefined_length
+    found = scan_data_set(encode(ds, transfer_syntax_uid), transfer_syntax_uid=transfer_syntax_uid).attributes
+    assert found["AnatomicRegionSequence"] == ["SCT:51185008"]
+    assert found["ProcedureCodeSequence"] == ["99LOCAL:CTCH2", f"99LOCAL:{'L' * 40}", "SRT:P5-1"]
+    assert "RequestedProcedureCodeSequence" not in found
+
+
+def test_code_sequences_that_hold_no_code_are_left_out() -> None:
+    ds = ct_slice()
+    ds.AnatomicRegionSequence = []
+    ds.ProcedureCodeSequence = [_code(str(number), "99LOCAL") for number in range(MAX_CODES + 1)]
+    ds.RequestedProcedureCodeSequence = [Dataset()]
+    ds.RequestedProcedureCodeSequence[0].LongCodeValue = "x" * 100
+    found = scan_data_set(encode(ds), transfer_syntax_uid=EXPLICIT).attributes
+    assert not found.keys() & set(CODED_KEYWORDS)
 
 
 @pytest.mark.parametrize("transfer_syntax_uid", [IMPLICIT, EXPLICIT, BIG_ENDIAN])

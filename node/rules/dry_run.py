@@ -1,0 +1,189 @@
+"""What an edit of the rules would change: both sets of rules, asked of the same Studies; nothing is stored."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from node.domain.decision import Decision, Outcome
+from node.domain.job import Priority
+from node.domain.study import StudyFacts
+from node.domain.uids import SeriesUID, StudyUID
+from node.rules.evaluate import evaluate, matching_series
+from node.rules.rule import Need, Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How one Pipeline would be asked.
+
+    Attributes
+    ----------
+    inputs
+        Role to Series Instance UID.
+    """
+
+    inputs: Mapping[str, SeriesUID]
+    priority: Priority
+    deliver_to: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What rules want of one Study.
+
+    Attributes
+    ----------
+    runs
+        By the name of the Pipeline.
+    forwards
+        Destination to the Series that would be forwarded there.
+    """
+
+    runs: Mapping[str, Run]
+    forwards: Mapping[str, frozenset[SeriesUID]]
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One Study with which something else would be done.
+
+    Attributes
+    ----------
+    starts, stops
+        Pipelines, and forwards as ``forward to NAME``.
+    otherwise
+        Pipelines and forwards that stay, with other Series, priority or Destinations.
+    before, after
+        The Decisions that tell why, of the rules as they are and of the edited ones; None where there is no rule.
+    """
+
+    study_instance_uid: StudyUID
+    starts: tuple[str, ...]
+    stops: tuple[str, ...]
+    otherwise: tuple[str, ...]
+    before: Decision | None
+    after: Decision | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    """What was found.
+
+    Attributes
+    ----------
+    tried
+        How many Studies were asked.
+    is_whole
+        False: time was up before all were.
+    started, stopped
+        Pipeline, or ``forward to NAME``, to how many Studies it would start or stop on.
+    """
+
+    tried: int
+    is_whole: bool
+    differences: tuple[Difference, ...]
+    started: Mapping[str, int] = field(default_factory=dict)
+    stopped: Mapping[str, int] = field(default_factory=dict)
+
+
+def dry_run(
+    studies: Iterable[StudyFacts], *, current: Sequence[Rule], edited: Sequence[Rule], is_time_up: Callable[[], bool]
+) -> DryRun:
+    """Return how `edited` rules differ from `current` ones on these Studies, in their order.
+
+    Parameters
+    ----------
+    is_time_up
+        Asked before each Study; the first True ends it.
+    """
+    tried, is_whole = 0, True
+    differences: list[Difference] = []
+    for study in studies:
+        if is_time_up():
+            is_whole = False
+            break
+        tried += 1
+        found = compare(wish_of(current, study), wish_of(edited, study))
+        if found is not None:
+            differences.append(found)
+    return DryRun(
+        tried=tried,
+        is_whole=is_whole,
+        differences=tuple(differences),
+        started=_count(one.starts for one in differences),
+        stopped=_count(one.stops for one in differences),
+    )
+
+
+def wish_of(rules: Sequence[Rule], study: StudyFacts) -> Wish:
+    """Return what `rules` want of a Study; where two pick different Series for a Pipeline, the first counts."""
+    runs: dict[str, Run] = {}
+    forwards: dict[str, frozenset[SeriesUID]] = {}
+    decisions = []
+    for rule in rules:
+        decision = evaluate(rule, study)
+        decisions.append(decision)
+        if decision.outcome is not Outcome.MATCH:
+            continue
+        for need in rule.needs:
+            run = _run(rule, need, decision)
+            runs[need.pipeline] = _join(runs.get(need.pipeline, run), run)
+        for destination in rule.forward:
+            forwards[destination] = forwards.get(destination, frozenset()).union(matching_series(rule, study))
+    return Wish(runs=runs, forwards=forwards, decisions=tuple(decisions))
+
+
+def compare(before: Wish, after: Wish) -> Difference | None:
+    """Return what differs, None where nothing does; both are of one Study, and of at least one rule together."""
+    was, becomes = _parts(before), _parts(after)
+    starts, stops = sorted(becomes.keys() - was.keys()), sorted(was.keys() - becomes.keys())
+    otherwise = sorted(name for name in was.keys() & becomes.keys() if was[name] != becomes[name])
+    if not (starts or stops or otherwise):
+        return None
+    told_before, told_after = _telling(before, after)
+    return Difference(
+        study_instance_uid=(*before.decisions, *after.decisions)[0].study_instance_uid,
+        starts=tuple(starts),
+        stops=tuple(stops),
+        otherwise=tuple(otherwise),
+        before=told_before,
+        after=told_after,
+    )
+
+
+def _run(rule: Rule, need: Need, decision: Decision) -> Run:
+    roles = (*need.required_roles, *need.optional_roles)
+    inputs = {role: decision.inputs[role] for role in roles if role in decision.inputs}
+    return Run(inputs=inputs, priority=rule.priority, deliver_to=frozenset(rule.deliver_to))
+
+
+def _join(earlier: Run, run: Run) -> Run:
+    """Return the one Job of two rules, as routing orders it."""
+    if earlier.inputs != run.inputs:
+        return earlier
+    return Run(
+        inputs=run.inputs,
+        priority=min(earlier.priority, run.priority),
+        deliver_to=earlier.deliver_to | run.deliver_to,
+    )
+
+
+def _parts(wish: Wish) -> dict[str, object]:
+    forwards = {f"forward to {destination}": series for destination, series in wish.forwards.items()}
+    return {**wish.runs, **forwards}
+
+
+def _telling(before: Wish, after: Wish) -> tuple[Decision | None, Decision | None]:
+    """Return what the first rule says that comes to something else; where none does, its order or words changed."""
+    was, becomes = ({one.rule: one for one in wish.decisions} for wish in (before, after))
+    pairs = [(was.get(name), becomes.get(name)) for name in {**becomes, **was}]
+    return next((pair for pair in pairs if _outcome(pair[0]) != _outcome(pair[1])), pairs[0])
+
+
+def _outcome(decision: Decision | None) -> tuple[Outcome, Mapping[str, SeriesUID]] | None:
+    return None if decision is None else (decision.outcome, decision.inputs)
+
+
+def _count(names: Iterable[Sequence[str]]) -> Mapping[str, int]:
+    return Counter(name for each in names for name in each)
