@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from node.cli.context import JsonOption, SettingsOption, read_settings
-from node.cli.output import print_json, reports_errors, stdout
+from node.cli.output import EXIT_FAILURE, print_json, reports_errors, stdout
 from node.domain.decision import Decision
 from node.domain.uids import UID_PATTERN, StudyUID
 from node.errors import NotFound
 from node.ledger.opening import open_view
 from node.offline import decide_on_files
 from node.rules.explain import explain as explain_decisions
+from node.rules.scrutiny import scrutinize
 from node.site import find_models, read_rules
 
 SHOWN_CHARACTERS = 40
@@ -25,11 +26,16 @@ app = typer.Typer(no_args_is_help=True, help="Which Pipeline runs on what, and w
 @app.command()
 @reports_errors
 def check(*, settings: SettingsOption = None) -> None:
-    """Read every rule as the node would at start-up."""
+    """Read every rule as the node would at start-up, and tell what it says in vain; exit code 1 if one does."""
     loaded = read_settings(settings)
     rules = read_rules(loaded, find_models(loaded))
+    remarks = scrutinize(rules)
     for rule in rules:
-        stdout().print(f"{rule.name}: right")
+        told = [f"{remark.fault.value}: {remark.text}" for remark in remarks if remark.rule == rule.name]
+        for line in told or ["right"]:
+            stdout().print(f"{rule.name}: {line}", markup=False)
+    if remarks:
+        raise typer.Exit(EXIT_FAILURE)
 
 
 @app.command()

@@ -84,6 +84,8 @@ class Condition:
         True when every operand of a list must hold, not just one.
     is_identifying
         True when the value must not be shown, only whether there is one.
+    is_single
+        True when a Series has one value at most, so that two words never hold together.
     """
 
     key: str
@@ -93,6 +95,7 @@ class Condition:
     parse: Callable[[RawOperand], Operand]
     needs_all: bool = False
     is_identifying: bool = False
+    is_single: bool = False
 
     def parse_operand(self, raw: RawOperand) -> Operand:
         """Return `raw` as an Operand; ``present`` and ``absent`` mean the same for every condition.
@@ -139,10 +142,16 @@ def parse_presence(raw: RawOperand) -> Operand:
     raise RuleInvalid(f'{raw!r} cannot be asked here; write "present" or "absent"')
 
 
-def _word(key: str, attribute: str, *keywords: str, is_identifying: bool = False) -> Condition:
-    read = partial(read_texts, keywords=keywords)
+def _word(key: str, attribute: str, keyword: str, *, is_identifying: bool = False) -> Condition:
+    read = partial(read_texts, keywords=(keyword,))
     return Condition(
-        key=key, attribute=attribute, form="word", read=read, parse=parse_word, is_identifying=is_identifying
+        key=key,
+        attribute=attribute,
+        form="word",
+        read=read,
+        parse=parse_word,
+        is_identifying=is_identifying,
+        is_single=True,
     )
 
 
@@ -169,7 +178,8 @@ def _number_of(key: str, attribute: str, source: str | Reader, quantity: Quantit
 def _choice(key: str, attribute: str, source: str | Reader, *choices: str) -> Condition:
     read = partial(read_texts, keywords=(source,)) if isinstance(source, str) else source
     form = f"one of {', '.join(choices)}"
-    return Condition(key=key, attribute=attribute, form=form, read=read, parse=partial(parse_choice, choices=choices))
+    parse = partial(parse_choice, choices=choices)
+    return Condition(key=key, attribute=attribute, form=form, read=read, parse=parse, is_single=True)
 
 
 CONDITIONS: Mapping[str, Condition] = MappingProxyType(
@@ -183,6 +193,7 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
                 form="name or UID of a Storage SOP Class",
                 read=read_sop_class,
                 parse=parse_sop_class,
+                is_single=True,
             ),
             Condition(
                 key="body_part",
