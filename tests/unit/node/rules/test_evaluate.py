@@ -18,6 +18,7 @@ from tests.shipped import PIPELINES, Needs, shipped_rules
 from tests.studies import (
     CORONAL,
     DOSE_REPORT,
+    SAGITTAL,
     SECONDARY_CAPTURE,
     SEGMENTATION,
     brain_mr_series,
@@ -135,6 +136,94 @@ MESSY: dict[str, tuple[Callable[[], StudyFacts], str, Outcome, dict[str, int], s
     "a hand": (
         lambda: make_study(chest_xray_series(1, BodyPartExamined="HAND", SeriesDescription="Hand ap")),
         "chest_xray", Outcome.NO_MATCH, {}, "HAND",
+    ),
+    "bone and soft kernel, thin and thick": (
+        lambda: make_study(
+            chest_ct_series(2, spacing_mm=1.0, count=300, ConvolutionKernel="Br40"),
+            chest_ct_series(3, spacing_mm=1.0, count=300, ConvolutionKernel="Br64"),
+            chest_ct_series(4, spacing_mm=3.0, count=100, ConvolutionKernel="Br40"),
+        ),
+        "lung_nodules", Outcome.MATCH, {"ct": 2}, "Series 2",
+    ),
+    "a thin MIP by its Image Type": (
+        lambda: make_study(
+            chest_ct_series(2, spacing_mm=1.5),
+            chest_ct_series(5, spacing_mm=0.7, ImageType=["DERIVED", "SECONDARY", "AXIAL", "MIP"]),
+        ),
+        "lung_nodules", Outcome.MATCH, {"ct": 2}, "Series 2",
+    ),
+    "a MIP alone, by its description": (
+        lambda: make_study(chest_ct_series(5, SeriesDescription="Thorax MIP 10/1")),
+        "lung_nodules", Outcome.NO_MATCH, {}, "mip",
+    ),
+    "a derived axial stack beside the original": (
+        lambda: make_study(
+            chest_ct_series(2, spacing_mm=2.0, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"]),
+            chest_ct_series(6, spacing_mm=0.6, ImageType=["DERIVED", "SECONDARY", "AXIAL"]),
+        ),
+        "lung_nodules", Outcome.MATCH, {"ct": 2}, "Series 2",
+    ),
+    "coronal and sagittal reformats alone": (
+        lambda: make_study(
+            chest_ct_series(3, ImageOrientationPatient=list(CORONAL)),
+            chest_ct_series(4, ImageOrientationPatient=list(SAGITTAL)),
+        ),
+        "lung_nodules", Outcome.NO_MATCH, {}, "orientation = axial",
+    ),
+    "bolus tracking at one place, then the chest": (
+        lambda: make_study(chest_ct_series(2, count=20, spacing_mm=0.0), chest_ct_series(3)),
+        "lung_nodules", Outcome.MATCH, {"ct": 3}, "Series 3",
+    ),
+    "every position twice": (
+        lambda: make_study(chest_ct_series(2, count=80, spacing_mm=0.0)),
+        "lung_nodules", Outcome.NO_MATCH, {}, "found: 0 mm",
+    ),
+    "a stack tilted by the gantry": (
+        lambda: make_study(chest_ct_series(2, ImageOrientationPatient=[1.0, 0.0, 0.0, 0.0, 0.8, -0.6])),
+        "lung_nodules", Outcome.NO_MATCH, {}, "oblique, tilted by 36.9 deg",
+    ),
+    "one slice": (
+        lambda: make_study(chest_ct_series(2, count=1)),
+        "lung_nodules", Outcome.NO_MATCH, {}, "slice_count >= 3",
+    ),
+    "chest by the code of its region, words in Czech": (
+        lambda: make_study(
+            chest_ct_series(
+                2, BodyPartExamined=None, AnatomicRegionSequence=["SCT:51185008"], SeriesDescription="Hrudnik 1.0"
+            )
+        ),
+        "lung_nodules", Outcome.MATCH, {"ct": 2}, "Series 2",
+    ),
+    "chest, abdomen and pelvis in one, told by its description": (
+        lambda: make_study(
+            chest_ct_series(2, BodyPartExamined="CHESTABDPELVIS", SeriesDescription="Chest Abd Pelvis 1.0")
+        ),
+        "lung_nodules", Outcome.MATCH, {"ct": 2}, "Series 2",
+    ),
+    "an abdomen whose positions are absent": (
+        lambda: make_study(chest_ct_series(2, spacing_mm=None)),
+        "lung_nodules", Outcome.UNDETERMINED, {}, "slice_spacing",
+    ),
+    "FLAIR in sagittal and axial, and a diffusion": (
+        lambda: make_study(
+            brain_mr_series(3, "SAG FLAIR 3D", ImageOrientationPatient=list(SAGITTAL)),
+            brain_mr_series(4, "AX FLAIR"),
+            brain_mr_series(5, "AX DWI b1000", DiffusionBValue=1000.0),
+        ),
+        "brain_tumour", Outcome.MATCH, {"flair": 4}, "Series 4",
+    ),
+    "subtraction beside T1 before and after contrast": (
+        lambda: make_study(
+            brain_mr_series(3, "AX FLAIR"),
+            brain_mr_series(4, "AX T1 pre"),
+            brain_mr_series(5, "AX T1 post Gd", ContrastBolusAgent="Gadovist"),
+            brain_mr_series(6, "AX T1 SUB", ContrastBolusAgent="Gadovist"),
+        ),
+        "brain_tumour", Outcome.MATCH, {"flair": 3, "t1": 4, "t1c": 5}, "Series 3",
+    ),
+    "a lateral chest alone": (
+        lambda: make_study(chest_xray_series(1, ViewPosition="LL")),
+        "chest_xray", Outcome.MATCH, {"image": 1}, "Series 1",
     ),
     "no Series at all": (
         make_study,
