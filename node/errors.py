@@ -11,12 +11,17 @@ NodeError
 │   ├── DestinationDown      no connection, no association, or no Status
 │   ├── DestinationBusy      the Destination answered A7xx
 │   ├── WebhookFailed        nobody took note of an alarm
+│   ├── CollectorFailed      nobody took the traces
+│   ├── PackageUnreachable   the package of the viewer cannot be fetched
+│   ├── ModelUnreachable     the weights of a model cannot be fetched
 │   ├── StudyChanged         the inputs of a Job are no longer the ones it was ordered on
 │   ├── ModelChanged         this worker has another version of the model than the Job was ordered on
 │   ├── OutOfMemory          neither the device nor the CPU had the memory for a Job
 │   ├── DeviceFailed         the device cannot compute, or failed and will not again in this process
 │   ├── RequestStalled       the body of an HTTP request stopped coming
 │   ├── DecodersBusy         all processes that read pixels for HTTP requests are at work
+│   ├── TooManyLogins        a name or an address has to wait before the next try
+│   ├── ProviderFailed       the OpenID provider did not answer, or with nothing that is valid
 │   └── LeaseLost            another worker owns the Job now
 ├── Rejected                 this object or Series, never
 │   ├── NotDicom             no Part 10 file, or cut
@@ -27,7 +32,12 @@ NodeError
 │   ├── IdentifierClash      the UID belongs to an Instance of another Series
 │   ├── RequestMalformed     an HTTP request that cannot be understood
 │   ├── NotAuthorized        whoever asks may not do that
+│   │   ├── ForgedRequest    a form that none of our pages has made
+│   │   └── LoginRefused     name or password is not right, or nobody by that name may come
+│   ├── NotAuthenticated     nobody knows who asks
+│   ├── PasswordUnfit        a password that others would guess
 │   ├── NotAcceptable        nothing of what the node has is among what Accept allows
+│   ├── PreconditionFailed   somebody changed the thing since whoever asks has seen it
 │   ├── NotThisHost          a name by which nobody calls this node
 │   ├── MediaTypeNotSupported
 │   ├── NotEligible          a Series that the Pipeline must not read
@@ -52,6 +62,7 @@ NodeError
 │   ├── RuleInvalid
 │   ├── PipelineUnknown
 │   ├── ModelInvalid
+│   ├── PackageRefused       not the package of the viewer that is pinned, byte for byte
 │   ├── PortInUse
 │   ├── DataDirInUse
 │   ├── LedgerUnusable
@@ -162,6 +173,27 @@ class WebhookFailed(Transient):
     http_status = 502
 
 
+class CollectorFailed(Transient):
+    """The collector of tracing.endpoint did not take the traces; they are sent again."""
+
+    code = "collector-failed"
+    http_status = 502
+
+
+class PackageUnreachable(Transient):
+    """The package of the viewer cannot be fetched."""
+
+    code = "package-unreachable"
+    http_status = 502
+
+
+class ModelUnreachable(Transient):
+    """The weights of a model of the catalogue cannot be fetched; what came so far is kept."""
+
+    code = "model-unreachable"
+    http_status = 502
+
+
 class StudyChanged(Transient):
     """Instances came or went between the order of a Job and its start."""
 
@@ -206,6 +238,20 @@ class DecodersBusy(Transient):
     """No process was free to read an Instance for an HTTP request."""
 
     code = "decoders-busy"
+
+
+class TooManyLogins(Transient):
+    """So many logins went wrong for a name or from an address that the next try has to wait."""
+
+    code = "too-many-logins"
+    http_status = 429
+
+
+class ProviderFailed(Transient):
+    """The OpenID provider did not answer, or what it answered is not valid."""
+
+    code = "provider-failed"
+    http_status = 502
 
 
 class Rejected(NodeError):
@@ -272,11 +318,47 @@ class NotAuthorized(Rejected):
     http_status = 403
 
 
+class ForgedRequest(NotAuthorized):
+    """A request that changes something came with a session, but from none of the node's own pages."""
+
+    code = "forged-request"
+    dimse_status = NOT_AUTHORIZED
+
+
+class LoginRefused(NotAuthorized):
+    """Name or password is not right, or whoever it is may not come in."""
+
+    code = "login-refused"
+    dimse_status = NOT_AUTHORIZED
+
+
+class NotAuthenticated(Rejected):
+    """A request shows neither a session nor a token that counts."""
+
+    code = "not-authenticated"
+    dimse_status = NOT_AUTHORIZED
+    http_status = 401
+
+
+class PasswordUnfit(Rejected):
+    """A password is too short, too long, or one of the first that somebody would try."""
+
+    code = "password-unfit"
+    http_status = 422
+
+
 class NotAcceptable(Rejected):
     """The node has nothing in any of the media types that a request accepts."""
 
     code = "not-acceptable"
     http_status = 406
+
+
+class PreconditionFailed(Rejected):
+    """The thing is not any more what If-Match of an HTTP request says that it is."""
+
+    code = "precondition-failed"
+    http_status = 412
 
 
 class NotThisHost(Rejected):
@@ -431,6 +513,12 @@ class ModelInvalid(Misconfigured):
     """A model folder is incomplete, or its weights are not the ones it names."""
 
     code = "model-invalid"
+
+
+class PackageRefused(Misconfigured):
+    """A file is not the package of the viewer that is pinned, or cannot be unpacked."""
+
+    code = "package-refused"
 
 
 class PortInUse(Misconfigured):

@@ -1,15 +1,17 @@
 """The station that asks every rule about a settled Study and orders what they conclude."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 from node.domain.decision import Decision, Outcome
 from node.domain.forward import Forward
-from node.domain.job import JobOrder, digest_inputs
+from node.domain.job import JobOrder, Priority, digest_inputs
 from node.domain.study import StudyFacts
+from node.domain.switch import Mode
 from node.domain.uids import SeriesUID, StudyUID
 from node.models import ModelCard
 from node.rules.evaluate import evaluate, matching_series
@@ -53,12 +55,26 @@ class Routing:
     ----------
     models
         Name of each configured Pipeline to its model.
+    read_modes
+        Returns how Pipelines stand now; one that is not named is on.
+    faults
+        Name of each Pipeline that has no model to why; it is not asked, and its Decisions say so.
     """
 
-    def __init__(self, ledger: RoutingLedger, rules: Sequence[Rule], models: Mapping[str, ModelCard]) -> None:
+    def __init__(
+        self,
+        ledger: RoutingLedger,
+        rules: Sequence[Rule],
+        models: Mapping[str, ModelCard],
+        *,
+        read_modes: Callable[[], Mapping[str, Mode]] = dict,
+        faults: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._ledger = ledger
+        self._read_modes = read_modes
         self._rules = tuple(rules)
         self._models = models
+        self._faults = faults
 
     def tick(self, now: datetime) -> datetime | None:
         """Route the Studies that wait; return `now` when more may be waiting, else None.
@@ -72,7 +88,8 @@ class Routing:
 
     def _route(self, study_instance_uid: StudyUID, now: datetime) -> None:
         study = self._ledger.study_facts(study_instance_uid)
-        decisions, orders, forwards = route_study(study, self._rules, self._models)
+        routed = tell_faults(route_study(study, self._rules, self._models), self._rules, self._faults)
+        decisions, orders, forwards = heed_switches(routed, self._rules, self._read_modes())
         self._ledger.record_routing(study, decisions=decisions, orders=orders, forwards=forwards, now=now)
         log.info("study routed", extra={"study_uid": study_instance_uid, "count": len(orders)})
 
@@ -82,6 +99,7 @@ def route_study(study: StudyFacts, rules: Sequence[Rule], models: Mapping[str, M
 
     A Pipeline is ordered once for a Study. Two rules that ask the same of it share an order with the higher priority
     and all Destinations; where they pick different Series, the first rule counts and the other's Decision says so.
+    A Pipeline that is not in `models` is not ordered.
     """
     decisions: list[Decision] = []
     orders: dict[str, JobOrder] = {}
@@ -89,7 +107,7 @@ def route_study(study: StudyFacts, rules: Sequence[Rule], models: Mapping[str, M
     for rule in rules:
         decision = evaluate(rule, study)
         if decision.outcome is Outcome.MATCH:
-            for need in rule.needs:
+            for need in (one for one in rule.needs if one.pipeline in models):
                 decision = _place(orders, _order(study, rule, need, decision, models), decision)
             for destination in rule.forward:
                 forwards.setdefault(destination, set()).update(matching_series(rule, study))
@@ -99,6 +117,53 @@ def route_study(study: StudyFacts, rules: Sequence[Rule], models: Mapping[str, M
         for destination in sorted(forwards)
     )
     return tuple(decisions), tuple(orders.values()), tuple(forwarded)
+
+
+def tell_faults(routed: Routed, rules: Sequence[Rule], faults: Mapping[str, str]) -> Routed:
+    """Return what follows where Pipelines have no model: each Decision that asked for one says why it was not asked."""
+    decisions, orders, forwards = routed
+    said = {
+        rule.name: [
+            f"Pipeline {need.pipeline} is off, its model is not to be had: {faults[need.pipeline]}"
+            for need in rule.needs
+            if need.pipeline in faults
+        ]
+        for rule in rules
+    }
+    told = tuple(
+        replace(one, reason=" ".join((one.reason, *said[one.rule]))) if one.outcome is Outcome.MATCH else one
+        for one in decisions
+    )
+    return told, orders, forwards
+
+
+def heed_switches(routed: Routed, rules: Sequence[Rule], modes: Mapping[str, Mode]) -> Routed:
+    """Return what follows where Pipelines are switched: nothing is ordered of one that is off.
+
+    One in shadow is served after all others. Each Decision that asked for it says so.
+    """
+    decisions, orders, forwards = routed
+    names = {rule.name: [need.pipeline for need in rule.needs] for rule in rules}
+    told = tuple(
+        replace(one, reason=" ".join((one.reason, *_say_modes(names[one.rule], modes))))
+        if one.outcome is Outcome.MATCH
+        else one
+        for one in decisions
+    )
+    heeded = (
+        replace(order, is_shadow=True, priority=Priority.LOW) if modes.get(order.pipeline) is Mode.SHADOW else order
+        for order in orders
+        if modes.get(order.pipeline) is not Mode.OFF
+    )
+    return told, tuple(heeded), forwards
+
+
+def _say_modes(pipelines: Sequence[str], modes: Mapping[str, Mode]) -> tuple[str, ...]:
+    said = {
+        Mode.OFF: "is switched off and was not asked",
+        Mode.SHADOW: "is in shadow: its Results are not delivered",
+    }
+    return tuple(f"Pipeline {name} {said[modes[name]]}." for name in pipelines if modes.get(name) in said)
 
 
 def _order(study: StudyFacts, rule: Rule, need: Need, decision: Decision, models: Mapping[str, ModelCard]) -> JobOrder:

@@ -11,10 +11,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from node.domain.confirmation import ConfirmBy
 from node.domain.durability import Durability
+from node.domain.origin import ORIGINS_VARIABLE, Origins, decode_origins, encode_origins, origins_of
 from node.domain.result import OptionalResult, SegmentationForm
 from node.domain.retention import KeepUntil
 from node.errors import SettingsInvalid
@@ -22,8 +32,14 @@ from node.errors import SettingsInvalid
 ENVIRONMENT_PREFIX = "RADNODE__"
 FILE_NAME = "settings.toml"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+THIS_MACHINE = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 # Tables whose keys are names that a site chooses.
 NAMED_TABLES = frozenset({"pipelines", "destinations"})
+# Below node.data_dir: what `radnode models add` and `pull` install where models.dirs names no folder.
+MODELS_FOLDER = "models"
+# Keys of a rule that a Pipeline's own table may hold; with the first it has a rule of its name.
+WHEN = "when"
+RULE_KEYS = (WHEN, "inputs", "priority", "deliver_to")
 
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -141,6 +157,18 @@ class RetentionSettings(Section):
         return self
 
 
+class TracingSettings(Section):
+    """``[tracing]``: who is told how long each stage of a Study took."""
+
+    endpoint: Annotated[str, Field(pattern=r"^(https?://.*)?$")]
+
+
+class ViewerSettings(Section):
+    """``[viewer]``: where the OHIF Viewer comes from."""
+
+    registry: Annotated[str, Field(pattern=r"^(https?://.*)?$")]
+
+
 class ModelsSettings(Section):
     """``[models]``: where model folders lie."""
 
@@ -223,12 +251,73 @@ class MetricsSettings(Section):
     port: Port
 
 
+class WebTlsSettings(Section):
+    """``[web.tls]``: who we are to browsers; files in PEM."""
+
+    certificate: str
+    key: str
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> "WebTlsSettings":
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together; give both, or none")
+        return self
+
+
+class OidcSettings(Section):
+    """``[web.oidc]``: the OpenID provider by which people of a hospital log in."""
+
+    issuer: str
+    client_id: str
+    client_secret: SecretStr
+    scopes: tuple[Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")], ...]
+    ca: str
+    role_claim: str
+    admins: tuple[str, ...]
+    operators: tuple[str, ...]
+    viewers: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> "OidcSettings":
+        if not self.issuer:
+            return self
+        parts = urlsplit(self.issuer) if _can_be_asked(self.issuer) else None
+        if parts is None or (parts.scheme != "https" and parts.hostname not in LOOPBACK):
+            raise ValueError("issuer must begin with https:// (on this machine http://) and name a host")
+        if not self.client_id:
+            raise ValueError("issuer needs client_id, as the provider knows this node")
+        if "openid" not in self.scopes:
+            raise ValueError('scopes must hold "openid"')
+        if not (self.admins or self.operators or self.viewers):
+            raise ValueError("issuer needs at least one of admins, operators, viewers; else nobody could come in")
+        return self
+
+
 class WebSettings(Section):
-    """``[web]``: where browsers find us."""
+    """``[web]``: where browsers find us, and how long they are known."""
 
     bind: str
     port: Port
     hosts: tuple[HostName, ...]
+    behind_proxy: bool
+    proxies: tuple[IPv4Network | IPv6Network, ...]
+    session_idle_hours: Annotated[float, Field(gt=0, le=168)]
+    session_days: Annotated[float, Field(gt=0, le=90)]
+    tls: WebTlsSettings
+    oidc: OidcSettings
+
+    @model_validator(mode="after")
+    def _speaks_one_way(self) -> "WebSettings":
+        if self.behind_proxy and self.tls.certificate:
+            raise ValueError("behind_proxy and tls exclude each other; the proxy has the certificate, or we have it")
+        if self.proxies and not self.behind_proxy:
+            raise ValueError("proxies are heeded with behind_proxy = true only")
+        return self
+
+    @property
+    def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Whose word on where a request comes from counts; nobody else connects. None without a proxy."""
+        return (*THIS_MACHINE, *self.proxies) if self.behind_proxy else ()
 
 
 class TlsSettings(Section):
@@ -347,6 +436,8 @@ class Settings(Section):
     retention: RetentionSettings
     alarms: AlarmSettings
     metrics: MetricsSettings
+    tracing: TracingSettings
+    viewer: ViewerSettings
     models: ModelsSettings
     web: WebSettings
     security: SecuritySettings
@@ -354,6 +445,16 @@ class Settings(Section):
     pipelines: Mapping[str, PipelineSettings]
     destinations: Mapping[str, DestinationSettings] = Field(default_factory=dict)
     rules: tuple[dict[str, Any], ...] = ()
+    _origins: Origins = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: object) -> None:
+        """Keep where the values are from; the loader hands it in."""
+        self._origins = context if isinstance(context, Mapping) else {}
+
+    @property
+    def origins(self) -> Origins:
+        """Dotted key to where its value stands; what is absent is a default."""
+        return self._origins
 
     @model_validator(mode="after")
     def _expected_pipelines_exist(self) -> "Settings":
@@ -373,6 +474,11 @@ class Settings(Section):
         """SQLAlchemy URL of the ledger."""
         return self.ledger.url.get_secret_value() or f"sqlite:///{self.node.data_dir.resolve() / 'ledger.sqlite'}"
 
+    @property
+    def model_dirs(self) -> tuple[Path, ...]:
+        """Folders with model folders of the site: those of ``models.dirs``, then the one of the node itself."""
+        return (*self.models.dirs, self.node.data_dir / MODELS_FOLDER)
+
     def with_broker(self, url: str) -> "Settings":
         """Return these settings with the broker that really runs."""
         return self.model_copy(update={"broker": self.broker.model_copy(update={"url": SecretStr(url)})})
@@ -385,6 +491,7 @@ class Settings(Section):
             "store": self.store.model_copy(update={"url": ""}),
             "log": self.log.model_copy(update={"level": "ERROR"}),
             "web": self.web.model_copy(update={"port": 0}),
+            "models": self.models.model_copy(update={"dirs": self.model_dirs}),
             # Nobody waits for a second attempt; what failed once is reported.
             "dispatch": self.dispatch.model_copy(update={"max_attempts": 1}),
             "destinations": {},
@@ -399,10 +506,12 @@ class Settings(Section):
         table["broker"]["url"] = self.broker.url.get_secret_value()
         table["ledger"]["url"] = self.ledger.url.get_secret_value()
         table["alarms"]["webhook"] = self.alarms.webhook.get_secret_value()
+        table["web"]["oidc"]["client_secret"] = self.web.oidc.client_secret.get_secret_value()
         # Whole, because a name in the name of a variable would lose its capitals.
         whole = ("rules", *sorted(NAMED_TABLES))
         flat = {f"{ENVIRONMENT_PREFIX}{key.upper()}": _to_toml(table.pop(key)) for key in whole}
         _flatten(table, ENVIRONMENT_PREFIX, flat)
+        flat[ORIGINS_VARIABLE] = encode_origins(self.origins)
         return flat
 
 
@@ -431,15 +540,24 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
         If a file is absent or no TOML, a key is unknown, or a value is out of range.
     """
     table = _read_toml(shipped_file())
-    if path is not None:
-        _overlay(table, _read_toml(path), where=str(path))
-    named = _from_environment(os.environ if environment is None else environment, defaults=table)
+    file = {} if path is None else _read_toml(path)
+    _overlay(table, file, where=str(path))
+    variables = os.environ if environment is None else environment
+    named = _from_environment(variables, defaults=table)
     _overlay(table, named, where="environment")
-    return check_settings(table)
+    if ORIGINS_VARIABLE in variables:
+        return check_settings(table, decode_origins(variables[ORIGINS_VARIABLE]))
+    said_by = {_dotted(name): f"environment {name}" for name in variables if name.startswith(ENVIRONMENT_PREFIX)}
+    return check_settings(table, origins_of(file, str(path), said_by, named))
 
 
-def check_settings(table: Mapping[str, Any]) -> Settings:
+def check_settings(table: Mapping[str, Any], origins: Origins | None = None) -> Settings:
     """Return `table` as Settings.
+
+    Parameters
+    ----------
+    origins
+        Where its values stand, those that are no defaults.
 
     Raises
     ------
@@ -447,9 +565,23 @@ def check_settings(table: Mapping[str, Any]) -> Settings:
         If a key is unknown (naming the nearest known one) or a value is out of range.
     """
     try:
-        return Settings.model_validate(table)
+        return Settings.model_validate(_add_rules_of_pipelines(table), context=origins)
     except ValidationError as exc:
         raise SettingsInvalid("; ".join(_say(error) for error in exc.errors())) from exc
+
+
+def _add_rules_of_pipelines(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `table` with a rule for each Pipeline whose table says when it runs."""
+    pipelines = table.get("pipelines")
+    if not isinstance(pipelines, Mapping):
+        return table
+    own = {name: entry for name, entry in pipelines.items() if isinstance(entry, Mapping) and WHEN in entry}
+    plain = {name: {key: entry[key] for key in entry if key not in RULE_KEYS} for name, entry in own.items()}
+    rules = [
+        {"name": name, "run": [name], **{key: entry[key] for key in RULE_KEYS if key in entry}}
+        for name, entry in own.items()
+    ]
+    return {**table, "pipelines": {**pipelines, **plain}, "rules": [*table.get("rules", ()), *rules]}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -480,6 +612,10 @@ def _as_table(entry: object, key: str, where: str) -> Mapping[str, Any]:
     if not isinstance(entry, Mapping):
         raise SettingsInvalid(f"{key} ({where}) must be a table of keys; see settings.toml")
     return entry
+
+
+def _dotted(variable: str) -> str:
+    return variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
 
 
 def _from_environment(environment: Mapping[str, str], *, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -547,6 +683,8 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
         ("destinations",): DestinationSettings,
         ("destinations", "tls"): DestinationTls,
         ("security", "tls"): TlsSettings,
+        ("web", "tls"): WebTlsSettings,
+        ("web", "oidc"): OidcSettings,
     }
     tables = tuple(map(str, location))
     if tables[:1] and tables[0] in NAMED_TABLES:

@@ -1,36 +1,68 @@
-"""What a site has installed and decided: its models, its rules, and the stations that follow them."""
+"""What a site has installed and decided: its models, its rules, how long it keeps, and the stations that follow."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from node.assembly import Assembly, QuietTime
 from node.domain.model_version import ModelVersion
-from node.errors import PipelineUnknown
+from node.domain.retention import Proof
+from node.errors import ModelInvalid, PipelineUnknown
 from node.ledger.engine import Engine
 from node.ledger.jobs import RetryPolicy
+from node.ledger.retention import RetentionLedger
 from node.ledger.studies import StudyLedger
+from node.ledger.switches import SwitchLedger
 from node.models import SHIPPED_MODELS, ModelCard, find_model
+from node.retention import Gatekeeper, Terms
 from node.routing import Routing
-from node.rules.grammar import parse_rules
+from node.rules.absent import guess_roles, name_inputs
+from node.rules.grammar import Roles, parse_rules
 from node.rules.rule import Rule
 from node.settings import Settings
+from node.store.trash import Trash
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSurvey:
+    """What is to be had of the models that settings name.
+
+    Attributes
+    ----------
+    models
+        Pipeline name to its model.
+    faults
+        Pipeline name to why its model is not to be had, and what to do; that Pipeline is off.
+    """
+
+    models: Mapping[str, ModelCard]
+    faults: Mapping[str, str]
 
 
 def model_folders(settings: Settings) -> tuple[Path, ...]:
     """Return where models are looked for, the site's own first."""
-    return (*settings.models.dirs, SHIPPED_MODELS)
+    return (*settings.model_dirs, SHIPPED_MODELS)
 
 
 def find_models(settings: Settings) -> Mapping[str, ModelCard]:
-    """Return Pipeline name to the model that settings give it.
+    """Return Pipeline name to the model that settings give it; one whose model is not to be had is left out."""
+    return survey_models(settings).models
 
-    Raises
-    ------
-    ModelInvalid
-        If a model is absent or its folder incomplete.
-    """
-    folders = model_folders(settings)
-    return {name: find_model(entry.model, folders) for name, entry in settings.pipelines.items()}
+
+def survey_models(settings: Settings) -> ModelSurvey:
+    """Return what is to be had of the models that settings name; one that is not does not stop the others."""
+    folders, models, faults = model_folders(settings), {}, {}
+    for name, entry in settings.pipelines.items():
+        try:
+            models[name] = find_model(entry.model, folders)
+        except ModelInvalid as exc:
+            faults[name] = str(exc)
+    return ModelSurvey(models=models, faults=faults)
 
 
 def model_versions(models: Mapping[str, ModelCard]) -> Mapping[str, ModelVersion]:
@@ -57,12 +89,34 @@ def installed_model(settings: Settings, pipeline: str) -> ModelVersion:
 def read_rules(settings: Settings, models: Mapping[str, ModelCard]) -> tuple[Rule, ...]:
     """Return the rules of `settings`.
 
+    Parameters
+    ----------
+    models
+        Those of `find_models`. A rule that runs a Pipeline without one is read all the same: it is to say that the
+        Pipeline was not asked.
+
     Raises
     ------
     RuleInvalid, PipelineUnknown
         If a rule cannot be evaluated.
     """
-    return parse_rules(settings.rules, pipelines=models, destinations=settings.destinations)
+    return read_tables(settings, models, settings.rules)
+
+
+def read_tables(
+    settings: Settings, models: Mapping[str, ModelCard], tables: Sequence[Mapping[str, Any]]
+) -> tuple[Rule, ...]:
+    """Return the rules of `tables`, as `read_rules` those of `settings`.
+
+    Raises
+    ------
+    RuleInvalid, PipelineUnknown
+        If a rule cannot be evaluated.
+    """
+    faulty = settings.pipelines.keys() - models.keys()
+    pipelines: Mapping[str, Roles] = {**models, **{name: guess_roles(name, tables) for name in faulty}}
+    told = [name_inputs(table, models, faulty) for table in tables]
+    return parse_rules(told, pipelines=pipelines, destinations=settings.destinations)
 
 
 def build_assembly(settings: Settings, engine: Engine) -> Assembly:
@@ -78,10 +132,34 @@ def build_assembly(settings: Settings, engine: Engine) -> Assembly:
 
 def build_routing(settings: Settings, engine: Engine) -> Routing:
     """Return the routing station; a rule that cannot be evaluated is refused here, before anything starts."""
-    models = find_models(settings)
-    return Routing(StudyLedger(engine), read_rules(settings, models), models)
+    survey = survey_models(settings)
+    for name in survey.faults:
+        logger.error("pipeline is off", extra={"pipeline": name, "reason_code": ModelInvalid.code})
+    rules = read_rules(settings, survey.models)
+    read_modes = SwitchLedger(engine).read_modes
+    return Routing(StudyLedger(engine), rules, survey.models, read_modes=read_modes, faults=survey.faults)
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
     """Return how often a Job may start."""
     return RetryPolicy(max_attempts=settings.dispatch.max_attempts, pause_s=settings.dispatch.retry_seconds)
+
+
+def build_gatekeeper(settings: Settings, engine: Engine) -> Gatekeeper:
+    """Return what lets a Study go when a person says so."""
+    return Gatekeeper(RetentionLedger(engine), Trash(settings.store_root), retention_terms(settings).proof)
+
+
+def retention_terms(settings: Settings) -> Terms:
+    """Return how long Studies stay."""
+    told = settings.retention
+    return Terms(
+        proof=Proof(
+            keep_until=told.keep_until,
+            confirming=frozenset(name for name, entry in settings.destinations.items() if entry.is_asked),
+        ),
+        studies=timedelta(days=told.studies_days) if told.studies_days else None,
+        results=timedelta(days=told.results_days),
+        high_percent=told.high_percent or None,
+        low_percent=told.low_percent,
+    )

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from node.alarms.reading import Reading, Verdict, say_span
 from node.domain.alarm import AlarmKind
+from node.domain.switch import Mode, Switch
 
 
 class SilenceLedger(Protocol):
@@ -17,6 +18,9 @@ class SilenceLedger(Protocol):
 
     def count_routed_since(self, since: datetime, *, limit: int) -> int:
         """Return how many Studies were routed after `since`, or `limit` when there are more."""
+
+    def read_switches(self) -> Mapping[str, Switch]:
+        """Return how each Pipeline was switched last; those that never were are absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,19 +126,29 @@ class PipelineWatch:
 
     def __call__(self, now: datetime) -> Iterable[Reading]:
         """Yield how each of them is."""
+        switches = self._ledger.read_switches()
         for name in self._pipelines:
-            last = self._ledger.last_job_at(name)
-            by_number = self._read_number(name, last)
-            if by_number is not None and by_number.verdict is Verdict.WRONG:
-                yield by_number
-            elif name in self._expectations:
-                text = f"no Study matched {name} {_since(last, now)}; see its rules, and `radnode rules explain`"
-                silence = _Silence(last, self._since, text)
-                yield _read_silence(
-                    AlarmKind.PIPELINE_SILENT, self._expectations[name], silence, now=now, zone=self._zone
-                )
-            elif by_number is not None:
-                yield by_number
+            switch = switches.get(name)
+            if switch is not None and switch.mode is Mode.OFF:
+                # Nobody expects anything of it, and what was told of it before is over.
+                yield Reading(kind=AlarmKind.PIPELINE_SILENT, subject=name, verdict=Verdict.WELL, text="")
+            else:
+                yield from self._read(name, now, switched_at=None if switch is None else switch.changed_at)
+
+    def _read(self, name: str, now: datetime, *, switched_at: datetime | None) -> Iterable[Reading]:
+        """Yield how one of them is; silence before it was switched does not count."""
+        last, began = self._ledger.last_job_at(name), self._since
+        if switched_at is not None:
+            last, began = last and max(last, switched_at), max(began, switched_at)
+        by_number = self._read_number(name, last)
+        if by_number is not None and by_number.verdict is Verdict.WRONG:
+            yield by_number
+        elif name in self._expectations:
+            text = f"no Study matched {name} {_since(last, now)}; see its rules, and `radnode rules explain`"
+            silence = _Silence(last, began, text)
+            yield _read_silence(AlarmKind.PIPELINE_SILENT, self._expectations[name], silence, now=now, zone=self._zone)
+        elif by_number is not None:
+            yield by_number
 
     def _read_number(self, name: str, last: datetime | None) -> Reading | None:
         limit = self._unmatched_studies

@@ -224,6 +224,20 @@ def results_retracted(
     )
 
 
+def study_reprocessed(subject: StudySubject, *, account: str) -> AuditEvent:
+    """Return that a person lets the node read a Study again (PS3.15 A.5.3.6)."""
+    uid = subject.study_instance_uid
+    return AuditEvent(
+        kind="study-reprocessed",
+        event_id=INSTANCES_ACCESSED,
+        action=Action.READ,
+        text=f"{account} lets the rules be asked again for Study {uid}",
+        participants=(Participant(user_id=account, is_requestor=True), this_process(APPLICATION)),
+        objects=(_study(subject, {}), _patient(subject)),
+        facts={"study_instance_uid": uid},
+    )
+
+
 def version_deleted(facts: InstanceFacts) -> AuditEvent:
     """Return that the node erased a version of an Instance in whose place another one counts (PS3.15 A.5.3.6)."""
     subject = subject_of(facts)

@@ -102,6 +102,8 @@ class AuditedObject:
         Participant Object Name; empty for a patient, whose name is not recorded.
     detail
         Type and text of a Participant Object Detail; None without.
+    query
+        What was searched for, in the place of a name.
     sop_classes
         SOP Class UID to number of Instances.
     """
@@ -112,6 +114,7 @@ class AuditedObject:
     name: str = ""
     life_cycle: LifeCycle | None = None
     detail: tuple[str, str] | None = None
+    query: str = ""
     sop_classes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -214,7 +217,10 @@ def _add_object(root: Element, audited: AuditedObject) -> None:
     element = SubElement(root, "ParticipantObjectIdentification", facts)
     _add_code(element, "ParticipantObjectIDTypeCode", audited.id_type)
     # The schema wants a name or a query, if only an empty one.
-    SubElement(element, "ParticipantObjectName").text = speakable(audited.name)
+    if audited.query:
+        SubElement(element, "ParticipantObjectQuery").text = b64encode(audited.query.encode()).decode()
+    else:
+        SubElement(element, "ParticipantObjectName").text = speakable(audited.name)
     if audited.detail is not None:
         kind, text = audited.detail
         value = b64encode(text.encode("utf-8", "backslashreplace")).decode()

@@ -102,6 +102,8 @@ class Courier:
         self._is_down = False
         self._closed_until: datetime | None = None
         self._aged_at: datetime | None = None
+        # Retries ordered by hand as far as they are known; those from before are history.
+        self._orders: int | None = None
 
     def tick(self, now: datetime) -> datetime | None:
         """Send what is due, then see what the Destination accepts if that is not known; return when to be called next.
@@ -119,7 +121,7 @@ class Courier:
         """
         closed_for = timedelta(0) if self._closed_until is None else self._closed_until - now
         # Longer than any pause: somebody has set the clock back.
-        if timedelta(0) < closed_for <= self._patience.longest_pause:
+        if timedelta(0) < closed_for <= self._patience.longest_pause and not self._is_urged():
             return self._closed_until
         self._closed_until = None
         self._write_answers(Counter())
@@ -127,6 +129,11 @@ class Courier:
             self._give_up()
             return self._next_call(now)
         return self._send_due(now) or self._next_call(now)
+
+    def _is_urged(self) -> bool:
+        """Return whether a person has ordered a retry since it was looked at last; whoever does, has seen to it."""
+        known, self._orders = self._orders, self._ledger.retries_ordered(self._destination)
+        return known is not None and self._orders > known
 
     def _is_due(self, now: datetime) -> bool:
         """Return whether anything waits that may be sent now."""
@@ -275,6 +282,7 @@ class Courier:
     def _defer(self, error: Obstacle) -> None:
         """Close the Destination for one back-off step."""
         now = self._surroundings.clock()
+        self._is_urged()
         self._failures += 1
         # The first, second, fourth, eighth … time: an outage of a day is not told 10,000 times.
         is_news = self._failures.bit_count() == 1

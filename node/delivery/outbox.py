@@ -23,6 +23,9 @@ class DeliveryLedger(Protocol):
     def next_delivery_at(self, destination: str) -> datetime | None:
         """Return the earliest `not_before` of a PENDING Delivery; None if there is none."""
 
+    def retries_ordered(self, destination: str) -> int:
+        """Return how many Deliveries to a Destination were made due by hand, ever."""
+
     def record_sent(
         self, delivery: Delivery, *, now: datetime, reason_code: str | None, reason_text: str | None
     ) -> None:

@@ -53,6 +53,8 @@ class JobOrder:
         Role to Series Instance UID.
     deliver_to
         Names of Destinations.
+    is_shadow
+        True when the answer is kept and shown, and goes nowhere.
     """
 
     study_instance_uid: StudyUID
@@ -64,6 +66,12 @@ class JobOrder:
     inputs: Mapping[str, SeriesUID]
     content: str
     deliver_to: tuple[str, ...]
+    is_shadow: bool = False
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Names of the Destinations that get the answer; none of one in shadow."""
+        return () if self.is_shadow else self.deliver_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "rules-undetermined": "a rule may want this Study, but its header does not say enough",
         "superseded": "another Job took its place",
         "canceled-by-hand": "a person canceled it",
+        "switched-off": "its Pipeline was switched off",
         "worker-ended": "its worker was told to end; it starts again elsewhere, or later",
         "worker-lost": "the process that worked on it died, or gave no sign",
         "time-limit": "it ran longer than it may",

@@ -39,8 +39,11 @@ def check_uid(uid: str, *, keyword: str) -> str:
     if not uid:
         raise BadIdentifier(f"{keyword} is empty; the sender must give each Instance its UIDs")
     if len(uid) > MAX_UID_LENGTH or UID_PATTERN.match(uid) is None:
-        shown = uid[:MAX_UID_LENGTH].encode("ascii", "backslashreplace").decode()
-        raise BadIdentifier(f"{keyword} {shown!r} is no UID (digits and dots, at most 64); correct it at the sender")
+        # It is not repeated: what stands where a UID should may be a patient's name.
+        raise BadIdentifier(
+            f"{keyword} is no UID but {len(uid)} characters (expected digits and dots, at most {MAX_UID_LENGTH}); "
+            "correct it at the sender"
+        )
     return uid
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from tempfile import TemporaryFile
 
 from node.domain.study import KEPT_KEYWORDS, Attributes, Place
-from node.domain.uids import InstanceUID, SeriesUID, StudyUID, check_uid
+from node.domain.uids import UID_PATTERN, InstanceUID, SeriesUID, StudyUID, check_uid
 from node.errors import NotDicom, TooLarge
 from node.header.codes import coded_tags, read_codes
 from node.header.elements import PIXEL_DATA, UNDEFINED_LENGTH, Element, ElementReader, Encoded
@@ -179,7 +179,8 @@ def _scan(data: Encoded, begun: Beginning, *, transfer_syntax_uid: str, start: i
 
 def _check_transfer_syntax(transfer_syntax_uid: str) -> None:
     if transfer_syntax_uid != IMPLICIT_LITTLE_ENDIAN and not transfer_syntax_uid.startswith(STANDARD_PREFIX):
-        shown = transfer_syntax_uid[:64].encode("ascii", "backslashreplace").decode()
+        # What is no UID is not repeated: it may be a patient's name.
+        shown = transfer_syntax_uid if UID_PATTERN.match(transfer_syntax_uid) else "that is no UID"
         raise NotDicom(f"Transfer Syntax {shown} is unknown; send the Instance in one of the standard's")
 
 

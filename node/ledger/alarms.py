@@ -7,6 +7,7 @@ from sqlalchemy import RowMapping, and_, insert, or_, select, update
 
 from node.domain.alarm import Alarm, AlarmKind, News
 from node.ledger.engine import Desk
+from node.ledger.pages import Listing, PageAsked, PageFound, read_page
 from node.ledger.schema import alarms
 
 STANDING = alarms.c.healed_at.is_(None)
@@ -23,9 +24,13 @@ class AlarmLedger(Desk):
 
     def list_alarms(self, limit: int) -> tuple[Alarm, ...]:
         """Return the alarms that were raised last, newest first, healed or not."""
-        statement = select(alarms).order_by(alarms.c.alarm_id.desc()).limit(limit)
+        return self.page_alarms(PageAsked(limit=limit)).rows
+
+    def page_alarms(self, asked: PageAsked) -> PageFound[Alarm]:
+        """Return a page of all alarms, that which was raised last first."""
         with self.reading() as connection:
-            return tuple(_to_alarm(row) for row in connection.execute(statement).mappings())
+            found = read_page(connection, Listing(rows=select(alarms), key=(alarms.c.alarm_id,)), asked)
+        return PageFound(rows=tuple(map(_to_alarm, found.rows)), rest=found.rest)
 
     def raise_alarm(self, kind: AlarmKind, subject: str, text: str, *, now: datetime) -> bool:
         """Commit that something is wrong; returns False when that stands already."""

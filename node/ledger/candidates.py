@@ -80,7 +80,7 @@ def _youngest_of(
 
     Where many Studies meet the conditions, the youngest of them are soon found by walking along the dates.
     """
-    conditions = _study_conditions(connection, search)
+    conditions = study_conditions(connection, search)
     leads_to_few = bool(conditions) and _is_few(
         connection, select(study_entries.c.study_instance_uid).where(*conditions)
     )
@@ -129,7 +129,8 @@ def _youngest(
     return [(date, uid) for date, uid in connection.execute(statement.limit(limit).offset(offset)).all()]
 
 
-def _study_conditions(connection: Connection, search: Search) -> list[ColumnElement[bool]]:
+def study_conditions(connection: Connection, search: Search) -> list[ColumnElement[bool]]:
+    """Return what is asked of the row of a Study, its date aside."""
     entries = study_entries.c
     is_sqlite = connection.dialect.name == SQLITE
     conditions: list[ColumnElement[bool]] = []

@@ -61,6 +61,7 @@ def job_card(job: Job, outcome: JobOutcome, *, now: datetime) -> bytes:
         "threshold": outcome.threshold,
         "model_sha256": outcome.model_sha256,
         "supersedes": job.supersedes,
+        "is_shadow": order.is_shadow,
         "finished_at": now.isoformat(),
     }
     return _encode(job=row, retraction={}, results=outcome.results, now=now)

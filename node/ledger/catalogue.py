@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, and_, delete, exists, insert, select, 
 
 from node.domain.result import ResultKind
 from node.domain.study import KEPT_KEYWORDS, Attributes, InstanceFacts
-from node.ledger.schema import instances, results, series_entries, study_entries
+from node.ledger.schema import instances, jobs, results, series_entries, study_entries
 
 STUDY_KEYWORDS = (
     "StudyDate", "StudyTime", "AccessionNumber", "InstitutionName", "ReferringPhysicianName", "StudyDescription",
@@ -30,7 +30,9 @@ RESULT_KEYWORDS = tuple(keyword for keyword in KEPT_KEYWORDS if keyword not in (
 MAX_KEY_CHARACTERS = 200
 MODALITIES = {ResultKind.SC: "OT", ResultKind.REJECTION_NOTE: "KO"}
 NAME_DELIMITERS = re.compile(r"[\^\s,.'\u2019-]+")
-STANDS = and_(results.c.retracted_at.is_(None), results.c.purged_at.is_(None))
+# A Result in shadow is for this node's own pages; whoever asks by DICOMweb could not tell it from another.
+IN_SHADOW = exists().where(jobs.c.job_id == results.c.job_id, jobs.c.is_shadow)
+STANDS = and_(results.c.retracted_at.is_(None), results.c.purged_at.is_(None), ~IN_SHADOW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,9 @@ def correct_entries(connection: Connection, before: Attributes, facts: InstanceF
 def enter_result(connection: Connection, row: Mapping[str, Any]) -> None:
     """Enter the Series of a row of `results`, if it stands; of a Study without Instances only the UID is known."""
     if row.get("retracted_at") is not None or row.get("purged_at") is not None:
+        return
+    in_shadow = exists().where(jobs.c.job_id == row["job_id"], jobs.c.is_shadow)
+    if connection.execute(select(in_shadow)).scalar_one():
         return
     uid = row["study_instance_uid"]
     found = select(study_entries.c.study_date).where(study_entries.c.study_instance_uid == uid)

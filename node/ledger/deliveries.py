@@ -1,20 +1,23 @@
 """What delivery asks of the ledger: what is due, and what became of it."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, delete, exists, func, or_, select, update
 
 from node.domain.capability import name_kind
 from node.domain.job import JobID
 from node.domain.result import Delivery, DeliveryState
 from node.domain.uids import StudyUID
 from node.ledger.engine import Desk
+from node.ledger.placement import touch
 from node.ledger.proofs import begin_proof
 from node.ledger.rows import add_alarm, add_event, to_delivery
-from node.ledger.schema import confirmations, deliveries, instances, results
+from node.ledger.schema import confirmations, deliveries, instances, results, tallies
 from node.ledger.stand_in import follow_refusal
+from node.ledger.tallies import TallyName, add_tallies
 
 # Reason of a Delivery whose Result was taken back before it left.
 RETRACTED = "retracted"
@@ -209,31 +212,39 @@ class DeliveryLedger(Desk):
 
         Results that were taken back or purged stay where they are.
         """
-        failed = (DeliveryState.PENDING, DeliveryState.REFUSED, DeliveryState.LOST)
-        concerned = [deliveries.c.state.in_([state.value for state in failed]), ~IS_RETRACTED, ~IS_PURGED]
-        if destination is not None:
-            concerned.append(deliveries.c.destination == destination)
+        only = () if destination is None else (deliveries.c.destination == destination,)
         with self.writing() as connection:
-            # What was lost before does not count against what a person has seen to.
-            connection.execute(
-                delete(confirmations).where(
-                    confirmations.c.delivery_id.in_(select(deliveries.c.delivery_id).where(*concerned))
-                )
-            )
-            changed = connection.execute(
-                update(deliveries)
-                .where(*concerned)
-                .values(
-                    state=DeliveryState.PENDING.value,
-                    attempts=0,
-                    not_before=now,
-                    changed_at=now,
-                    created_at=now,
-                    seen_at=None,
-                    doubts=0,
-                )
-            )
-            return int(changed.rowcount)
+            due = _make_due(connection, only, now=now)
+            returned = due.returning(deliveries.c.destination, deliveries.c.study_instance_uid)
+            rows = connection.execute(returned).all()
+            for uid in {row.study_instance_uid for row in rows}:
+                touch(connection, uid)
+            return _count_orders(connection, (row.destination for row in rows), now=now)
+
+    def retries_ordered(self, destination: str) -> int:
+        """Return how many Deliveries to a Destination were made due by hand, ever."""
+        statement = select(tallies.c.value).where(
+            tallies.c.name == TallyName.RETRIES_ORDERED, tallies.c.subject == destination
+        )
+        with self.reading() as connection:
+            return int(connection.execute(statement).scalar() or 0)
+
+    def retry_of_study(self, study: StudyUID, *, delivery_id: int | None = None, ordered_by: str, now: datetime) -> int:
+        """Make what did not arrive of a Study due again, all or one Delivery; returns how many. See `retry_deliveries`.
+
+        Who ordered it stands in the time line.
+        """
+        only = (
+            deliveries.c.study_instance_uid == study,
+            *(() if delivery_id is None else (deliveries.c.delivery_id == delivery_id,)),
+        )
+        with self.writing() as connection:
+            rows = connection.execute(_make_due(connection, only, now=now).returning(deliveries)).mappings().all()
+            for delivery in map(to_delivery, rows):
+                text = f"{delivery.sop_instance_uid} to {delivery.destination} is due again, by {ordered_by}"
+                kind, job_id = "delivery-retried", delivery.job_id
+                add_event(connection, at=now, kind=kind, text=text, study_instance_uid=study, job_id=job_id)
+            return _count_orders(connection, (row["destination"] for row in rows), now=now)
 
     def dismiss_deliveries(
         self, *, destination: str | None, study: StudyUID | None, ordered_by: str, now: datetime
@@ -266,6 +277,27 @@ class DeliveryLedger(Desk):
                     job_id=delivery.job_id,
                 )
             return len(dismissed)
+
+
+def _count_orders(connection: Connection, made_due: Iterable[str], *, now: datetime) -> int:
+    """Raise the count of each Destination by which its courier sees that a person orders; return how many there are."""
+    counts = Counter((TallyName.RETRIES_ORDERED.value, destination) for destination in made_due)
+    add_tallies(connection, counts, at=now)
+    return counts.total()
+
+
+def _make_due(connection: Connection, only: Collection[ColumnElement[bool]], *, now: datetime) -> Update:
+    """Return the statement that makes every Delivery due that did not arrive and meets the conditions.
+
+    What was lost before does not count against what a person has seen to: it is forgotten here.
+    """
+    failed = (DeliveryState.PENDING, DeliveryState.REFUSED, DeliveryState.LOST)
+    concerned = [deliveries.c.state.in_([state.value for state in failed]), ~IS_RETRACTED, ~IS_PURGED, *only]
+    connection.execute(
+        delete(confirmations).where(confirmations.c.delivery_id.in_(select(deliveries.c.delivery_id).where(*concerned)))
+    )
+    due = {"state": DeliveryState.PENDING.value, "attempts": 0, "doubts": 0, "seen_at": None}
+    return update(deliveries).where(*concerned).values(**due, not_before=now, changed_at=now, created_at=now)
 
 
 def find_waiting(connection: Connection) -> frozenset[str]:

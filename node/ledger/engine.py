@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, Operational
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from node.errors import LedgerBusy, LedgerDamaged, LedgerUnusable
+from node.ledger.placement import forget_touched, place_missing, place_touched
 from node.ledger.postgresql import NAME, SNAPSHOT, is_about_the_row, open_postgresql
 
 __all__ = [
@@ -118,6 +119,7 @@ def _migrate(engine: Engine) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        place_missing(connection)
 
 
 def newest_schema() -> str:
@@ -297,7 +299,9 @@ class Desk:
             If its file is damaged.
         """
         with meaning(self._engine, "did not take the transaction"), self._engine.begin() as connection:
+            forget_touched(connection)
             yield connection
+            place_touched(connection)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Table, select
 
 from node.errors import NotFound
+from node.ledger.catalogue import STANDS
 from node.ledger.engine import Desk
 from node.ledger.schema import instances, results
 
@@ -50,7 +51,7 @@ class HoldingLedger(Desk):
             *_columns(instances), instances.c.digest, instances.c.pixel_data_offset, number.label("number")
         ).where(*_of(instances, study, series, instance))
         written = select(*_columns(results), results.c.sha256.label("digest")).where(
-            *_of(results, study, series, instance), results.c.retracted_at.is_(None), results.c.purged_at.is_(None)
+            *_of(results, study, series, instance), STANDS
         )
         with self.reading() as connection:
             found = connection.execute(received).mappings().all()

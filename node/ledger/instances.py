@@ -14,6 +14,7 @@ from node.domain.uids import StudyUID
 from node.errors import IdentifierClash
 from node.ledger.catalogue import correct_entries, enter_series
 from node.ledger.engine import Desk, Engine, Question
+from node.ledger.placement import touch
 from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
 from node.ledger.tallies import TallyName, add_tallies
@@ -253,6 +254,7 @@ def _open_series(connection: Connection, facts: InstanceFacts) -> None:
     if changed.rowcount == 0:
         connection.execute(insert(series).values(**key, **opened))
         enter_series(connection, facts)
+        touch(connection, facts.study_instance_uid)
     seen = connection.execute(
         update(receptions)
         .where(

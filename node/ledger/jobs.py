@@ -18,6 +18,7 @@ from node.ledger.results import keep_result
 from node.ledger.retractions import has_standing_results, retract_results
 from node.ledger.rows import to_instance, to_job, to_result
 from node.ledger.schema import instances, jobs, results
+from node.ledger.switches import order_at_end
 from node.ledger.transitions import canceled, scheduled_again, tell
 
 SCHEDULED = jobs.c.state == JobState.SCHEDULED.value
@@ -200,11 +201,13 @@ class JobLedger(Desk):
                 )
             )
             _require_held(changed.rowcount, job)
+            order = order_at_end(connection, job)
             for result in outcome.results:
-                keep_result(connection, result, job.order.deliver_to, now=now)
-            if outcome.rejects_predecessor and job.supersedes is not None:
+                keep_result(connection, result, order, now=now)
+            if outcome.rejects_predecessor and job.supersedes is not None and not order.is_shadow:
                 _retract_superseded(connection, job.supersedes, now=now)
-            text = f"findings: {len(outcome.findings)}, Results: {len(outcome.results)}"
+            said = ", in shadow: they are not delivered" if order.is_shadow else ""
+            text = f"findings: {len(outcome.findings)}, Results: {len(outcome.results)}{said}"
             tell(connection, job, now=now, kind="job-completed", text=text)
 
     def refuse_job(self, job: Job, *, reason_code: str, reason_text: str, now: datetime) -> None:

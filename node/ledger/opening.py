@@ -6,6 +6,7 @@ from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import Engine, migrate, open_engine
 from node.ledger.interventions import Interventions
 from node.ledger.retractions import RetractionLedger
+from node.ledger.switches import SwitchLedger
 from node.ledger.views import LedgerView
 from node.settings import Settings
 
@@ -52,3 +53,8 @@ def open_capabilities(settings: Settings) -> CapabilityLedger:
 def open_retractions(settings: Settings) -> RetractionLedger:
     """Return the retractions of the ledger, for a person's orders."""
     return RetractionLedger(open_ledger(settings))
+
+
+def open_switches(settings: Settings) -> SwitchLedger:
+    """Return the switches of Pipelines, for a person's orders."""
+    return SwitchLedger(open_ledger(settings))

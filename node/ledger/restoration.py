@@ -15,6 +15,7 @@ from node.ledger.catalogue import enter_result, strike_empty
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.orders import add_delivery
+from node.ledger.placement import touch
 from node.ledger.rows import add_event
 from node.ledger.schema import deliveries, instances, jobs, results, retractions, studies
 
@@ -139,7 +140,9 @@ def _restore_retraction(connection: Connection, card: Card) -> None:
     standing = results.c.job_id == row["job_id"], results.c.retracted_at.is_(None), results.c.kind != "REJECT"
     connection.execute(update(results).where(*standing).values(retracted_at=row["ordered_at"]))
     of_job = select(jobs.c.study_instance_uid).where(jobs.c.job_id == row["job_id"])
-    strike_empty(connection, connection.execute(of_job).scalar_one())
+    uid = connection.execute(of_job).scalar_one()
+    strike_empty(connection, uid)
+    touch(connection, uid)
     _insert(connection, retractions, row)
     for result in card.results:
         _insert(connection, results, result)
@@ -151,7 +154,7 @@ def _undelivered(connection: Connection) -> Sequence[Row]:
     statement = (
         select(results, jobs.c.deliver_to)
         .join(jobs, jobs.c.job_id == results.c.job_id)
-        .where(~is_ordered)
+        .where(~is_ordered, ~jobs.c.is_shadow)
         .order_by(results.c.created_at, results.c.sop_instance_uid)
     )
     return [dict(row) for row in connection.execute(statement).mappings()]

@@ -1,27 +1,33 @@
 """A Result enters the ledger together with the orders to deliver it."""
 
-from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from node.domain.job import JobOrder
 from node.domain.result import DeliveryState, Result
 from node.ledger.catalogue import enter_result
 from node.ledger.orders import add_delivery
 from node.ledger.schema import results
 
 
-def keep_result(connection: Connection, result: Result, destinations: Iterable[str], *, now: datetime) -> None:
-    """Insert `result` and, unless it only stands in for others, its Deliveries, in the caller's transaction."""
+def keep_result(connection: Connection, result: Result, order: JobOrder, *, now: datetime) -> None:
+    """Insert `result` and, unless it only stands in for others, its Deliveries, in the caller's transaction.
+
+    Parameters
+    ----------
+    order
+        Of its Job, as it stands now: a Job in shadow has no recipients.
+    """
     values = {field.name: getattr(result, field.name) for field in fields(result)}
     # JSON takes a dict, not any Mapping.
     row = {**values, "kind": result.kind.value, "attributes": dict(result.attributes)}
     connection.execute(insert(results).values(**row, created_at=now))
     enter_result(connection, row)
     if not result.is_substitute:
-        for destination in destinations:
+        for destination in order.recipients:
             add_delivery(connection, delivery_values(result, destination), now=now)
 
 

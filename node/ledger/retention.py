@@ -31,6 +31,7 @@ from node.errors import NotFound, WrongState
 from node.ledger.catalogue import enter_result, strike_empty
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
+from node.ledger.reviews import forget_comments
 from node.ledger.rows import add_alarm, add_event
 from node.ledger.schema import (
     confirmations,
@@ -399,7 +400,8 @@ def _give_up_results(connection: Connection, uid: StudyUID, *, now: datetime) ->
 
 
 def _forget_questions(connection: Connection, uid: StudyUID) -> None:
-    """Delete Jobs without an answer, and empty the answers of the others and what is known of their Results."""
+    """Delete Jobs without an answer, and empty the answers of the others, comments, and what is known of Results."""
+    forget_comments(connection, uid)
     of_study = jobs.c.study_instance_uid == uid
     is_over = jobs.c.state.not_in(LIVE)
     has_answer = exists().where(results.c.job_id == jobs.c.job_id)

@@ -53,6 +53,11 @@ class RetractionLedger(Desk):
         with self.reading() as connection:
             return _struck_labels(connection, retraction.job_id, before=retraction.ordered_at)
 
+    def struck_labels(self, job_id: JobID) -> frozenset[str]:
+        """Return the labels of findings of a Job that persons have struck."""
+        with self.reading() as connection:
+            return frozenset(_struck_labels(connection, job_id))
+
     def retracted_results(self, retraction: Retraction) -> tuple[Result, ...]:
         """Return what this order took back and some Destination may hold; what stayed in the node is left out."""
         was_ordered = exists().where(deliveries.c.sop_instance_uid == results.c.sop_instance_uid)
@@ -69,7 +74,7 @@ class RetractionLedger(Desk):
         with self.writing() as connection:
             if _mark(connection, retraction, retractions.c.noted_at, now=now):
                 job = _job_of(connection, retraction)
-                keep_result(connection, note, job.order.deliver_to, now=now)
+                keep_result(connection, note, job.order, now=now)
                 _tell(connection, job, now=now, kind="rejection-noted", text=f"rejection note {note.sop_instance_uid}")
 
     def finish_retraction(self, retraction: Retraction, corrected: Sequence[Result], *, now: datetime) -> None:
@@ -82,7 +87,7 @@ class RetractionLedger(Desk):
                 job = _job_of(connection, retraction)
                 written = () if _is_replaced(connection, job) else corrected
                 for result in written:
-                    keep_result(connection, result, job.order.deliver_to, now=now)
+                    keep_result(connection, result, job.order, now=now)
                 kinds = ", ".join(result.kind.value for result in written) or "nothing takes their place"
                 _tell(connection, job, now=now, kind="retraction-done", text=f"corrected Results: {kinds}")
 

@@ -10,6 +10,7 @@ from node.domain.job import Job, JobID, JobOrder, JobState, Priority
 from node.domain.result import Delivery, DeliveryState, Result, ResultKind
 from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID, StudyUID
+from node.ledger.placement import UNMOVED, touch
 from node.ledger.schema import events
 
 
@@ -30,6 +31,7 @@ def to_job(row: RowMapping) -> Job:
         inputs={role: SeriesUID(uid) for role, uid in row["inputs"].items()},
         content=row["content"],
         deliver_to=tuple(row["deliver_to"]),
+        is_shadow=row["is_shadow"],
     )
     kept = (
         "accepted_at", "attempts", "fence", "lease_owner", "lease_expires_at", "not_before", "reason_code",
@@ -113,6 +115,8 @@ def add_event(
     """
     values = {"at": at, "kind": kind, "text": text, "study_instance_uid": study_instance_uid, "job_id": job_id}
     connection.execute(insert(events).values(**values))
+    if study_instance_uid is not None and kind not in UNMOVED:
+        touch(connection, study_instance_uid)
 
 
 def add_alarm(
@@ -127,3 +131,5 @@ def add_alarm(
     """Write one line that a person must act on; see `add_event`."""
     values = {"at": at, "kind": kind, "text": text, "study_instance_uid": study_instance_uid, "job_id": job_id}
     connection.execute(insert(events).values(**values, is_alarm=True))
+    if study_instance_uid is not None:
+        touch(connection, study_instance_uid)

@@ -37,7 +37,12 @@ class UtcTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: int | None, _dialect: Dialect) -> datetime | None:
         """Return an aware datetime in UTC."""
-        return None if value is None else EPOCH + timedelta(microseconds=value)
+        return None if value is None else to_instant(value)
+
+
+def to_instant(microseconds: int) -> datetime:
+    """Return what a `UtcTime` means that was read by the driver alone."""
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 metadata = MetaData(
@@ -162,6 +167,7 @@ decisions = Table(
     Column("decided_at", UtcTime, nullable=False),
     ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
     UniqueConstraint("study_instance_uid", "revision", "rule"),
+    Index(None, "outcome", "decided_at"),
 )
 
 jobs = Table(
@@ -194,12 +200,25 @@ jobs = Table(
     Column("model_sha256", String(64)),
     Column("supersedes", String(36)),
     Column("finished_at", UtcTime),
+    Column("is_shadow", Boolean, nullable=False, default=False),
     ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
     # One question, one Job: whatever is sent, routed or redelivered again.
     UniqueConstraint("study_instance_uid", "pipeline", "model", "model_version", "content"),
     Index(None, "state", "priority", "accepted_at"),
     Index(None, "pipeline", "state", "accepted_at"),
     Index(None, "state", "finished_at"),
+    Index(None, "accepted_at", "job_id"),
+)
+
+# How Pipelines were switched; one that has no row is on.
+switches = Table(
+    "switches",
+    metadata,
+    Column("pipeline", String(64), primary_key=True),
+    Column("mode", String(8), nullable=False),
+    Column("changed_by", String(128), nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 
 results = Table(
@@ -223,6 +242,7 @@ results = Table(
     ForeignKeyConstraint(["job_id"], ["jobs.job_id"]),
     Index(None, "job_id"),
     Index(None, "study_instance_uid"),
+    Index(None, "created_at", "sop_instance_uid"),
 )
 
 # What a person took back, and what became of it.
@@ -241,6 +261,27 @@ retractions = Table(
     Column("reason_code", String(64)),
     ForeignKeyConstraint(["job_id"], ["jobs.job_id"]),
     Index(None, "job_id"),
+)
+
+# What radiologists say of findings, with its history; it outlives the Job that it is about.
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("review_id", Serial, primary_key=True),
+    Column("job_id", String(36), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("pipeline", String(64), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("model_version", String(32), nullable=False),
+    Column("verdict", String(8), nullable=False),
+    Column("long_axis_mm", Float),
+    Column("short_axis_mm", Float),
+    Column("instead", String(32), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("reviewer", String(128), nullable=False),
+    Column("reviewed_at", UtcTime, nullable=False),
+    Index(None, "job_id", "number"),
 )
 
 # What each Destination was last seen to accept.
@@ -358,4 +399,92 @@ tallies = Table(
     Column("subject", String(128), primary_key=True),
     Column("value", BigInteger, nullable=False),
     Column("counted_at", UtcTime, nullable=False),
+)
+
+# Who may log in. `password` is a hash; `subject` is known to an OpenID provider.
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", Serial, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("password", Text),
+    Column("subject", Text),
+    Column("is_disabled", Boolean, nullable=False, default=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("name"),
+    UniqueConstraint("subject"),
+)
+
+# Of sessions, tokens and links only a digest is kept: whoever reads the ledger cannot use them.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("user_id", BigInteger, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["users.user_id"], ondelete="CASCADE"),
+    Index(None, "user_id"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("expires_at", UtcTime),
+    Column("used_at", UtcTime),
+    UniqueConstraint("name"),
+)
+
+# One-time links; without a user, the one by which the first admin is made.
+links = Table(
+    "links",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("user_id", BigInteger),
+    Column("expires_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["users.user_id"], ondelete="CASCADE"),
+)
+
+# How often it went wrong of late, for a name (its digest) or an address.
+login_failures = Table(
+    "login_failures",
+    metadata,
+    Column("subject", String(80), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("failed_at", UtcTime, nullable=False),
+    Column("not_before", UtcTime, nullable=False),
+)
+
+FILTERS = ("has_findings", "needs_person", "is_unmatched", "is_pending")
+
+# What the worklist is chosen and sorted by; one row for each Study that is here. See `placement`.
+worklist = Table(
+    "worklist",
+    metadata,
+    Column("place_id", Serial, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    Column("modalities", Key, nullable=False),
+    *(Column(name, Boolean, nullable=False) for name in FILTERS),
+    Column("words", Text, nullable=False),
+    UniqueConstraint("study_instance_uid"),
+    Index(None, "modalities", "priority", "opened_at", "place_id"),
+    # Whole ones: of partial ones, SQLite chooses another, and PostgreSQL does not use the first column.
+    *(Index(f"ix_worklist_{name}", name, "modalities", "priority", "opened_at", "place_id") for name in FILTERS),
+)
+
+# Every word by which a Study is searched on the worklist; they stand in `worklist.words`, too.
+worklist_words = Table(
+    "worklist_words",
+    metadata,
+    Column("word", Key, primary_key=True),
+    Column("place_id", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
 )

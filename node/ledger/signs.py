@@ -8,11 +8,13 @@ from sqlalchemy import Connection, and_, exists, func, select
 
 from node.domain.job import JobState, Priority
 from node.domain.result import DeliveryState
+from node.domain.switch import Switch
 from node.ledger.bell import FAULTS, HEALED
 from node.ledger.commitments import UNCONFIRMED
 from node.ledger.deliveries import find_waiting
 from node.ledger.engine import Desk
 from node.ledger.schema import EPOCH, deliveries, events, jobs
+from node.ledger.switches import switches_of
 
 # Of each priority so many are looked at: a person may have tried an old Job again a moment ago, and that one is young.
 LOOKED_AT = 25
@@ -46,6 +48,11 @@ class SignLedger(Desk):
                 for state in JobState
             ]
         return max((at for at in found if at is not None), default=None)
+
+    def read_switches(self) -> Mapping[str, Switch]:
+        """Return how each Pipeline was switched last; those that never were are absent."""
+        with self.reading() as connection:
+            return switches_of(connection)
 
     def count_routed_since(self, since: datetime, *, limit: int) -> int:
         """Return how many Studies were routed after `since`, or `limit` when there are more."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, func, select, update
 from node.ledger.engine import Desk
 from node.ledger.schema import events, tallies
 from node.ledger.tallies import TallyName, add_tallies, tallies_of
+from node.ledger.transitions import REPROCESSED
 
 # Upper bounds, seconds; from a radiograph on a GPU to a PACS that was away for a day.
 BOUNDS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 86400.0)
@@ -39,7 +40,7 @@ class Stage:
 
 STAGES = (
     Stage(name="receive", ends="study-settled", begins=("study-opened", "study-reopened")),
-    Stage(name="route", ends="study-routed", begins=("study-settled",)),
+    Stage(name="route", ends="study-routed", begins=("study-settled", REPROCESSED)),
     Stage(
         name="wait",
         ends="job-started",
@@ -48,7 +49,7 @@ STAGES = (
     ),
     Stage(name="work", ends="job-completed", begins=("job-started",), same_job=True),
     Stage(name="deliver", ends="delivery-sent", begins=("job-completed",), same_job=True),
-    Stage(name="turnaround", ends="delivery-sent", begins=("study-settled",)),
+    Stage(name="turnaround", ends="delivery-sent", begins=("study-settled", REPROCESSED)),
 )
 ENDS = tuple({stage.ends for stage in STAGES})
 COLUMNS = (events.c.event_id, events.c.at, events.c.kind, events.c.study_instance_uid, events.c.job_id)
@@ -106,6 +107,20 @@ class StageLedger(Desk):
             milliseconds = spent[stage.name].value if stage.name in spent else 0
             found[stage.name] = Histogram(counts=tuple(counts), seconds=milliseconds / 1000)
         return found
+
+    def recent_seconds(self, since: datetime) -> Mapping[str, tuple[float, ...]]:
+        """Return how long each stage took that ended after `since`, sorted; of the newest `READ_AT_ONCE` ends only."""
+        newest = (
+            select(*COLUMNS)
+            .where(events.c.at > since, events.c.kind.in_(ENDS))
+            .order_by(events.c.event_id.desc())
+            .limit(READ_AT_ONCE)
+        )
+        found: dict[str, list[float]] = {stage.name: [] for stage in STAGES}
+        with self.reading() as connection:
+            for name, seconds in _measure(connection, connection.execute(newest).mappings().all()):
+                found[name].append(seconds)
+        return {name: tuple(sorted(spans)) for name, spans in found.items()}
 
 
 def _bound(seconds: float) -> str:

@@ -18,10 +18,12 @@ from node.errors import NotFound
 from node.ledger.engine import Desk
 from node.ledger.orders import add_delivery
 from node.ledger.rows import add_event, from_clause, to_instance
-from node.ledger.schema import decisions, instances, jobs, receptions, results, series, studies
-from node.ledger.transitions import canceled
+from node.ledger.schema import decisions, events, instances, jobs, receptions, results, series, studies
+from node.ledger.switches import revive_job
+from node.ledger.transitions import REPROCESSED, canceled
 
 LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
+ROUTED = "study-routed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +179,7 @@ class StudyLedger(Desk):
                 update(series).where(series.c.study_instance_uid == uid).values(state=SeriesState.ROUTED.value)
             )
             text = f"rules asked: {len(decisions)}; {_tell_wanted(orders, forwards)}"
-            add_event(connection, at=now, kind="study-routed", text=text, study_instance_uid=uid)
+            add_event(connection, at=now, kind=ROUTED, text=text, study_instance_uid=uid)
 
 
 def _tell_wanted(orders: Sequence[JobOrder], forwards: Sequence[Forward]) -> str:
@@ -221,10 +223,13 @@ def _add_job(connection: Connection, order: JobOrder, *, now: datetime) -> None:
     known = connection.execute(select(jobs.c.job_id).where(same_question)).scalar_one_or_none()
     if known is not None:
         _tell_known(connection, order, JobID(known), now=now)
+        revive_job(connection, JobID(known), order, now=now)
         return
+    # What nobody outside has seen is not replaced outside.
+    may_precede = () if order.is_shadow else (~jobs.c.is_shadow,)
     completed = (
         select(jobs.c.job_id)
-        .where(same_line, jobs.c.state == JobState.COMPLETED.value)
+        .where(same_line, jobs.c.state == JobState.COMPLETED.value, *may_precede)
         .order_by(jobs.c.finished_at.desc())
         .limit(1)
     )
@@ -236,19 +241,42 @@ def _add_job(connection: Connection, order: JobOrder, *, now: datetime) -> None:
         connection,
         at=now,
         kind="job-scheduled",
-        text=f"{order.pipeline} by rule {order.rule!r}, priority {order.priority.word}",
+        text=f"{order.pipeline} by rule {order.rule!r}, {'in shadow, ' * order.is_shadow}priority {order.priority.word}",
         study_instance_uid=order.study_instance_uid,
         job_id=job_id,
     )
 
 
 def _tell_known(connection: Connection, order: JobOrder, job_id: JobID, *, now: datetime) -> None:
-    """Say why a Study that was purged and came again is not asked again."""
-    purged_at = connection.execute(select(func.max(results.c.purged_at)).where(results.c.job_id == job_id)).scalar_one()
+    """Say why the same is not asked again: of a Study that was purged and came again, or that a person has reprocessed.
+
+    Otherwise nobody wonders: each late Instance asks every rule again.
+    """
+    state, taken_back_at, purged_at = connection.execute(
+        select(jobs.c.state, func.max(results.c.retracted_at), func.max(results.c.purged_at))
+        .join_from(jobs, results, results.c.job_id == jobs.c.job_id, isouter=True)
+        .where(jobs.c.job_id == job_id)
+        .group_by(jobs.c.state)
+    ).one()
     if purged_at is not None:
-        text = f"{order.pipeline} answered this before; the Results were given up on {purged_at:%Y-%m-%d}"
-        uid = order.study_instance_uid
-        add_event(connection, at=now, kind="job-known", text=text, study_instance_uid=uid, job_id=job_id)
+        told = f"answered this before; the Results were given up on {purged_at:%Y-%m-%d}"
+    elif not _is_reprocessed(connection, order.study_instance_uid):
+        return
+    elif taken_back_at is not None:
+        told = "answered this before with the same model, and was taken back; that stands"
+    elif state == JobState.COMPLETED.value:
+        told = "answered this before with the same model; the answer stands"
+    else:
+        told = f"was asked this before with the same model, and is {state}"
+    text, uid = f"{order.pipeline} {told}", order.study_instance_uid
+    add_event(connection, at=now, kind="job-known", text=text, study_instance_uid=uid, job_id=job_id)
+
+
+def _is_reprocessed(connection: Connection, study_instance_uid: StudyUID) -> bool:
+    """Return whether the rules are asked because a person wants it."""
+    asked = (events.c.study_instance_uid == study_instance_uid, events.c.kind.in_([REPROCESSED, ROUTED]))
+    newest = select(events.c.kind).where(*asked).order_by(events.c.event_id.desc()).limit(1)
+    return connection.execute(newest).scalar_one_or_none() == REPROCESSED
 
 
 def _supersede(connection: Connection, order: JobOrder, *, now: datetime) -> None:
@@ -286,6 +314,7 @@ def _job_values(order: JobOrder, now: datetime) -> Mapping[str, object]:
         "priority": int(order.priority),
         "inputs": dict(order.inputs),
         "deliver_to": list(order.deliver_to),
+        "is_shadow": order.is_shadow,
         "state": JobState.SCHEDULED.value,
         "accepted_at": now,
         "not_before": now,

@@ -26,6 +26,8 @@ class TallyName(StrEnum):
     STAGE_SECONDS = "stage-seconds"
     STAGE_MILLISECONDS = "stage-milliseconds"
     EVENTS_READ = "events-read"
+    TRACES_READ = "traces-read"
+    RETRIES_ORDERED = "retries-ordered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,28 +5,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, func, select
+from sqlalchemy import Select, func, select
 
 from node.domain.decision import Decision
 from node.domain.job import Job, JobID, JobState
 from node.domain.result import Delivery, DeliveryState, Result
 from node.domain.uids import InstanceUID, StudyUID
 from node.errors import NotFound
-from node.ledger.engine import Desk
+from node.ledger.engine import Desk, Engine
+from node.ledger.listings import (
+    DeliveryFilter,
+    Event,
+    EventFilter,
+    JobFilter,
+    Listings,
+    ResultLine,
+    describe_results,
+    to_event,
+)
+from node.ledger.pages import PageAsked
 from node.ledger.rows import to_decision, to_delivery, to_job, to_result
 from node.ledger.schema import decisions, deliveries, events, instances, jobs, results, series, studies
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One line of a time line."""
-
-    at: datetime
-    kind: str
-    text: str
-    study_instance_uid: str | None
-    job_id: str | None
-    is_alarm: bool
+__all__ = ["Event", "LedgerView", "ResultLine", "SeriesLine", "StudyStory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +65,12 @@ class StudyStory:
         return self.state in {"ROUTED", "PURGED"} and not waiting and not pending
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultLine:
-    """One Result, who wrote it, and its way to each Destination."""
-
-    result: Result
-    pipeline: str
-    created_at: datetime
-    deliveries: tuple[Delivery, ...]
-
-
 class LedgerView(Desk):
-    """Read-only questions."""
+    """Read-only questions; what is listed is the first page of `node.ledger.listings`."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._listings = Listings(engine)
 
     def list_studies(self, limit: int) -> tuple[StudyStory, ...]:
         """Return the Studies that changed last, newest first."""
@@ -114,7 +109,7 @@ class LedgerView(Desk):
                 jobs=tuple(map(to_job, rows(_of_study(jobs, uid).order_by(jobs.c.accepted_at, jobs.c.pipeline)))),
                 results=tuple(map(to_result, rows(_of_study(results, uid).order_by(results.c.kind)))),
                 deliveries=tuple(map(to_delivery, rows(_of_study(deliveries, uid).order_by(deliveries.c.delivery_id)))),
-                events=tuple(map(_to_event, rows(_of_study(events, uid).order_by(events.c.event_id)))),
+                events=tuple(map(to_event, rows(_of_study(events, uid).order_by(events.c.event_id)))),
             )
 
     def patient_id(self, study_instance_uid: StudyUID) -> str:
@@ -127,11 +122,7 @@ class LedgerView(Desk):
 
     def list_jobs(self, *, state: JobState | None, limit: int) -> tuple[Job, ...]:
         """Return Jobs, newest first."""
-        statement = select(jobs).order_by(jobs.c.accepted_at.desc()).limit(limit)
-        if state is not None:
-            statement = statement.where(jobs.c.state == state.value)
-        with self.reading() as connection:
-            return tuple(to_job(row) for row in connection.execute(statement).mappings())
+        return self._listings.jobs(JobFilter(state=state), PageAsked(limit=limit)).rows
 
     def find_job(self, job_id: JobID) -> Job:
         """Return one Job.
@@ -151,27 +142,19 @@ class LedgerView(Desk):
         """Return the time line of one Job, and of its Results on their way."""
         statement = _of_study(events, job.order.study_instance_uid).order_by(events.c.event_id)
         with self.reading() as connection:
-            told = map(_to_event, connection.execute(statement).mappings())
+            told = map(to_event, connection.execute(statement).mappings())
             return tuple(event for event in told if event.job_id == job.job_id)
 
     def list_deliveries(
         self, *, destination: str | None, state: DeliveryState | None, limit: int
     ) -> tuple[Delivery, ...]:
         """Return Deliveries, newest first."""
-        statement = select(deliveries).order_by(deliveries.c.delivery_id.desc()).limit(limit)
-        if destination is not None:
-            statement = statement.where(deliveries.c.destination == destination)
-        if state is not None:
-            statement = statement.where(deliveries.c.state == state.value)
-        with self.reading() as connection:
-            return tuple(to_delivery(row) for row in connection.execute(statement).mappings())
+        wanted = DeliveryFilter(destination=destination, state=state)
+        return self._listings.deliveries(wanted, PageAsked(limit=limit)).rows
 
     def list_results(self, *, study: StudyUID | None, limit: int) -> tuple[ResultLine, ...]:
         """Return Results, newest first; of one Study where it is named."""
-        statement = select(results).order_by(results.c.created_at.desc(), results.c.kind).limit(limit)
-        if study is not None:
-            statement = statement.where(results.c.study_instance_uid == study)
-        return self._read_results(statement)
+        return self._listings.results(study=study, asked=PageAsked(limit=limit)).rows
 
     def find_result(self, sop_instance_uid: InstanceUID) -> ResultLine:
         """Return one Result.
@@ -181,38 +164,16 @@ class LedgerView(Desk):
         NotFound
             If the Result is unknown.
         """
-        found = self._read_results(select(results).where(results.c.sop_instance_uid == sop_instance_uid))
+        statement = select(results).where(results.c.sop_instance_uid == sop_instance_uid)
+        with self.reading() as connection:
+            found = describe_results(connection, connection.execute(statement).mappings().all())
         if not found:
             raise NotFound(f"result {sop_instance_uid} is not in the ledger; see `radnode results list`")
         return found[0]
 
-    def _read_results(self, statement: Select[Any]) -> tuple[ResultLine, ...]:
-        with self.reading() as connection:
-            rows = connection.execute(statement).mappings().all()
-            wrote = select(jobs.c.job_id, jobs.c.pipeline).where(jobs.c.job_id.in_({row["job_id"] for row in rows}))
-            pipelines = {row.job_id: row.pipeline for row in connection.execute(wrote)}
-            sent = select(deliveries).where(deliveries.c.path.in_([row["path"] for row in rows]))
-            ordered = connection.execute(sent.order_by(deliveries.c.delivery_id)).mappings()
-            found = [to_delivery(row) for row in ordered]
-        return tuple(
-            ResultLine(
-                result=to_result(row),
-                pipeline=pipelines[row["job_id"]],
-                created_at=row["created_at"],
-                deliveries=tuple(one for one in found if one.path == row["path"]),
-            )
-            for row in rows
-        )
-
     def list_events(self, limit: int) -> tuple[Event, ...]:
         """Return the last events of the node, newest first."""
-        statement = select(events).order_by(events.c.event_id.desc()).limit(limit)
-        with self.reading() as connection:
-            return tuple(map(_to_event, connection.execute(statement).mappings()))
-
-
-def _to_event(row: RowMapping) -> Event:
-    return Event(**{name: row[name] for name in ("at", "kind", "text", "study_instance_uid", "job_id", "is_alarm")})
+        return self._listings.events(EventFilter(), PageAsked(limit=limit)).rows
 
 
 def _of_study(table: Any, uid: StudyUID) -> Select[Any]:

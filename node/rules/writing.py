@@ -53,7 +53,7 @@ def _write_rule(table: Mapping[str, Any]) -> str:
     lines = ["[[rules]]", *plain]
     for key in TABLES:
         value = table.get(key)
-        if _stands_alone(key, value):
+        if isinstance(value, Mapping):
             lines += ["", f"[rules.{key}]", *(f"{_key(name)} = {_write_part(part)}" for name, part in value.items())]
     return "\n".join(lines) + "\n"
 

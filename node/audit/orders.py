@@ -1,0 +1,20 @@
+"""Orders of people that change what the node does, as the trail tells them."""
+
+from node.audit.message import Action, AuditedObject, AuditEvent, ObjectKind, Participant, this_process
+from node.domain.codes import NODE_ID, SECURITY_ALERT, SOFTWARE_CONFIGURATION
+from node.domain.switch import Switch
+
+
+def pipeline_switched(switch: Switch) -> AuditEvent:
+    """Return that a person switched a Pipeline on, into shadow, or off (PS3.15 A.5.3.11)."""
+    subject = AuditedObject(kind=ObjectKind.SECURITY_RESOURCE, id_type=NODE_ID, object_id=switch.pipeline)
+    return AuditEvent(
+        kind="pipeline-switched",
+        event_id=SECURITY_ALERT,
+        type_code=SOFTWARE_CONFIGURATION,
+        action=Action.EXECUTE,
+        text=f"{switch.changed_by} switched pipeline {switch.pipeline}: {switch.mode.value}",
+        participants=(Participant(user_id=switch.changed_by, is_requestor=True), this_process()),
+        objects=(subject,),
+        facts={"pipeline": switch.pipeline, "mode": switch.mode.value},
+    )

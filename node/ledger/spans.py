@@ -1,0 +1,241 @@
+"""From the lines of a time line to spans: which stage ended with a line, and where it began."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import RowMapping
+
+from node.domain.span import Span
+from node.ledger.schema import EPOCH
+from node.ledger.transitions import REPROCESSED
+
+OPENINGS = ("study-opened", "study-reopened", REPROCESSED)
+WAITS = ("job-scheduled", "job-attempt-failed", "job-given-back")
+ROOT = "study"
+# In the order in which a worker does them; it tells how long each took, not when.
+STAGES_OF_WORK = ("fetch", "prepare", "infer", "encode")
+UID_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeLine:
+    """Everything of one Study that its spans are made of.
+
+    Attributes
+    ----------
+    events
+        In their order.
+    jobs
+        By Job ID.
+    last_received
+        Event ID of each settling to when the last Instance before it came; absent where Instances were purged since.
+    """
+
+    study_instance_uid: str
+    events: Sequence[RowMapping]
+    jobs: Mapping[str, RowMapping]
+    deliveries: Sequence[RowMapping]
+    last_received: Mapping[int, datetime]
+
+    def last(self, kinds: Iterable[str], before: RowMapping, *, job_id: str | None = None) -> RowMapping | None:
+        """Return the last line of one of `kinds` before another one, of one Job only where one is named."""
+        wanted = frozenset(kinds)
+        found = [
+            event
+            for event in self.events
+            if event["kind"] in wanted
+            and event["event_id"] < before["event_id"]
+            and (job_id is None or event["job_id"] == job_id)
+        ]
+        return found[-1] if found else None
+
+    def opening(self, event: RowMapping) -> RowMapping | None:
+        """Return the line that began the trace of another one; a Job stays in the trace that ordered it."""
+        if event["job_id"] is not None:
+            ordered = [line for line in self.events if line["job_id"] == event["job_id"]]
+            event = next((line for line in ordered if line["kind"] == WAITS[0]), event)
+        return self.last(OPENINGS, event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """Makes the spans that one line ends."""
+
+    line: TimeLine
+    opening: RowMapping
+    event: RowMapping
+
+    @property
+    def trace_key(self) -> str:
+        return f"{self.line.study_instance_uid} {(self.opening['at'] - EPOCH) // timedelta(microseconds=1)}"
+
+    def span(
+        self,
+        name: str,
+        begun_at: datetime,
+        *,
+        ended_at: datetime | None = None,
+        key: str = "",
+        facts: Mapping[str, str | int] | None = None,
+        failure: str = "",
+    ) -> Span:
+        """Return a span that ends with the line, unless another time is given."""
+        ends_at = self.event["at"] if ended_at is None else ended_at
+        return Span(
+            name=name,
+            trace_key=self.trace_key,
+            key=key or f"{name} {self.event['event_id']}",
+            parent_key=self._parent_of(name),
+            # A clock that was set back in between says nothing.
+            begun_at=min(begun_at, ends_at),
+            ended_at=ends_at,
+            facts=facts or {},
+            failure=failure,
+        )
+
+    def job(self) -> RowMapping | None:
+        return self.line.jobs.get(self.event["job_id"])
+
+    def _parent_of(self, name: str) -> str | None:
+        if name == ROOT:
+            return None
+        return ROOT if name == "job" or self.event["job_id"] is None else f"job {self.event['job_id']}"
+
+
+def make_spans(line: TimeLine, event: RowMapping) -> Iterable[Span]:
+    """Return the spans that end with `event`, a line of the time line; none where its beginning is not known."""
+    make, opening = _MAKERS.get(event["kind"]), line.opening(event)
+    return () if make is None or opening is None else make(_Made(line=line, opening=opening, event=event))
+
+
+def hash_uid(uid: str) -> str:
+    """Return what stands for a UID where it must not be told (PS3.15 E.1.1), the same everywhere."""
+    return hashlib.sha256(uid.encode("ascii", "replace")).hexdigest()[:UID_DIGITS]
+
+
+def _settled(made: _Made) -> Iterable[Span]:
+    opened_at, settled_at = made.opening["at"], made.event["at"]
+    last_at = made.line.last_received.get(made.event["event_id"], settled_at)
+    yield made.span("receive", opened_at, ended_at=last_at)
+    yield made.span("settle", last_at)
+
+
+def _routed(made: _Made) -> Iterable[Span]:
+    settled = made.line.last(("study-settled", REPROCESSED), made.event)
+    if settled is not None:
+        yield made.span("route", settled["at"])
+    facts = {"radnode.study": hash_uid(made.line.study_instance_uid), "radnode.opened_by": made.opening["kind"]}
+    yield made.span(ROOT, made.opening["at"], key=ROOT, facts=facts)
+
+
+def _started(made: _Made) -> Iterable[Span]:
+    waited = made.line.last(WAITS, made.event, job_id=made.event["job_id"])
+    if waited is not None:
+        yield made.span("queue", waited["at"])
+
+
+def _ended(made: _Made) -> Iterable[Span]:
+    job_id = made.event["job_id"]
+    ordered = made.line.last(WAITS[:1], made.event, job_id=job_id)
+    job = made.job()
+    if ordered is None or job is None:
+        return
+    failure = (job["reason_code"] or "canceled") if made.event["kind"] == "job-canceled" else ""
+    if not failure:
+        yield from _work(made, job)
+    facts = {
+        "radnode.job": job_id,
+        "radnode.pipeline": job["pipeline"],
+        "radnode.model": job["model"],
+        "radnode.model_version": job["model_version"],
+        "radnode.attempts": job["attempts"],
+    }
+    yield made.span("job", ordered["at"], key=f"job {job_id}", facts=facts, failure=failure)
+
+
+def _work(made: _Made, job: RowMapping) -> Iterable[Span]:
+    """Yield the stages of the work one after the other, and what is left of it, until all is recorded."""
+    started = made.line.last(("job-started",), made.event, job_id=made.event["job_id"])
+    if started is None:
+        return
+    at, ends_at = started["at"], made.event["at"]
+    told = sorted(job["seconds"].items(), key=lambda entry: _rank(entry[0]))
+    for name, seconds in told:
+        over_at = min(at + timedelta(seconds=seconds), ends_at)
+        yield made.span(name, at, ended_at=over_at)
+        at = over_at
+    yield made.span("record", at)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return (STAGES_OF_WORK.index(name) if name in STAGES_OF_WORK else len(STAGES_OF_WORK), name)
+
+
+def _failed(made: _Made) -> Iterable[Span]:
+    started = made.line.last(("job-started",), made.event, job_id=made.event["job_id"])
+    if started is not None:
+        yield made.span("attempt", started["at"], failure=_code_of(made.event["text"]))
+
+
+def _sent(made: _Made) -> Iterable[Span]:
+    delivery = _delivery_of(made)
+    if delivery is not None:
+        before = _last_of(made, delivery)
+        begun_at = delivery["created_at"] if before is None else before["at"]
+        failure = (delivery["reason_code"] or "refused") if made.event["kind"] == "delivery-refused" else ""
+        yield made.span("send", begun_at, facts=_facts_of(delivery), failure=failure)
+
+
+def _committed(made: _Made) -> Iterable[Span]:
+    delivery = _delivery_of(made)
+    before = None if delivery is None else _last_of(made, delivery)
+    if delivery is not None and before is not None:
+        failure = "lost" if made.event["kind"] == "delivery-lost" else ""
+        yield made.span("commit", before["at"], facts=_facts_of(delivery), failure=failure)
+
+
+def _delivery_of(made: _Made) -> RowMapping | None:
+    return next((delivery for delivery in made.line.deliveries if _tells_of(made.event, delivery)), None)
+
+
+def _last_of(made: _Made, delivery: RowMapping) -> RowMapping | None:
+    """Return the last line before that told how a Delivery ended, if only for a while."""
+    told = [line for line in made.line.events if line["kind"] in _ENDS_OF_DELIVERY and _tells_of(line, delivery)]
+    return next((line for line in reversed(told) if line["event_id"] < made.event["event_id"]), None)
+
+
+def _tells_of(event: RowMapping, delivery: RowMapping) -> bool:
+    words = event["text"].partition(":")[0]
+    return bool(words.endswith(f"{delivery['sop_instance_uid']} to {delivery['destination']}"))
+
+
+def _facts_of(delivery: RowMapping) -> Mapping[str, str | int]:
+    return {
+        "radnode.destination": delivery["destination"],
+        "radnode.sop_class": delivery["sop_class_uid"],
+        "radnode.attempts": delivery["attempts"],
+    }
+
+
+def _code_of(text: str) -> str:
+    return text.partition(":")[0]
+
+
+_ENDS_OF_DELIVERY = ("delivery-sent", "delivery-refused", "delivery-lost", "delivery-committed")
+_MAKERS: Mapping[str, Callable[[_Made], Iterable[Span]]] = {
+    "study-settled": _settled,
+    "study-routed": _routed,
+    "job-started": _started,
+    "job-completed": _ended,
+    "job-canceled": _ended,
+    "job-attempt-failed": _failed,
+    "job-given-back": _failed,
+    "delivery-sent": _sent,
+    "delivery-refused": _sent,
+    "delivery-committed": _committed,
+    "delivery-lost": _committed,
+}
+# Lines of any other kind end nothing.
+ENDINGS = frozenset(_MAKERS)
