@@ -2,7 +2,6 @@
 
 import random
 import socket
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,24 +14,24 @@ from node.alarms.silence import Expectation, PipelineWatch, SourceWatch
 from node.alarms.watchman import PERIOD_S, Watchman
 from node.alarms.webhook import Webhook
 from node.clock import utc_now
-from node.errors import NodeError
+from node.errors import Misconfigured
 from node.ledger.alarms import AlarmLedger
 from node.ledger.engine import Engine
-from node.ledger.gauges import GaugeLedger
 from node.ledger.signs import SignLedger
 from node.ledger.stages import READ_AT_ONCE, StageLedger
 from node.ledger.tallies import TallyLedger, TallyName
-from node.metrics import REFUSALS, Figures, Known, MetricsServer, render
+from node.ledger.traces import TraceLedger
+from node.metrics.exposition import render_metrics
+from node.metrics.figures import measure_room
+from node.metrics.server import MetricsServer
 from node.scheduler import Belt, Sharing
 from node.settings import ExpectationSettings, Settings
-from node.store.files import Reserve
-from node.store.trash import Trash
 from node.tls import TlsTrust, client_context
 from node.version import product_version
 
 
 class Supervision:
-    """Alarms, their messenger, and metrics of one node; none of it keeps a station waiting.
+    """Alarms, their messenger, metrics and traces of one node; none of it keeps a station waiting.
 
     Parameters
     ----------
@@ -52,7 +51,8 @@ class Supervision:
             tell=lambda: None if self._messages is None else self._messages.wake(),
         )
         self._watch = Belt("alarms", {"stages": self._count_stages, "alarms": watchman.tick}, utc_now, sharing=sharing)
-        self._belts = (self._watch,) if self._messages is None else (self._watch, self._messages)
+        traces = _build_traces(settings, engine, sharing) if settings.tracing.endpoint else None
+        self._belts = tuple(belt for belt in (self._watch, self._messages, traces) if belt is not None)
         port = settings.metrics.port
         self._metrics = MetricsServer(lambda: render_metrics(settings, engine), port=port) if port else None
 
@@ -150,48 +150,30 @@ def build_webhook(settings: Settings) -> Webhook | None:
 
 
 def look_at_store(settings: Settings) -> Room:
-    """Return how much room the store has."""
-    reserve = Reserve(reserve_bytes=settings.store.reserve_bytes, reserve_percent=settings.store.reserve_percent)
-    total_bytes, free_bytes = Trash(settings.store_root).use_of_volume()
-    return Room(free_bytes=free_bytes, reserve_bytes=reserve.of_volume(total_bytes))
-
-
-def render_metrics(settings: Settings, engine: Engine) -> bytes:
-    """Return the metrics of the node to which this ledger belongs, in the text format of Prometheus."""
-    tallies = TallyLedger(engine)
-    figures = Figures(
-        now=utc_now(),
-        holdings=GaugeLedger(engine).count_holdings(),
-        oldest_job=SignLedger(engine).oldest_waiting_job(),
-        alarms=AlarmLedger(engine).standing_alarms(),
-        instances=tallies.read_tallies(TallyName.INSTANCES),
-        received_bytes=tallies.read_tallies(TallyName.BYTES),
-        refusals={(kind, reason): tally for kind in REFUSALS for reason, tally in tallies.read_tallies(kind).items()},
-        stages=StageLedger(engine).read_stages(),
-        store_bytes=_store_bytes(settings),
-    )
-    known = Known(
-        version=product_version(),
-        aet=settings.node.aet,
-        pipelines=tuple(settings.pipelines),
-        destinations=tuple(settings.destinations),
-        sources=tuple(dict.fromkeys(entry.aet for entry in settings.alarms.sources)),
-    )
-    return render(figures, known)
-
-
-def _store_bytes(settings: Settings) -> Mapping[str, int]:
-    try:
-        room = look_at_store(settings)
-    except NodeError:
-        # An alarm tells of it, and a gauge that is absent does.
-        return {}
-    return {"free": room.free_bytes, "reserve": room.reserve_bytes}
+    """Return how much room the store has, as it is watched."""
+    found = measure_room(settings)
+    return Room(free_bytes=found.free_bytes, reserve_bytes=found.reserve_bytes)
 
 
 def _build_messages(webhook: Webhook, engine: Engine, sharing: Sharing) -> Belt:
     messenger = Messenger(AlarmLedger(engine), webhook.post, chance=random.random)
     return Belt("messages", {"messages": messenger.tick}, utc_now, sharing=sharing)
+
+
+def _build_traces(settings: Settings, engine: Engine, sharing: Sharing) -> Belt:
+    try:
+        # Here: few nodes have a collector, and the library is large.
+        from node.tracing import Collector, Tracer
+    except ImportError as exc:
+        raise Misconfigured("tracing.endpoint needs the extra otel: pip install 'radnode[otel]'") from exc
+    identity = {
+        "service.name": "radnode",
+        "service.version": product_version(),
+        "service.instance.id": settings.node.aet,
+    }
+    collector = Collector(settings.tracing.endpoint, node=identity)
+    tracer = Tracer(TraceLedger(engine), collector.export)
+    return Belt("traces", {"traces": tracer.tick}, utc_now, sharing=sharing)
 
 
 def _expectation(name: str, entry: ExpectationSettings) -> Expectation:

@@ -1,77 +1,39 @@
-"""Metrics: what the ledger holds and has counted, in the text format of Prometheus; served on the loopback address."""
+"""Metrics as text: the figures under their names, as Prometheus reads them."""
 
-import logging
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from node.domain.alarm import Alarm, AlarmKind
+from node.domain.alarm import AlarmKind
 from node.domain.job import JobState
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
-from node.errors import NodeError, PortInUse
-from node.ledger.gauges import Holdings
-from node.ledger.signs import WaitingJob
+from node.ledger.engine import Engine
 from node.ledger.stages import BEYOND, BOUNDS_S, Histogram
-from node.ledger.tallies import Tally
+from node.metrics.figures import Figures, Known, known_names, read_figures
+from node.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-LOOPBACK = "127.0.0.1"
-PATH = "/metrics"
-# A client that says nothing, or takes nothing.
-CLIENT_TIMEOUT_S = 10.0
-REFUSALS = ("association-refused", "connection-refused", "instance-refused")
+CONTENT_TYPE = CONTENT_TYPE_LATEST
 # An AE title is whatever a sender pleases to say; those that nobody expects share one line.
 OTHER_SOURCES = "other"
 # Values of labels to the number under them.
 Points = Mapping[tuple[str, ...], float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Everything that is told, as it was at one moment.
+def render_metrics(settings: Settings, engine: Engine) -> bytes:
+    """Return the metrics of the node to which this ledger belongs, in the text format of Prometheus.
 
-    Attributes
-    ----------
-    now
-        When that was (UTC).
-    instances, received_bytes
-        AE title to what came from there.
-    refusals
-        Kind of the refusal and reason to how many there were.
-    store_bytes
-        ``free`` and ``reserve``; nothing where the volume cannot be looked at.
+    Raises
+    ------
+    LedgerBusy, LedgerUnusable
+        If the ledger does not answer.
     """
-
-    now: datetime
-    holdings: Holdings
-    oldest_job: WaitingJob | None
-    alarms: tuple[Alarm, ...]
-    instances: Mapping[str, Tally]
-    received_bytes: Mapping[str, Tally]
-    refusals: Mapping[tuple[str, str], Tally]
-    stages: Mapping[str, Histogram]
-    store_bytes: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """Names that have a line of their own even where nothing has happened yet."""
-
-    version: str
-    aet: str
-    pipelines: tuple[str, ...]
-    destinations: tuple[str, ...]
-    sources: tuple[str, ...]
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_LedgerCollector(read_figures(settings, engine), known_names(settings)))
+    return generate_latest(registry)
 
 
 class _LedgerCollector(Collector):
@@ -86,92 +48,9 @@ class _LedgerCollector(Collector):
         yield from _tell_received(self._figures, self._known)
         yield from _tell_alarms(self._figures)
         yield _tell_stages(self._figures.stages)
-        store: Points = {(what,): float(size) for what, size in self._figures.store_bytes.items()}
-        yield _gauge("radnode_store_bytes", "Free space of the store's volume, and the reserve.", ("what",), store)
-
-
-def render(figures: Figures, known: Known) -> bytes:
-    """Return the text that Prometheus reads."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_LedgerCollector(figures, known))
-    return generate_latest(registry)
-
-
-class MetricsServer:
-    """Answers GET of `PATH` on the loopback address.
-
-    Parameters
-    ----------
-    read
-        Returns the text; a NodeError is answered 503.
-    """
-
-    def __init__(self, read: Callable[[], bytes], *, port: int) -> None:
-        self._read = read
-        self._port = port
-        self._server: ThreadingHTTPServer | None = None
-
-    def start(self) -> int:
-        """Begin to answer; returns the port.
-
-        Raises
-        ------
-        PortInUse
-            If another process has it.
-        """
-        try:
-            self._server = _Server((LOOPBACK, self._port), _handler_of(self._read))
-        except OSError as exc:
-            raise PortInUse(
-                f"{LOOPBACK}:{self._port} is taken ({exc.strerror}); end who listens there, or change metrics.port"
-            ) from exc
-        Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
-        return int(self._server.server_address[1])
-
-    def stop(self) -> None:
-        """Answer no more."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_peer: object) -> None:
-        # The library's own words go to standard error, as no JSON.
-        error = sys.exception()
-        if isinstance(error, ConnectionError | TimeoutError):
-            logger.debug("metrics not taken")
-        else:
-            logger.error("metrics broken", exc_info=error)
-
-
-def _handler_of(read: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = CLIENT_TIMEOUT_S
-
-        def do_GET(self) -> None:
-            if self.path.partition("?")[0] != PATH:
-                self._answer(HTTPStatus.NOT_FOUND, b"metrics are at /metrics\n", "text/plain")
-                return
-            try:
-                self._answer(HTTPStatus.OK, read(), CONTENT_TYPE_LATEST)
-            except NodeError as exc:
-                logger.warning("metrics not read", extra={"reason_code": exc.code})
-                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{exc.code}\n".encode(), "text/plain")
-
-        def _answer(self, status: HTTPStatus, body: bytes, content_type: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: it is asked every few seconds."""
-
-    return Handler
+        yield _tell_room(self._figures)
+        memory: Points = {(kind,): float(size) for kind, size in self._figures.memory_bytes.items()}
+        yield _gauge("radnode_memory_bytes", "Memory of the node's processes.", ("process",), memory)
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], values: Points) -> Metric:
@@ -234,6 +113,12 @@ def _tell_alarms(figures: Figures) -> Iterable[Metric]:
     yield _gauge("radnode_alarms", "Alarms that stand.", ("kind",), standing)
     raised: Points = {(alarm.kind.value, alarm.subject): _epoch(alarm.raised_at) for alarm in figures.alarms}
     yield _gauge("radnode_alarm_raised_timestamp_seconds", "Since when an alarm stands.", ("kind", "subject"), raised)
+
+
+def _tell_room(figures: Figures) -> Metric:
+    room = figures.store
+    held: Points = {} if room is None else {("free",): room.free_bytes, ("reserve",): room.reserve_bytes}
+    return _gauge("radnode_store_bytes", "Free space of the store's volume, and the reserve.", ("what",), held)
 
 
 def _tell_stages(stages: Mapping[str, Histogram]) -> Metric:
