@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 from uuid import uuid4
 
+from node.accounts.opening import open_registry
 from node.audit.account import find_account
 from node.audit.events import Movement, Remote, StudySubject, application_activity, stranger_refused
 from node.audit.transfer import Transfer
@@ -59,7 +60,7 @@ from node.supervision import Supervision
 from node.upgrade import Upgrade
 from node.upkeep import LedgerRestorer, build_retention
 from node.volumes import open_store, open_trail
-from node.web.host import Exposure, WebHost, spawn_web
+from node.web.host import WebHost, exposure_of, spawn_web
 from node.workforce import spawn_worker
 
 logger = logging.getLogger(__name__)
@@ -164,6 +165,11 @@ class NodeApp:
         logger.info("node started", extra={"host": address[0], "port": address[1]})
         return address
 
+    def first_link(self) -> str | None:
+        """Return the secret of a new one-time link by which the first admin is made; None: there is a user already."""
+        registry = open_registry(self._engine, clock=utc_now, tell=self._witness.record)
+        return None if self._web is None or registry.has_users() else registry.link_for(None, by=find_account())
+
     def stop(self) -> None:
         """Take everything down: nothing new begins, all that is in hand comes to its end, and another node leads last.
 
@@ -235,9 +241,8 @@ class NodeApp:
 
     def _build_web(self) -> WebHost:
         settings = self._settings
-        exposure = Exposure(bind=settings.web.bind, port=settings.web.port, insecure=self._role.insecure)
         return WebHost(
-            exposure,
+            exposure_of(settings.web, insecure=self._role.insecure),
             lambda listening, endpoint: spawn_web(settings, listening, endpoint, node=self._lock.read_name()),
             committed=self._belt.wake,
             are_receivers_ready=self._receivers.are_ready,

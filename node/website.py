@@ -14,6 +14,8 @@ from contextlib import closing
 from threading import Thread
 from uuid import uuid4
 
+from node.accounts.opening import open_doorkeeper, open_registry
+from node.accounts.passwords import PasswordHashes
 from node.audit.events import stranger_refused
 from node.audit.witness import Witness
 from node.clock import utc_now
@@ -31,12 +33,15 @@ from node.receiver import (
     set_deadline,
 )
 from node.settings import Settings, load_settings
+from node.tls import server_context
 from node.volumes import open_store, open_trail
 from node.web.app import create_app
-from node.web.host import DRAIN_S, VERB
+from node.web.host import DRAIN_S, VERB, identity_of
 from node.web.link import Link
+from node.web.pixels import PixelPool
 from node.web.server import Guards, WebServer
 from node.web.services import Services
+from node.web.witnessing import Witnessing
 
 logger = logging.getLogger(__name__)
 
@@ -95,36 +100,52 @@ def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link
         registrar = Registrar(instances, link.tell_committed, journal, max_age_s=settings.ledger.busy_timeout_s)
         witness = Witness(trail=open_trail(settings), ledger=registrar, clock=utc_now)
         intake = build_intake(settings, store=store, ledger=registrar, witness=witness)
+        hashes = PasswordHashes()
         services = Services(
             settings=settings,
             engine=engine,
             view=LedgerView(engine),
             store=store,
             intake=intake,
+            doorkeeper=open_doorkeeper(engine, settings.web, hashes=hashes, clock=utc_now, tell=witness.record),
+            registry=open_registry(engine, hashes=hashes, clock=utc_now, tell=witness.record),
+            witnessing=Witnessing(witness.record, LedgerView(engine).patient_id),
+            record=witness.record,
+            pixels=PixelPool(folder=settings.store_root),
             clock=utc_now,
             name_association=lambda: f"{association_prefix(own_name)}{uuid4().hex}",
             are_receivers_ready=link.are_receivers_ready,
             wait_committed=registrar.wait_committed,
         )
-        guards = Guards(
-            networks=settings.security.allowed_networks,
-            refused=lambda host: intake.note_refusal(stranger_refused(host)),
-            stalled_s=settings.node.dimse_timeout_s,
-        )
-        server = WebServer(create_app(services), guards, drain_s=DRAIN_S)
+        server = _build_server(services)
         registrar.start()
         witness.start()
-        Thread(target=_stop_at_end, args=(link, server), name="link", daemon=True).start()
+        services.witnessing.start()
+        Thread(target=_stop_at_end, args=(link, server, services), name="link", daemon=True).start()
         logger.info("web started", extra={"host": settings.web.bind, "port": settings.web.port})
         server.run(listening)
         services.pixels.close()
+        services.witnessing.stop()
         witness.stop()
         registrar.stop()
     engine.dispose()
     own.dispose()
 
 
-def _stop_at_end(link: Link, server: WebServer) -> None:
+def _build_server(services: Services) -> WebServer:
+    settings = services.settings
+    guards = Guards(
+        networks=settings.web.trusted_proxies or settings.security.allowed_networks,
+        refused=lambda host: services.intake.note_refusal(stranger_refused(host)),
+        stalled_s=settings.node.dimse_timeout_s,
+    )
+    identity = identity_of(settings.web)
+    tls = None if identity is None else server_context(identity)
+    return WebServer(create_app(services), guards, drain_s=DRAIN_S, tls=tls)
+
+
+def _stop_at_end(link: Link, server: WebServer, services: Services) -> None:
     link.listen()
     set_deadline(DRAIN_S + FAREWELL_S)
+    services.audience.close()
     server.stop()

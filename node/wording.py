@@ -21,3 +21,33 @@ def span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def seconds_words(seconds: float) -> str:
+    """Return a duration with tenths of a second where they tell something."""
+    return f"{seconds:.1f} s" if seconds < 600 else span(seconds)
+
+
+def person_name(name: str) -> str:
+    """Return a Person Name as people write it: ``Family, Given``; "none" where there is none (PS3.5 6.2.1)."""
+    family, given, middle, prefix, suffix = [*name.partition("=")[0].split("^"), "", "", "", "", ""][:5]
+    first = " ".join(part.strip() for part in (prefix, given, middle, suffix) if part.strip())
+    return ", ".join(part for part in (family.strip(), first) if part) or "none"
+
+
+def calendar_date(date: str) -> str:
+    """Return a date of DICOM (DA) as ``2031-04-09``; what is no date stays as it is."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdigit() else date
+
+
+def size_words(size_bytes: int) -> str:
+    """Return a size in the unit people would use."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size_bytes >= size:
+            return f"{size_bytes / size:.1f} {unit}" if size_bytes < 10 * size else f"{size_bytes / size:.0f} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def sentence(text: str) -> str:
+    """Return `text` with a capital at its begin, the rest as it is."""
+    return text[:1].upper() + text[1:]

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 NO_ROUTE = "none"
 # Asked every few seconds by whoever watches the node.
-QUIET_ROUTES = frozenset({"/healthz", "/readyz"})
+QUIET_ROUTES = frozenset({"/healthz", "/metrics", "/readyz"})
 
 
 class AccessLog:

@@ -1,8 +1,9 @@
 """The body of a request, handed piece by piece to whoever takes it, in a thread; a body that stops is given up."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -10,6 +11,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from node.errors import RequestStalled
+from node.web.stream import STREAM, BodyStream
 
 # What may wait while the piece before is written.
 MAX_WAITING_BYTES = 1024 * 1024
@@ -18,6 +20,7 @@ MIN_BYTES_PER_S = 4096
 # What is read of a body that is refused, so that its sender hears why before the connection closes.
 MAX_DRAINED_BYTES = 64 * 2**20
 DRAIN_S = 5.0
+Read = TypeVar("Read")
 
 
 class Body:
@@ -43,9 +46,10 @@ class Body:
         self._received_bytes = 0
         self._waited_s = 0.0
         self._is_stalled = False
+        self._stream: BodyStream | None = None
         self.is_over = False
 
-    async def pour(self, take: Callable[[bytes], None]) -> None:
+    async def pour(self, take: Callable[[bytes | memoryview], None]) -> None:
         """Hand everything to `take`, one piece after the other, and return when the body is over.
 
         What came before it stopped is handed over, too. No thread is in `take` when this returns or raises.
@@ -57,6 +61,11 @@ class Body:
         ClientDisconnect
             If the client is gone.
         """
+        opened = self._open_stream()
+        if opened is not None:
+            begun, self._stream = opened
+            await self._pour_stream(take, begun, self._stream)
+            return
         waiting = _Waiting()
         reader = asyncio.create_task(self._fill(waiting))
         try:
@@ -70,28 +79,54 @@ class Body:
                 # Where `take` has failed as well, nobody asks for it.
                 reader.exception()
 
+    def _open_stream(self) -> tuple[bytes, BodyStream] | None:
+        opener = getattr(self._request.state, STREAM, None)
+        return None if opener is None else opener()
+
+    async def _pour_stream(self, take: Callable[[bytes | memoryview], None], begun: bytes, stream: BodyStream) -> None:
+        self._received_bytes += len(begun)
+        if begun:
+            await run_sync(take, begun, limiter=self._limiter)
+        while not self.is_over:
+            await self._patiently(stream.wait())
+            self._received_bytes += await run_sync(stream.pour, take, limiter=self._limiter)
+            await self._end_stream(stream)
+
+    async def _end_stream(self, stream: BodyStream) -> None:
+        if stream.is_over:
+            stream.give_back()
+            # Those around us see by this that there is no more.
+            self.is_over = not (await self._request.receive()).get("more_body", False)
+
     async def drain(self) -> None:
         """Read on for a while, for nothing; whoever sends does not listen before."""
         try:
             async with asyncio.timeout(DRAIN_S):
                 while not (self.is_over or self._is_stalled) and self._received_bytes < MAX_DRAINED_BYTES:
-                    await self._read()
+                    await (self._read() if self._stream is None else self._pass_over(self._stream))
         except (TimeoutError, ClientDisconnect):
             return
+
+    async def _pass_over(self, stream: BodyStream) -> None:
+        if not stream.is_over:
+            self._received_bytes += await stream.wait()
+            stream.forget()
+        await self._end_stream(stream)
 
     async def _fill(self, waiting: "_Waiting") -> None:
         try:
             while not self.is_over:
-                await waiting.put(await self._next())
+                await waiting.put(await self._patiently(self._read()))
         finally:
             waiting.close()
 
-    async def _next(self) -> bytes:
+    async def _patiently(self, reading: Coroutine[Any, Any, Read]) -> Read:
+        """Return what is read, unless nothing comes for too long."""
         begun_s = monotonic()
         left_s = self._silence_s + self._received_bytes / MIN_BYTES_PER_S - self._waited_s
         try:
             async with asyncio.timeout(min(self._silence_s, left_s)):
-                return await self._read()
+                return await reading
         except TimeoutError as exc:
             self._is_stalled = True
             text = f"{self._received_bytes} bytes of the body came, and no more; send the rest again"

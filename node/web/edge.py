@@ -1,13 +1,14 @@
 """What holds for every answer, whatever its route: names of this node, ends of connections, caches, HEAD."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from node.errors import NodeError, NotThisHost, RequestMalformed
+from node.errors import NodeError, NotAuthorized, NotThisHost, RequestMalformed
+from node.networks import Network, is_allowed
 from node.web.problems import problem_of
 
 AUTHORITY = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(?P<port>[0-9]{0,5}))?\Z")
@@ -50,6 +51,24 @@ class HostGuard:
         name, (address, _) = _plain(found["name"]), scope.get("server") or ("", 0)
         if name not in self._names and name != _plain(address):
             raise NotThisHost("Host is no name of this node; ask by one that is, or add it to web.hosts")
+
+
+class NetworkGuard:
+    """Serves requests from allowed networks only, where a proxy tells from which one a request comes.
+
+    Without a proxy, a connection from elsewhere is closed before it asks for anything.
+    """
+
+    def __init__(self, app: ASGIApp, networks: Sequence[Network]) -> None:
+        self._app = app
+        self._networks = networks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if _is_from(scope, self._networks):
+            await self._app(scope, receive, send)
+            return
+        await problem_of(NotAuthorized("this address is not in security.allowed_networks"))(scope, receive, send)
 
 
 class Manners:
@@ -122,6 +141,14 @@ class _Answer:
                 for name, value in OF_OBJECTS.items():
                     headers.setdefault(name, value)
         await self._send(message)
+
+
+def _is_from(scope: Scope, networks: Sequence[Network]) -> bool:
+    try:
+        return is_allowed((scope.get("client") or ("",))[0], networks)
+    except ValueError:
+        # A proxy may pass on whatever somebody wrote into X-Forwarded-For.
+        return False
 
 
 def _plain(name: str) -> str:

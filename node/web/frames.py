@@ -2,26 +2,29 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 from pydicom.uid import UID
 
 from node.errors import NotFound, RequestMalformed
 from node.header.scan import EXPLICIT_LITTLE_ENDIAN
 from node.ledger.holdings import Holding
+from node.web.cargo import Cargo
+from node.web.gathering import count_classes
 from node.web.negotiation import ANY_SYNTAX, OCTETS, MediaRange, Offer, accepted_by, choose
 from node.web.payload import (
     Part,
     Region,
-    bytes_response,
+    cargo_response,
     is_known,
     multipart_response,
     not_modified,
     region_response,
     tag_of,
 )
-from node.web.places import DICOM_WEB, INSTANCE, Shelf, open_shelf, read_frame_numbers, url_of
-from node.web.rights import Right, authorize
+from node.web.places import DICOM_WEB, INSTANCE, Reader, Shelf, open_shelf, read_frame_numbers, url_of
 from node.web.services import Services
 
 PIXELS = frozenset({"7FE00008", "7FE00009", "7FE00010"})
@@ -76,17 +79,19 @@ class _Wanted:
 
 def router(services: Services) -> APIRouter:
     """Return the routes that retrieve Frames and bulk data."""
-    routes, shelf = APIRouter(prefix=DICOM_WEB, dependencies=[Depends(authorize(Right.READ))]), open_shelf(services)
+    routes, shelf, sees = APIRouter(prefix=DICOM_WEB), open_shelf(services), services.witnessing
 
     @routes.get(f"{INSTANCE}/frames/{{numbers}}")
-    def frames(request: Request, study: str, series: str, instance: str, numbers: str) -> Response:
+    def frames(request: Request, visitor: Reader, study: str, series: str, instance: str, numbers: str) -> Response:
         wanted, holding = read_frame_numbers(numbers), shelf.one(study, series, instance)
+        sees.retrieved(request, visitor, study, count_classes([holding]))
         offer = _choose(accepted_by(request), holding, alone=len(wanted) == 1)
         return _frames(shelf, request, _Wanted(holding=holding, numbers=wanted, offer=offer))
 
     @routes.get(f"{INSTANCE}/bulkdata/{{place:path}}")
-    def bulkdata(request: Request, study: str, series: str, instance: str, place: str) -> Response:
+    def bulkdata(request: Request, visitor: Reader, study: str, series: str, instance: str, place: str) -> Response:
         steps, holding = _read_steps(place), shelf.one(study, series, instance)
+        sees.retrieved(request, visitor, study, count_classes([holding]))
         if steps[0] in PIXELS and len(steps) == 1:
             return _pixels(shelf, request, holding)
         return _value(shelf, request, holding, steps)
@@ -121,21 +126,21 @@ def _frames(shelf: Shelf, request: Request, wanted: _Wanted) -> Response:
     if is_known(request, tag):
         return not_modified(tag)
     if not offer.is_multipart:
-        (content,) = _contents(shelf, wanted)
-        return bytes_response(request, content, media_type=wanted.media_type, tag=tag)
+        (cargo,) = _cargoes(shelf, wanted)
+        return cargo_response(request, cargo, media_type=wanted.media_type, tag=tag)
     count = shelf.pixels.place(str(shelf.path(holding)))["frames"]
     if max(wanted.numbers) > count:
         # Later, when the first are on their way, it could not be told.
         raise NotFound(f"instance {holding.sop_instance_uid} has Frames 1 to {count}")
     address = url_of(request, holding)
     parts = (
-        Part(media_type=wanted.media_type, content=[content], location=f"{address}/frames/{number}")
-        for number, content in zip(wanted.numbers, _contents(shelf, wanted), strict=True)
+        Part(media_type=wanted.media_type, content=cargo.chunks(), location=f"{address}/frames/{number}")
+        for number, cargo in zip(wanted.numbers, _cargoes(shelf, wanted), strict=True)
     )
     return multipart_response(parts, kind=offer.name, headers={"ETag": tag})
 
 
-def _contents(shelf: Shelf, wanted: _Wanted) -> Iterator[bytes]:
+def _cargoes(shelf: Shelf, wanted: _Wanted) -> Iterator[Cargo]:
     path = str(shelf.path(wanted.holding))
     for place, number in enumerate(wanted.numbers):
         yield shelf.pixels.frame(path, number, is_stored=wanted.is_stored, is_under_way=place > 0)
@@ -153,15 +158,22 @@ def _pixels(shelf: Shelf, request: Request, holding: Holding) -> Response:
     if is_known(request, tag):
         return not_modified(tag)
     if "offset" not in place:
-        part = Part(media_type=wanted.media_type, content=_contents(shelf, wanted))
+        part = Part(media_type=wanted.media_type, content=_chunks(shelf, wanted))
     else:
         region = Region(path=shelf.path(holding), offset=place["offset"], size_bytes=place["length"])
         if not offer.is_multipart:
             return region_response(request, region, media_type=wanted.media_type, tag=tag)
         part = Part(media_type=wanted.media_type, content=region.chunks())
     if not offer.is_multipart:
-        return bytes_response(request, b"".join(part.content), media_type=wanted.media_type, tag=tag)
+        return StreamingResponse(part.content, media_type=wanted.media_type, headers={"ETag": tag})
     return multipart_response([part], kind=OCTETS, headers={"ETag": tag})
+
+
+def _chunks(shelf: Shelf, wanted: _Wanted) -> Iterator[bytes]:
+    """Yield the Frames as one value; the first is read before the answer begins."""
+    cargoes = _cargoes(shelf, wanted)
+    first = next(cargoes)
+    return (chunk for cargo in chain([first], cargoes) for chunk in cargo.chunks())
 
 
 def _value(shelf: Shelf, request: Request, holding: Holding, steps: Sequence[str]) -> Response:
@@ -169,10 +181,10 @@ def _value(shelf: Shelf, request: Request, holding: Holding, steps: Sequence[str
     tag = tag_of(holding.digest, f"{'.'.join(steps)}-{offer.form}")
     if is_known(request, tag):
         return not_modified(tag)
-    content = shelf.pixels.value(str(shelf.path(holding)), steps)
+    cargo = shelf.pixels.value(str(shelf.path(holding)), steps)
     if offer.is_multipart:
-        return multipart_response([Part(media_type=OCTETS, content=[content])], kind=OCTETS, headers={"ETag": tag})
-    return bytes_response(request, content, media_type=OCTETS, tag=tag)
+        return multipart_response([Part(media_type=OCTETS, content=cargo.chunks())], kind=OCTETS, headers={"ETag": tag})
+    return cargo_response(request, cargo, media_type=OCTETS, tag=tag)
 
 
 def _read_steps(place: str) -> Sequence[str]:

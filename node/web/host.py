@@ -7,18 +7,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock, Thread
 
 from node.children import Child
 from node.errors import Misconfigured
 from node.networks import is_loopback, open_listener
-from node.settings import Settings
+from node.settings import Settings, WebSettings
+from node.tls import TlsIdentity, prove_identity
 from node.web.link import heed, open_pair
 
 logger = logging.getLogger(__name__)
 
 VERB = "web"
 BACKLOG = 128
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 they are what is looked for
 DRAIN_S = 10.0
 # It ends by itself before; then it is ended by force.
 STOP_S = DRAIN_S + 8.0
@@ -33,13 +36,37 @@ class Exposure:
 
     Attributes
     ----------
+    tls
+        Who we are to browsers; None: no TLS.
+    behind_proxy
+        Whether a proxy speaks TLS to browsers, and nobody but it comes in.
     insecure
-        Whether others than this machine may come although nobody has to log in.
+        Whether others than this machine may come although passwords cross the network for everybody to read.
     """
 
     bind: str
     port: int
+    tls: TlsIdentity | None = None
+    behind_proxy: bool = False
     insecure: bool = False
+
+    def require_privacy(self) -> None:
+        """Return if nobody on the network can read what is typed here.
+
+        Raises
+        ------
+        Misconfigured
+            If somebody could.
+        SettingsInvalid
+            If the certificate cannot be used, or has expired.
+        """
+        if self.tls is not None:
+            prove_identity(self.tls)
+        elif not (self.behind_proxy or self.insecure or is_loopback(self.bind)):
+            raise Misconfigured(
+                f"web.bind {self.bind} would let passwords cross the network in clear; set web.tls.certificate and "
+                "web.tls.key, or web.behind_proxy, or bind 127.0.0.1; --insecure is for a network of your own"
+            )
 
 
 class WebHost:
@@ -80,14 +107,10 @@ class WebHost:
         PortInUse
             If another process listens there.
         Misconfigured
-            If anybody on the network could come in, or the address is none of this machine.
+            If anybody on the network could read passwords, or the address is none of this machine.
         """
         where = self._exposure
-        if not where.insecure and not is_loopback(where.bind):
-            raise Misconfigured(
-                f"web.bind {where.bind} lets the network in, and nobody has to log in yet; "
-                "bind 127.0.0.1, or start with --insecure"
-            )
+        where.require_privacy()
         self._listening = open_listener(where.bind, where.port, section="web", backlog=BACKLOG)
         host, port = self._listening.getsockname()[:2]
         return str(host), int(port)
@@ -133,6 +156,31 @@ class WebHost:
 
     def _heed(self, ours: socket.socket) -> None:
         heed(ours, committed=self._committed, are_receivers_ready=self._are_receivers_ready)
+
+
+def exposure_of(web: WebSettings, *, insecure: bool) -> Exposure:
+    """Return where settings let the web listen."""
+    return Exposure(
+        bind=web.bind, port=web.port, tls=identity_of(web), behind_proxy=web.behind_proxy, insecure=insecure
+    )
+
+
+def identity_of(web: WebSettings) -> TlsIdentity | None:
+    """Return who we are to browsers, None without TLS."""
+    tls = web.tls
+    if not tls.certificate:
+        return None
+    return TlsIdentity(certificate=Path(tls.certificate), key=Path(tls.key), where="web.tls")
+
+
+def url_of(web: WebSettings) -> str:
+    """Return where a person finds the web, as far as settings tell."""
+    is_wildcard = web.bind in WILDCARDS
+    name = web.hosts[0] if web.hosts else "127.0.0.1" if is_wildcard else web.bind
+    scheme = "https" if web.tls.certificate or web.behind_proxy else "http"
+    if web.behind_proxy:
+        return f"{scheme}://{name}"
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{web.port}"
 
 
 def spawn_web(

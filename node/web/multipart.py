@@ -61,7 +61,7 @@ class MultipartReader:
         self._is_closed = False
         self._parts = 0
 
-    def feed(self, content: bytes) -> None:
+    def feed(self, content: bytes | memoryview) -> None:
         """Take the next bytes of the body.
 
         Raises

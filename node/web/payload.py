@@ -1,8 +1,9 @@
 """Responses that hold objects: parts one after the other, or one with its tag and its ranges (RFC 9110 13, 14)."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from node.errors import FileUnreadable
+from node.web.cargo import Cargo
 from node.web.negotiation import MULTIPART_RELATED
 
 CHUNK_BYTES = 256 * 1024
@@ -86,7 +88,17 @@ class Region:
             raise _unreadable(self.path, exc) from exc
 
 
-def multipart_response(parts: Iterable[Part], *, kind: str, headers: Mapping[str, str] | None = None) -> Response:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """Something of which a range can be read: `chunks` takes where it begins and ends."""
+
+    size_bytes: int
+    chunks: Callable[[int, int], Iterator[bytes]]
+
+
+def multipart_response(
+    parts: Iterable[Part], *, kind: str, headers: Mapping[str, str] | None = None, status: int = HTTPStatus.OK
+) -> Response:
     """Return a multipart/related response; only one part at a time is in memory.
 
     The first bytes are read before it begins: what is wrong with the first part can still be answered as a problem.
@@ -95,7 +107,8 @@ def multipart_response(parts: Iterable[Part], *, kind: str, headers: Mapping[str
     body = _body(parts, boundary)
     first = next(body, b"")
     content_type = f'{MULTIPART_RELATED}; type="{kind}"; boundary={boundary}'
-    return StreamingResponse(_with_first(first, body), media_type=content_type, headers=dict(headers or {}))
+    stream = _with_first(first, body)
+    return StreamingResponse(stream, status_code=status, media_type=content_type, headers=dict(headers or {}))
 
 
 def tag_of(digest: str, variant: str = "") -> str:
@@ -118,32 +131,32 @@ def not_modified(tag: str) -> Response:
 def region_response(request: Request, region: Region, *, media_type: str, tag: str) -> Response:
     """Return some bytes of a file as they are, or the range of them that is asked for."""
     measured = region.measured()
-    size = measured.size_bytes or 0
+
+    def chunks(begin: int, end: int) -> Iterator[bytes]:
+        return replace(measured, offset=measured.offset + begin, size_bytes=end - begin).chunks()
+
+    content = Content(size_bytes=measured.size_bytes or 0, chunks=chunks)
+    return _ranged(request, content, media_type=media_type, tag=tag)
+
+
+def _ranged(request: Request, content: Content, *, media_type: str, tag: str) -> Response:
+    size = content.size_bytes
     headers = {"ETag": tag, "Accept-Ranges": "bytes"}
     wanted = _range_of(request, size, tag)
     if wanted is None:
-        body = _started(measured.chunks())
+        body = _started(content.chunks(0, size))
         return StreamingResponse(body, media_type=media_type, headers={**headers, "Content-Length": str(size)})
     begin, end = wanted
     if begin >= end:
         return Response(status_code=NOT_SATISFIABLE, headers={**headers, "Content-Range": f"bytes */{size}"})
-    part = Region(path=measured.path, offset=measured.offset + begin, size_bytes=end - begin)
     told = {"Content-Range": f"bytes {begin}-{end - 1}/{size}", "Content-Length": str(end - begin)}
-    body = _started(part.chunks())
+    body = _started(content.chunks(begin, end))
     return StreamingResponse(body, status_code=PARTIAL, media_type=media_type, headers={**headers, **told})
 
 
-def bytes_response(request: Request, content: bytes, *, media_type: str, tag: str) -> Response:
-    """Return bytes, or the range of them that is asked for."""
-    headers = {"ETag": tag, "Accept-Ranges": "bytes"}
-    wanted = _range_of(request, len(content), tag)
-    if wanted is None:
-        return Response(content, media_type=media_type, headers=headers)
-    begin, end = wanted
-    if begin >= end:
-        return Response(status_code=NOT_SATISFIABLE, headers={**headers, "Content-Range": f"bytes */{len(content)}"})
-    told = {"Content-Range": f"bytes {begin}-{end - 1}/{len(content)}"}
-    return Response(content[begin:end], status_code=PARTIAL, media_type=media_type, headers={**headers, **told})
+def cargo_response(request: Request, cargo: Cargo, *, media_type: str, tag: str) -> Response:
+    """Return what a process of the pool answered, or the range of it that is asked for."""
+    return _ranged(request, Content(size_bytes=cargo.size_bytes, chunks=cargo.chunks), media_type=media_type, tag=tag)
 
 
 def _range_of(request: Request, size: int, tag: str) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from pydicom import config
 
 from node.codecs import DECODER_ERRORS
 from node.errors import NodeError, PixelsUndecodable
+from node.web.contours import read_contours
 from node.web.decoding import locate_pixels, open_source, plain_frame, stored_frame
 from node.web.headers import read_models, read_value
 from node.web.look import read_look
@@ -83,6 +84,7 @@ TASKS: Mapping[str, Callable[[Mapping[str, Any]], bytes]] = {
     "place": lambda request: json.dumps(locate_pixels(request["path"])).encode(),
     "picture": _picture,
     "models": lambda request: read_models(request["paths"], request["bulk_urls"]),
+    "contours": lambda request: read_contours(request["path"]),
     "value": lambda request: read_value(request["path"], request["steps"]),
     "transcode": lambda request: transcode(request["path"]),
 }

@@ -6,9 +6,11 @@ import selectors
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from time import monotonic
 from typing import Any
@@ -21,6 +23,7 @@ from node.errors import (
     NotFound,
     PixelsUndecodable,
 )
+from node.web.cargo import MAX_OUTSTANDING_BYTES, Cargo, Hold
 from node.web.look import Look
 
 # Before each answer: whether it is one, and its length in bytes.
@@ -51,6 +54,8 @@ class PoolLimits:
     waiting
         Requests that may wait for one; the next is refused at once. Each keeps a thread of the 40 that all readers
         share. A browser asks for six things at a time.
+    outstanding_bytes
+        All answers together that wait for their clients, in memory and in files.
     """
 
     processes: int = 2
@@ -58,6 +63,7 @@ class PoolLimits:
     seconds: float = 60.0
     wait_s: float = 30.0
     waiting: int = 12
+    outstanding_bytes: int = MAX_OUTSTANDING_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +92,24 @@ class Models:
 
 
 class PixelPool:
-    """Reads, cuts, decodes and shows what peers sent, in processes that nobody misses."""
+    """Reads, cuts, decodes and shows what peers sent, in processes that nobody misses.
 
-    def __init__(self, limits: PoolLimits | None = None) -> None:
+    Parameters
+    ----------
+    folder
+        Where large answers wait for their clients, in files without names; None: where temporary files are.
+    """
+
+    def __init__(self, limits: PoolLimits | None = None, *, folder: Path | None = None) -> None:
         self._limits = limits or PoolLimits()
+        place = Path(tempfile.gettempdir()) if folder is None else folder
+        self._hold = Hold(place, most_bytes=self._limits.outstanding_bytes, wait_s=self._limits.wait_s)
         self._free = BoundedSemaphore(self._limits.processes)
         self._lock = Lock()
         self._idle: list[_Decoder] = []
         self._waiting = 0
 
-    def frame(self, path: str, number: int, *, is_stored: bool, is_under_way: bool = False) -> bytes:
+    def frame(self, path: str, number: int, *, is_stored: bool, is_under_way: bool = False) -> Cargo:
         """Return a Frame as it is stored, or as in Explicit VR Little Endian.
 
         Parameters
@@ -112,21 +126,24 @@ class PixelPool:
         FileUnreadable
             If the file cannot be read.
         DecodersBusy
-            If no process becomes free.
+            If no process becomes free, or too many answers wait for their clients.
         DecoderDied
             If its process died, or took too long.
+        StoreFull
+            If there is no room for a large answer.
         """
         request = {"task": "frame", "path": path, "number": number, "is_stored": is_stored}
-        return self._ask(request, is_under_way=is_under_way)
+        return self._fetch(request, is_under_way=is_under_way)
 
     def place(self, path: str) -> Mapping[str, int]:
         """Return where the pixels of a file are, as `locate_pixels` tells it; raises as `frame` does."""
         place: Mapping[str, int] = json.loads(self._ask({"task": "place", "path": path}))
         return place
 
-    def picture(self, path: str, number: int, look: Look) -> bytes:
+    def picture(self, path: str, number: int, look: Look, *, is_under_way: bool = False) -> Cargo:
         """Return a picture of a Frame; raises as `frame` does."""
-        return self._ask({"task": "picture", "path": path, "number": number, "look": asdict(look)})
+        request = {"task": "picture", "path": path, "number": number, "look": asdict(look)}
+        return self._fetch(request, is_under_way=is_under_way)
 
     def models(self, paths: Sequence[str], bulk_urls: Sequence[str], *, is_under_way: bool = False) -> Models:
         """Return the headers that can be read.
@@ -152,13 +169,17 @@ class PixelPool:
             unread=[replace(gone, place=place) for place, one in enumerate(found) for gone in one.unread],
         )
 
-    def value(self, path: str, steps: Sequence[str]) -> bytes:
+    def value(self, path: str, steps: Sequence[str]) -> Cargo:
         """Return one value of a header; raises as `frame` does."""
-        return self._ask({"task": "value", "path": path, "steps": list(steps)})
+        return self._fetch({"task": "value", "path": path, "steps": list(steps)})
 
-    def transcode(self, path: str, *, is_under_way: bool = False) -> bytes:
+    def contours(self, path: str) -> bytes:
+        """Return the outlines of a SEG as `read_contours` tells them; raises as `frame` does."""
+        return self._ask({"task": "contours", "path": path})
+
+    def transcode(self, path: str, *, is_under_way: bool = False) -> Cargo:
         """Return an Instance as a Part 10 file in Explicit VR Little Endian; raises as `frame` does."""
-        return self._ask({"task": "transcode", "path": path}, is_under_way=is_under_way)
+        return self._fetch({"task": "transcode", "path": path}, is_under_way=is_under_way)
 
     def close(self) -> None:
         """End every process."""
@@ -174,12 +195,25 @@ class PixelPool:
         return Models(content=content, unread=unread)
 
     def _ask(self, request: Mapping[str, Any], *, is_under_way: bool = False) -> bytes:
+        """Return an answer that is small whatever the file holds."""
         with self._decoder(is_under_way=is_under_way) as decoder:
-            status, body = decoder.ask(request)
-        if status == DONE:
-            return body
-        told = json.loads(body)
-        raise REFUSALS[told["code"]](told["text"])
+            answer = decoder.ask(request)
+            content = b"".join(answer.pieces)
+        if answer.status != DONE:
+            raise _refusal(content)
+        return content
+
+    def _fetch(self, request: Mapping[str, Any], *, is_under_way: bool = False) -> Cargo:
+        """Return an answer that waits for its client, who may be slow."""
+        with self._decoder(is_under_way=is_under_way) as decoder:
+            answer = decoder.ask(request)
+            if answer.status == DONE:
+                cargo = self._hold.load(answer.size_bytes, is_under_way=is_under_way)
+                for piece in answer.pieces:
+                    cargo.write(piece)
+                return cargo
+            refusal = b"".join(answer.pieces)
+        raise _refusal(refusal)
 
     @contextmanager
     def _decoder(self, *, is_under_way: bool = False) -> "Iterator[_Decoder]":
@@ -215,6 +249,20 @@ class PixelPool:
                 self._waiting -= 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What a process says; its pieces must be read before it is asked again."""
+
+    status: bytes
+    size_bytes: int
+    pieces: Iterator[bytes]
+
+
+def _refusal(told: bytes) -> NodeError:
+    refusal = json.loads(told)
+    return REFUSALS[refusal["code"]](refusal["text"])
+
+
 class _Decoder:
     """One process, and the pipes to it."""
 
@@ -238,13 +286,13 @@ class _Decoder:
         """Process id."""
         return self._process.pid
 
-    def ask(self, request: Mapping[str, Any]) -> tuple[bytes, bytes]:
-        """Return status and body of the answer.
+    def ask(self, request: Mapping[str, Any]) -> _Answer:
+        """Return the answer.
 
         Raises
         ------
         DecoderDied
-            If the process is gone, or does not answer in time.
+            If the process is gone, or does not answer in time; also while the pieces of its answer are read.
         """
         asked, answers = self._process.stdin, self._process.stdout
         assert asked is not None  # noqa: S101 for the type checker: both are pipes
@@ -256,8 +304,8 @@ class _Decoder:
             raise self._died() from exc
         # Starting it takes a part of the time; it counts the rest itself.
         deadline = monotonic() + 2 * self._seconds
-        status, size = HEAD.unpack(self._read(answers.fileno(), HEAD.size, deadline))
-        return status, bytes(self._read(answers.fileno(), size, deadline))
+        status, size = HEAD.unpack(b"".join(self._pieces(answers.fileno(), HEAD.size, deadline)))
+        return _Answer(status=status, size_bytes=size, pieces=self._pieces(answers.fileno(), size, deadline))
 
     def end(self) -> None:
         """Kill it, and let go of the pipes."""
@@ -267,18 +315,18 @@ class _Decoder:
             if pipe is not None:
                 pipe.close()
 
-    def _read(self, descriptor: int, size: int, deadline: float) -> bytearray:
-        content = bytearray()
+    def _pieces(self, descriptor: int, size: int, deadline: float) -> Iterator[bytes]:
+        left = size
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
-            while len(content) < size:
+            while left:
                 if not selector.select(max(deadline - monotonic(), 0)):
                     raise self._died()
-                piece = os.read(descriptor, min(size - len(content), CHUNK_BYTES))
+                piece = os.read(descriptor, min(left, CHUNK_BYTES))
                 if not piece:
                     raise self._died()
-                content += piece
-        return content
+                left -= len(piece)
+                yield piece
 
     def _died(self) -> DecoderDied:
         return DecoderDied(

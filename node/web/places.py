@@ -1,16 +1,23 @@
 """Where objects have their URLs, and which ones a URL names (PS3.18 10.4.1)."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from node.domain.uids import check_uid
-from node.errors import RequestMalformed
+from node.errors import FileUnreadable, RequestMalformed
 from node.ledger.holdings import Holding, HoldingLedger
 from node.web.pixels import PixelPool
+from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services
+
+logger = logging.getLogger(__name__)
+
+Reader = Annotated[Visitor, Depends(authorize(Right.READ))]
 
 DICOM_WEB = "/dicom-web"
 STUDY = "/studies/{study}"
@@ -54,6 +61,34 @@ class Shelf:
     def path(self, holding: Holding) -> Path:
         """Return where the file of an Instance lies."""
         return self.services.store.path(holding.path)
+
+    def whole(self, holding: Holding) -> Path:
+        """Return where the file of an Instance lies, as long as it was when it was stored.
+
+        Raises
+        ------
+        FileUnreadable
+            If it is absent, or of another length.
+        """
+        path = self.path(holding)
+        try:
+            size_bytes = path.stat().st_size
+        except OSError as exc:
+            why = f"cannot be read ({type(exc).__name__})"
+            raise FileUnreadable(f"{path.name} of the store {why}; see its disk, and restore it from a copy") from exc
+        if size_bytes != holding.size_bytes:
+            why = f"has {size_bytes} bytes instead of {holding.size_bytes}"
+            raise FileUnreadable(f"{path.name} of the store {why}; restore it from a copy")
+        return path
+
+    def leave_out(self, holding: Holding, code: str) -> None:
+        """Tell the operator that one Instance of several cannot be had: it must not hide the others."""
+        named = {
+            "study_uid": holding.study_instance_uid,
+            "series_uid": holding.series_instance_uid,
+            "instance_uid": holding.sop_instance_uid,
+        }
+        logger.error("instance not read", extra={"reason_code": code, **named})
 
 
 def open_shelf(services: Services) -> Shelf:

@@ -3,15 +3,25 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
-from node.errors import Broken, DecoderDied, FileUnreadable, NodeError, NotFound, RequestMalformed, Transient
+from node.errors import (
+    Broken,
+    DecoderDied,
+    FileUnreadable,
+    NodeError,
+    NotAuthenticated,
+    NotFound,
+    RequestMalformed,
+    Transient,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +31,10 @@ TYPE_PREFIX = "urn:radnode:error:"
 RETRY_AFTER_S = 30
 # Nobody hears it; the log has a name for it (nginx's).
 CLIENT_CLOSED_REQUEST = 499
+# Nothing below is a page.
+FOR_PROGRAMS = ("/dicom-web/", "/api/")
+LOGIN = "/login"
+REALM = 'realm="radnode"'
 
 
 class Problem(JSONResponse):
@@ -65,7 +79,22 @@ async def _answer_node_error(request: Request, exc: Exception) -> Response:
         named = {f"{level}_uid": request.path_params.get(level) for level in ("study", "series", "instance")}
         logger.error("instance not read", extra={"reason_code": exc.code, **named})
     logger.info("request refused", extra={"reason_code": exc.code, "status": exc.http_status})
-    return problem_of(exc)
+    return _ask_for_login(request, exc) if isinstance(exc, NotAuthenticated) else problem_of(exc)
+
+
+def _ask_for_login(request: Request, exc: NotAuthenticated) -> Response:
+    """Return what leads a person to the login, and tells a program what to show."""
+    path = request.url.path
+    if "text/html" in request.headers.get("accept", "") and not path.startswith(FOR_PROGRAMS):
+        query = f"?{request.url.query}" if request.url.query else ""
+        way_back = f"?next={quote(path + query, safe='/')}" if request.method == "GET" else ""
+        return RedirectResponse(LOGIN + way_back, status_code=HTTPStatus.SEE_OTHER)
+    problem = problem_of(exc)
+    problem.headers.append("WWW-Authenticate", f"Bearer {REALM}")
+    if "sec-fetch-mode" not in request.headers:
+        # A browser would ask the person, who has no token, and then send what was typed to whoever asks.
+        problem.headers.append("WWW-Authenticate", f"Basic {REALM}")
+    return problem
 
 
 async def _answer_invalid(_request: Request, exc: Exception) -> Response:
@@ -82,7 +111,7 @@ async def _answer_http_error(_request: Request, exc: Exception) -> Response:
     phrase = HTTPStatus(exc.status_code).phrase
     code = phrase.lower().replace(" ", "-")
     title = _title_of(NotFound) if exc.status_code == HTTPStatus.NOT_FOUND else f"{phrase}."
-    detail = "there is no such resource; see the documentation of DICOMweb" if code == NotFound.code else phrase
+    detail = "there is no such resource; see docs/dicomweb.md and docs/api.md" if code == NotFound.code else phrase
     return _problem(exc.status_code, code, title, detail, exc.headers)
 
 

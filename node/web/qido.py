@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from node.domain.study import Attributes
 from node.ledger.search import InstanceFound, SearchLedger, SeriesFound, StudyFound
@@ -12,10 +12,11 @@ from node.web.attributes import Model, model_of
 from node.web.native import to_xml
 from node.web.negotiation import DICOM_JSON, DICOM_XML, Offer, accepted_by, choose
 from node.web.payload import Part, multipart_response
-from node.web.places import DICOM_WEB, base_url
+from node.web.places import DICOM_WEB, Reader, base_url
 from node.web.query import INSTANCE_UID, SERIES_UID, STUDY_UID, Level, Query, read_query
-from node.web.rights import Right, authorize
+from node.web.rights import Visitor
 from node.web.services import Services
+from node.web.witnessing import Witnessing
 
 OFFERS = (Offer(name=DICOM_JSON), Offer(name="application/json"), Offer(name=DICOM_XML, is_multipart=True))
 # What every answer has; empty where the Instances say nothing (PS3.18 tables 10.6.3-3 to 10.6.3-5).
@@ -37,44 +38,49 @@ BOUNDED = "the search ended before it had looked at everything; narrow it by dat
 
 def router(services: Services) -> APIRouter:
     """Return the routes that search."""
-    routes = APIRouter(prefix=DICOM_WEB, dependencies=[Depends(authorize(Right.READ))])
-    searcher = _Searcher(SearchLedger(services.engine))
+    routes = APIRouter(prefix=DICOM_WEB)
+    searcher = _Searcher(SearchLedger(services.engine), services.witnessing)
 
     @routes.get("/studies")
-    def studies(request: Request) -> Response:
-        return searcher.answer(request, Level.STUDY, {})
+    def studies(request: Request, visitor: Reader) -> Response:
+        return searcher.answer(request, visitor, Level.STUDY, {})
 
     @routes.get("/series")
-    def series(request: Request) -> Response:
-        return searcher.answer(request, Level.SERIES, {})
+    def series(request: Request, visitor: Reader) -> Response:
+        return searcher.answer(request, visitor, Level.SERIES, {})
 
     @routes.get("/studies/{study}/series")
-    def series_of_study(request: Request, study: str) -> Response:
-        return searcher.answer(request, Level.SERIES, {STUDY_UID: study})
+    def series_of_study(request: Request, visitor: Reader, study: str) -> Response:
+        return searcher.answer(request, visitor, Level.SERIES, {STUDY_UID: study})
 
     @routes.get("/instances")
-    def instances(request: Request) -> Response:
-        return searcher.answer(request, Level.INSTANCE, {})
+    def instances(request: Request, visitor: Reader) -> Response:
+        return searcher.answer(request, visitor, Level.INSTANCE, {})
 
     @routes.get("/studies/{study}/instances")
-    def instances_of_study(request: Request, study: str) -> Response:
-        return searcher.answer(request, Level.INSTANCE, {STUDY_UID: study})
+    def instances_of_study(request: Request, visitor: Reader, study: str) -> Response:
+        return searcher.answer(request, visitor, Level.INSTANCE, {STUDY_UID: study})
 
     @routes.get("/studies/{study}/series/{series}/instances")
-    def instances_of_series(request: Request, study: str, series: str) -> Response:
-        return searcher.answer(request, Level.INSTANCE, {STUDY_UID: study, SERIES_UID: series})
+    def instances_of_series(request: Request, visitor: Reader, study: str, series: str) -> Response:
+        return searcher.answer(request, visitor, Level.INSTANCE, {STUDY_UID: study, SERIES_UID: series})
 
     return routes
 
 
 class _Searcher:
-    def __init__(self, ledger: SearchLedger) -> None:
+    def __init__(self, ledger: SearchLedger, witnessing: Witnessing) -> None:
         self._ledger = ledger
+        self._witnessing = witnessing
 
-    def answer(self, request: Request, level: Level, scope: Mapping[str, str]) -> Response:
+    def answer(self, request: Request, visitor: Visitor, level: Level, scope: Mapping[str, str]) -> Response:
         """Return what a request searches for."""
         offer = choose(accepted_by(request), OFFERS)
         query = read_query(level, request.query_params.multi_items(), scope)
+        if STUDY_UID in scope:
+            self._witnessing.saw(request, visitor, scope[STUDY_UID])
+        else:
+            self._witnessing.searched(request, visitor, query.attributes)
         models, warnings = self._find(query, _Teller(query, scope, base_url(request)))
         headers = {"Warning": ", ".join(f'299 radnode: "{text}"' for text in warnings)} if warnings else {}
         if offer.name == DICOM_XML:

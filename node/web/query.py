@@ -76,6 +76,12 @@ class Query:
     warnings: tuple[str, ...]
     is_capped: bool
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Keywords of what is asked for."""
+        search = self.search
+        return (*search.study, *search.series, *search.instance, *((MODALITIES,) if search.modalities else ()))
+
 
 def read_query(level: Level, parameters: Sequence[tuple[str, str]], scope: Mapping[str, str]) -> Query:
     """Return what a request asks for.

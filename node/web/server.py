@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,15 @@ from dataclasses import dataclass
 
 import h11
 import uvicorn
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from node.errors import RequestMalformed
 from node.networks import Network, is_allowed
 from node.web.problems import problem_of
+from node.web.stream import STREAM, BodyStream
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +71,8 @@ class GuardedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as H11Protocol does
         """Take the connection, or close it at once."""
         super().connection_made(transport)
+        if transport.get_extra_info("sslcontext") is None:
+            self.app_state = {**self.app_state, STREAM: self.open_stream}
         host = self.client[0] if self.client else ""
         if not host or not is_allowed(host, self.guards.networks):
             logger.warning("connection refused", extra={"peer": host, "outcome": "network not allowed"})
@@ -96,6 +102,34 @@ class GuardedProtocol(H11Protocol):
         """Write on: the peer took what waited for it."""
         self._has_moved = True
         super().resume_writing()
+
+    def open_stream(self) -> tuple[bytes, BodyStream] | None:
+        """Return what has come of the body of this request, and what brings the rest; None where it has no length.
+
+        Everything of the connection belongs to the stream until the body is over.
+        """
+        cycle, headers = self.cycle, Headers(raw=self.headers)
+        length = headers.get("content-length")
+        if length is None or cycle.disconnected or not cycle.more_body or self.conn.their_state is not h11.SEND_BODY:
+            return None
+        begun = bytes(cycle.body)
+        if cycle.waiting_for_100_continue:
+            self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+            cycle.waiting_for_100_continue = False
+        # For h11 the request is over from now on: it would copy each byte of the body twice to count it.
+        cycle.conn = self.conn = _past_body(keeps_open=self._keeps_open(headers))
+        cycle.body, cycle.message_event = bytearray(), asyncio.Event()
+        self.flow.pause_reading()
+        return begun, BodyStream(self.transport, self, int(length) - len(begun))
+
+    def _keeps_open(self, headers: Headers) -> bool:
+        return self.scope["http_version"] == "1.1" and "close" not in headers.get("connection", "").lower()
+
+    def body_over(self) -> None:
+        """Go on with answers, and with the next request."""
+        self.flow.resume_reading()
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and close."""
@@ -137,9 +171,11 @@ class WebServer:
     ----------
     drain_s
         How long requests under way may go on after `stop`.
+    tls
+        What accepts connections by TLS; None: they come without.
     """
 
-    def __init__(self, app: ASGIApp, guards: Guards, *, drain_s: float) -> None:
+    def __init__(self, app: ASGIApp, guards: Guards, *, drain_s: float, tls: ssl.SSLContext | None = None) -> None:
         for library in LIBRARIES:
             logging.getLogger(library).setLevel(logging.WARNING)
         config = uvicorn.Config(
@@ -157,6 +193,7 @@ class WebServer:
             timeout_keep_alive=int(KEEP_ALIVE_S),
             timeout_graceful_shutdown=int(drain_s),
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
         self._server = _Server(config)
 
@@ -170,10 +207,29 @@ class WebServer:
 
 
 class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to serve, with everything loaded that the first request in a thread would wait for."""
+        await run_in_threadpool(_do_nothing)
+        await super().startup(sockets)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the process."""
         yield
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def _past_body(*, keeps_open: bool) -> h11.Connection:
+    """Return the state of a connection whose request has come whole."""
+    connection = h11.Connection(h11.SERVER, MAX_HEADER_BYTES)
+    closing = b"" if keeps_open else b"Connection: close\r\n"
+    connection.receive_data(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n" + closing + b"\r\n")
+    while connection.their_state not in (h11.DONE, h11.MUST_CLOSE):
+        connection.next_event()
+    return connection
 
 
 def _protocol_for(guards: Guards) -> type[GuardedProtocol]:

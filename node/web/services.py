@@ -3,13 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from node.accounts.doorkeeper import Doorkeeper
+from node.accounts.registry import Registry
+from node.audit.message import AuditEvent
 from node.clock import Clock
 from node.intake.station import Intake
 from node.ledger.engine import Engine
 from node.ledger.views import LedgerView
 from node.settings import Settings
 from node.store.files import FileStore
+from node.web.audience import Audience
 from node.web.pixels import PixelPool
+from node.web.witnessing import Witnessing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +25,14 @@ class Services:
     ----------
     engine
         For operations of the ledger that `view` does not have.
+    doorkeeper
+        Knows who asks.
+    registry
+        Changes who may.
+    witnessing
+        Tells the audit trail who looks at whose data; whoever builds the services starts and stops it.
+    record
+        Adds one record to the audit trail; raises nothing.
     clock
         Returns the time, in UTC.
     name_association
@@ -30,6 +43,8 @@ class Services:
         Returns whether everything that intake recorded is committed, after so many seconds at most.
     pixels
         Processes that read what is inside of files; whoever builds the services closes it.
+    audience
+        Everybody who is told of changes; whoever ends the server closes it first.
     """
 
     settings: Settings
@@ -37,8 +52,13 @@ class Services:
     view: LedgerView
     store: FileStore
     intake: Intake
+    doorkeeper: Doorkeeper
+    registry: Registry
+    witnessing: Witnessing
+    record: Callable[[AuditEvent], None]
     clock: Clock
     name_association: Callable[[], str]
     are_receivers_ready: Callable[[], bool]
     wait_committed: Callable[[float], bool]
     pixels: PixelPool = field(default_factory=PixelPool)
+    audience: Audience = field(default_factory=Audience)

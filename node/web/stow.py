@@ -82,7 +82,7 @@ class PartTaker(Protocol):
 class BodyTaker(Protocol):
     """Who takes a whole body."""
 
-    def feed(self, content: bytes) -> None:
+    def feed(self, content: bytes | memoryview) -> None:
         """Take the next bytes."""
 
     def finish(self) -> None:
@@ -98,7 +98,7 @@ class WholeFile:
     def __init__(self, submission: Submission) -> None:
         self._taker = FileTaker(submission)
 
-    def feed(self, content: bytes) -> None:
+    def feed(self, content: bytes | memoryview) -> None:
         """Take the next bytes."""
         self._taker.write(memoryview(content))
 
@@ -129,7 +129,7 @@ class Parts:
         self._part: PartTaker | None = None
         self._reader = MultipartReader(boundary, self)
 
-    def feed(self, content: bytes) -> None:
+    def feed(self, content: bytes | memoryview) -> None:
         """Take the next bytes of the body."""
         self._reader.feed(content)
 

@@ -23,7 +23,7 @@ HEAD_BYTES = 64 * 1024
 # What is too large is read on, and not kept, so that its sender hears why; what is so many times too large has no end.
 ENDLESS = 2
 # So many Instances of one request wait for the disk at a time; one after the other would take several times as long.
-MAX_CLOSING = 2
+MAX_CLOSING = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from zlib import crc32
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from node.errors import RequestMalformed
 from node.ledger.holdings import Holding
+from node.web.gathering import Reading, gather
 from node.web.look import JPEG, PNG, Look, Viewport, Window
 from node.web.negotiation import Offer, accepted_by, choose
-from node.web.payload import bytes_response, is_known, not_modified, tag_of
-from node.web.places import DICOM_WEB, INSTANCE, SERIES, STUDY, Shelf, open_shelf, read_frame_numbers
-from node.web.rights import Right, authorize
+from node.web.payload import Part, cargo_response, is_known, not_modified, tag_of
+from node.web.places import DICOM_WEB, INSTANCE, SERIES, STUDY, Reader, Shelf, open_shelf, read_frame_numbers, url_of
 from node.web.services import Services
 
 OFFERS = (Offer(name=JPEG), Offer(name=PNG))
+TOGETHER = (Offer(name=JPEG, is_multipart=True), Offer(name=PNG, is_multipart=True))
 FUNCTIONS: Mapping[str, str] = {"linear": "LINEAR", "linear-exact": "LINEAR_EXACT", "sigmoid": "SIGMOID"}
 DEFAULT_QUALITY, BEST_QUALITY = 90, 100
 QUALITY = re.compile(r"[0-9]{1,3}\Z")
@@ -31,26 +32,43 @@ NOT_SUPPORTED = ("annotation", "iccprofile")
 
 def router(services: Services) -> APIRouter:
     """Return the routes that show."""
-    routes, shelf = APIRouter(prefix=DICOM_WEB, dependencies=[Depends(authorize(Right.READ))]), open_shelf(services)
+    routes, shelf, sees = APIRouter(prefix=DICOM_WEB), open_shelf(services), services.witnessing
+
+    @routes.get(f"{STUDY}/rendered")
+    @routes.get(f"{SERIES}/rendered")
+    def rendered_together(request: Request, visitor: Reader, study: str, series: str = "") -> Response:
+        holdings = shelf.find(study, series)
+        sees.saw(request, visitor, study)
+        return _show_all(Reading(shelf=shelf, request=request, visitor=visitor), holdings)
 
     @routes.get(f"{INSTANCE}/rendered")
-    def rendered(request: Request, study: str, series: str, instance: str) -> Response:
-        return _show(shelf, request, shelf.one(study, series, instance), number=1)
+    def rendered(request: Request, visitor: Reader, study: str, series: str, instance: str) -> Response:
+        holding = shelf.one(study, series, instance)
+        sees.saw(request, visitor, study)
+        return _show(shelf, request, holding, number=1)
 
     @routes.get(f"{INSTANCE}/frames/{{numbers}}/rendered")
-    def rendered_frame(request: Request, study: str, series: str, instance: str, numbers: str) -> Response:
-        return _show(shelf, request, shelf.one(study, series, instance), number=_read_number(numbers))
+    def rendered_frame(
+        request: Request, visitor: Reader, study: str, series: str, instance: str, numbers: str
+    ) -> Response:
+        holding, number = shelf.one(study, series, instance), _read_number(numbers)
+        sees.saw(request, visitor, study)
+        return _show(shelf, request, holding, number=number)
 
     @routes.get(f"{STUDY}/thumbnail")
     @routes.get(f"{SERIES}/thumbnail")
     @routes.get(f"{INSTANCE}/thumbnail")
-    def thumbnail(request: Request, study: str, series: str = "", instance: str = "") -> Response:
+    def thumbnail(request: Request, visitor: Reader, study: str, series: str = "", instance: str = "") -> Response:
         holding = _typical(shelf.find(study, series, instance))
+        sees.saw(request, visitor, study)
         return _show(shelf, request, holding, number=1, viewport=THUMBNAIL)
 
     @routes.get(f"{INSTANCE}/frames/{{numbers}}/thumbnail")
-    def frame_thumbnail(request: Request, study: str, series: str, instance: str, numbers: str) -> Response:
+    def frame_thumbnail(
+        request: Request, visitor: Reader, study: str, series: str, instance: str, numbers: str
+    ) -> Response:
         holding, number = shelf.one(study, series, instance), _read_number(numbers)
+        sees.saw(request, visitor, study)
         return _show(shelf, request, holding, number=number, viewport=THUMBNAIL)
 
     return routes
@@ -89,12 +107,32 @@ def _show(
     tag = tag_of(holding.digest, f"{number}-{crc32(repr(sorted(asdict(look).items())).encode()):08x}")
     if is_known(request, tag):
         return not_modified(tag)
-    content = shelf.pixels.picture(str(shelf.path(holding)), number, look)
-    response = bytes_response(request, content, media_type=media_type, tag=tag)
+    cargo = shelf.pixels.picture(str(shelf.path(holding)), number, look)
+    response = cargo_response(request, cargo, media_type=media_type, tag=tag)
+    _warn(request, response)
+    return response
+
+
+def _show_all(reading: Reading, holdings: Sequence[Holding]) -> Response:
+    """Return a picture of each Instance that has pixels, as a part each; of several Frames the first."""
+    shelf, request = reading.shelf, reading.request
+    media_type = choose(accepted_by(request), TOGETHER).name
+    look = read_request(request.query_params, media_type)
+
+    def show(place: int, is_under_way: bool) -> Part:
+        holding = holdings[place]
+        cargo = shelf.pixels.picture(str(shelf.path(holding)), 1, look, is_under_way=is_under_way)
+        return Part(media_type=media_type, content=cargo.chunks(), location=f"{url_of(request, holding)}/rendered")
+
+    response = gather(reading, holdings, show, kind=media_type)
+    _warn(request, response)
+    return response
+
+
+def _warn(request: Request, response: Response) -> None:
     ignored = [name for name in NOT_SUPPORTED if name in request.query_params]
     if ignored:
-        response.headers["Warning"] = f'299 radnode: "not supported: {", ".join(ignored)}"'
-    return response
+        response.headers.append("Warning", f'299 radnode: "not supported: {", ".join(ignored)}"')
 
 
 def _typical(holdings: Sequence[Holding]) -> Holding:

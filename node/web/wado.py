@@ -1,16 +1,16 @@
 """WADO-RS: whole Instances as they were received, their metadata and bulk data (PS3.18 10.4)."""
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from node.errors import FileUnreadable
 from node.header.scan import EXPLICIT_LITTLE_ENDIAN
 from node.ledger.holdings import Holding
+from node.web.gathering import Reading, count_classes, gather
 from node.web.native import to_xml
 from node.web.negotiation import (
     DICOM,
@@ -24,18 +24,15 @@ from node.web.negotiation import (
 from node.web.payload import (
     Part,
     Region,
-    bytes_response,
+    cargo_response,
     is_known,
     multipart_response,
     not_modified,
     region_response,
     tag_of,
 )
-from node.web.places import DICOM_WEB, INSTANCE, SERIES, STUDY, Shelf, open_shelf, url_of
-from node.web.rights import Right, authorize
+from node.web.places import DICOM_WEB, INSTANCE, SERIES, STUDY, Reader, Shelf, open_shelf, url_of
 from node.web.services import Services
-
-logger = logging.getLogger(__name__)
 
 METADATA = (Offer(name=DICOM_JSON), Offer(name="application/json"), Offer(name=DICOM_XML, is_multipart=True))
 # Headers that one request to the pool reads: the way there costs as much as reading one.
@@ -43,29 +40,29 @@ HEADERS_AT_ONCE = 16
 
 
 def router(services: Services) -> APIRouter:
-    """Return the routes that retrieve Instances and metadata, and those that refuse to delete."""
-    routes, shelf = APIRouter(prefix=DICOM_WEB, dependencies=[Depends(authorize(Right.READ))]), open_shelf(services)
+    """Return the routes that retrieve Instances and metadata."""
+    routes, shelf, sees = APIRouter(prefix=DICOM_WEB), open_shelf(services), services.witnessing
 
     @routes.get(STUDY)
     @routes.get(SERIES)
-    def retrieve(request: Request, study: str, series: str = "") -> Response:
-        return _many(shelf, request, shelf.find(study, series))
+    def retrieve(request: Request, visitor: Reader, study: str, series: str = "") -> Response:
+        holdings = shelf.find(study, series)
+        sees.retrieved(request, visitor, study, count_classes(holdings))
+        return _many(Reading(shelf=shelf, request=request, visitor=visitor), holdings)
 
     @routes.get(INSTANCE)
-    def retrieve_instance(request: Request, study: str, series: str, instance: str) -> Response:
-        return _one(shelf, request, shelf.one(study, series, instance))
+    def retrieve_instance(request: Request, visitor: Reader, study: str, series: str, instance: str) -> Response:
+        holding = shelf.one(study, series, instance)
+        sees.retrieved(request, visitor, study, count_classes([holding]))
+        return _one(shelf, request, holding)
 
     @routes.get(f"{STUDY}/metadata")
     @routes.get(f"{SERIES}/metadata")
     @routes.get(f"{INSTANCE}/metadata")
-    def metadata(request: Request, study: str, series: str = "", instance: str = "") -> Response:
-        return _metadata(shelf, request, shelf.find(study, series, instance))
-
-    @routes.delete(STUDY, dependencies=[Depends(authorize(Right.DELETE))])
-    @routes.delete(SERIES, dependencies=[Depends(authorize(Right.DELETE))])
-    @routes.delete(INSTANCE, dependencies=[Depends(authorize(Right.DELETE))])
-    def delete() -> None:
-        """Never get here: nobody has the right."""
+    def metadata(request: Request, visitor: Reader, study: str, series: str = "", instance: str = "") -> Response:
+        holdings = shelf.find(study, series, instance)
+        sees.saw(request, visitor, study)
+        return _metadata(shelf, request, holdings)
 
     return routes
 
@@ -79,15 +76,15 @@ def _offers(holding: Holding) -> Sequence[Offer]:
     return offers
 
 
-def _many(shelf: Shelf, request: Request, holdings: Sequence[Holding]) -> Response:
-    accepted = accepted_by(request)
+def _many(reading: Reading, holdings: Sequence[Holding]) -> Response:
+    accepted = accepted_by(reading.request)
     # Of all of them before the first is sent: afterwards nothing can be refused.
-    chosen = [_choose_multipart(accepted, holding) for holding in holdings]
-    parts = (
-        _part(shelf, request, holding, offer, is_under_way=number > 0)
-        for number, (holding, offer) in enumerate(zip(holdings, chosen, strict=True))
-    )
-    return multipart_response(parts, kind=DICOM)
+    chosen = [(holding, _choose_multipart(accepted, holding)) for holding in holdings]
+
+    def make(place: int, is_under_way: bool) -> Part:
+        return _part(reading.shelf, reading.request, *chosen[place], is_under_way=is_under_way)
+
+    return gather(reading, holdings, make, kind=DICOM)
 
 
 def _choose_multipart(accepted: Sequence[MediaRange], holding: Holding) -> Offer:
@@ -104,8 +101,8 @@ def _one(shelf: Shelf, request: Request, holding: Holding) -> Response:
         return multipart_response([_part(shelf, request, holding, offer)], kind=DICOM, headers={"ETag": tag})
     media_type = f"{DICOM}; transfer-syntax={offer.transfer_syntax_uid}"
     if is_stored:
-        return region_response(request, Region(path=shelf.path(holding)), media_type=media_type, tag=tag)
-    return bytes_response(request, shelf.pixels.transcode(str(shelf.path(holding))), media_type=media_type, tag=tag)
+        return region_response(request, Region(path=shelf.whole(holding)), media_type=media_type, tag=tag)
+    return cargo_response(request, shelf.pixels.transcode(str(shelf.path(holding))), media_type=media_type, tag=tag)
 
 
 def _part(shelf: Shelf, request: Request, holding: Holding, offer: Offer, *, is_under_way: bool = False) -> Part:
@@ -118,9 +115,9 @@ def _part(shelf: Shelf, request: Request, holding: Holding, offer: Offer, *, is_
 
 def _content(shelf: Shelf, holding: Holding, transfer_syntax_uid: str, *, is_under_way: bool) -> Iterator[bytes]:
     if transfer_syntax_uid == holding.transfer_syntax_uid:
-        yield from Region(path=shelf.path(holding)).chunks()
+        yield from Region(path=shelf.whole(holding)).chunks()
     else:
-        yield shelf.pixels.transcode(str(shelf.path(holding)), is_under_way=is_under_way)
+        yield from shelf.pixels.transcode(str(shelf.path(holding)), is_under_way=is_under_way).chunks()
 
 
 def _metadata(shelf: Shelf, request: Request, holdings: Sequence[Holding]) -> Response:
@@ -158,19 +155,10 @@ def _models(shelf: Shelf, request: Request, holdings: Sequence[Holding]) -> Iter
         if found.unread and len(holdings) == 1:
             raise FileUnreadable(found.unread[0].text)
         for unread in found.unread:
-            _tell_unread(group[unread.place], unread.code)
+            shelf.leave_out(group[unread.place], unread.code)
         if found.content:
             is_under_way = True
             yield found.content
-
-
-def _tell_unread(holding: Holding, code: str) -> None:
-    named = {
-        "study_uid": holding.study_instance_uid,
-        "series_uid": holding.series_instance_uid,
-        "instance_uid": holding.sop_instance_uid,
-    }
-    logger.error("instance not read", extra={"reason_code": code, **named})
 
 
 def _array(groups: Iterator[bytes]) -> Iterator[bytes]:

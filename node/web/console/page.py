@@ -18,7 +18,7 @@ from node.ledger.alarms import AlarmLedger
 from node.version import product_version
 from node.web.rights import Right, Visitor
 from node.web.services import Services
-from node.wording import age, short_uid, span
+from node.wording import age, seconds_words, sentence, short_uid, size_words, span
 
 # What else a page may do is nothing: no script or style of its own, no frame, no other host.
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
@@ -55,6 +55,18 @@ PLACES = (
 SAID: Mapping[str, str] = {
     "job-retried": "The Job is scheduled again.",
     "job-canceled": "The Job is canceled.",
+    "deliveries-due": "What had not arrived is sent again now.",
+    "deliveries-none": "Nothing waits to be sent again: it arrived, or was taken back.",
+    "study-reprocessed": "The rules are asked again; what they order shows below.",
+    "results-retracted": "The Results are taken back; Destinations are told, see the time line.",
+    "finding-reviewed": "Your verdict is kept.",
+    "destination-tested": "The test is done; its steps stand below.",
+    "destination-under-test": "A test of this Destination runs already; load the page again in a moment.",
+    "destinations-tested": "Every Destination was tested; the steps stand with each.",
+    "deliveries-dismissed": "It is noted that you know; retention keeps these Studies no longer for that.",
+    "trail-proven": "The audit trail was read from end to end; what was found stands below.",
+    "pipeline-switched": "The switch is set, for every node of this ledger and from the next Study on.",
+    "pipeline-unchanged": "Nothing was changed: the pipeline stands so already.",
 }
 
 
@@ -73,6 +85,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(age=age, span=span, short_uid=short_uid, clock=clock)
+        self._templates.filters.update(seconds=seconds_words, size=size_words, sentence=sentence)
         self._templates.globals.update(
             asset=cache(asset_url), places=PLACES, node_name=f"{node.aet}:{node.port}", version=product_version()
         )
@@ -97,11 +110,12 @@ class Pages:
         return HTMLResponse(html, status_code=status, headers=HEADERS)
 
 
-def go_to(path: str, *, say: str | None = None) -> RedirectResponse:
-    """Return what leads from a form to a page of ours, which says the sentence `say` of `SAID`."""
+def go_to(path: str, *, say: str | None = None, at: str = "") -> RedirectResponse:
+    """Return what leads from a form to a page of ours, which says the sentence `say` of `SAID`; `at` is an id on it."""
     if say is not None and say not in SAID:
         raise KeyError(say)
     url = path if say is None else f"{path}?{urlencode({'said': say})}"
+    url = f"{url}#{at}" if at else url
     return RedirectResponse(url, status_code=HTTPStatus.SEE_OTHER)
 
 

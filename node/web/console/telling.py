@@ -1,0 +1,254 @@
+"""What the AI saw, and how a Study stands, in the words of the worklist."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from node.domain.decision import Outcome
+from node.domain.job import JobState
+from node.domain.reasons import explain_reason
+from node.domain.result import DeliveryState
+from node.domain.study import SeriesState
+from node.ledger.placement import LIVE, ORDERED, Answer
+from node.ledger.standings import Standing, Way
+
+UNVERIFIED = "AI, unverified"
+CUBIC_CENTIMETER, LARGE_MM3 = 1000.0, 10_000.0
+# How far a Delivery has come.
+_ORDER = (DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.COMMITTED)
+# A row has room for so many kinds of findings.
+MAX_KINDS = 2
+WORDS = {
+    DeliveryState.PENDING: "waits",
+    DeliveryState.SENT: "sent",
+    DeliveryState.COMMITTED: "committed",
+    DeliveryState.REFUSED: "refused",
+    DeliveryState.LOST: "lost",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """A state: as console.css knows it, in words, and why on the second line."""
+
+    state: str
+    words: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saying:
+    """What the AI says of a Study.
+
+    Attributes
+    ----------
+    has_findings
+        Whether it saw something; what else is said is set apart from that.
+    """
+
+    words: str
+    second: str = ""
+    has_findings: bool = False
+
+
+def tell_findings(standing: Standing) -> Saying:
+    """Return the findings in words; that there are none never looks like that there is no answer."""
+    answers = standing.answers
+    waiting = [answer.row["pipeline"] for answer in answers if answer.row["state"] in LIVE]
+    seen = [finding for answer in answers for finding in answer.findings]
+    if seen:
+        second = f"{UNVERIFIED}; not ready yet: {', '.join(waiting)}" if waiting else UNVERIFIED
+        return Saying(words=describe_findings(seen), second=second, has_findings=True)
+    if standing.state is not SeriesState.ROUTED:
+        is_open = standing.state is SeriesState.OPEN
+        return Saying(words="Waiting for more Instances" if is_open else "Not ready yet: the rules are asked next")
+    if waiting:
+        return Saying(words=f"Not ready yet: {', '.join(waiting)}")
+    return _tell_nothing(answers) if answers else _tell_unasked(standing)
+
+
+def tell_state(standing: Standing) -> Chip:
+    """Return the state in one chip: what needs a person first, then what goes on, then how it ended."""
+    if standing.state is SeriesState.OPEN:
+        so_far = f"{standing.instances} Instance{'' if standing.instances == 1 else 's'} so far"
+        return Chip(state="open", words="Open", why=so_far)
+    if standing.state is SeriesState.SETTLED:
+        return Chip(state="scheduled", words="Scheduled", why="complete; the rules are asked next")
+    failed = [way for way in standing.ways if way.is_failed]
+    if failed:
+        words = WORDS[failed[0].state].capitalize()
+        return Chip(
+            state="refused", words=words, why=f"{failed[0].destination}: {failed[0].reason or 'nobody said why'}"
+        )
+    for state, chip in (
+        (JobState.IN_PROGRESS, "in-progress"),
+        (JobState.SCHEDULED, "scheduled"),
+        (JobState.CANCELED, "canceled"),
+    ):
+        rows = [answer for answer in standing.answers if answer.row["state"] == state.value]
+        if rows:
+            return Chip(state=chip, words=state.value.capitalize(), why=_tell_job(rows[0]))
+    return _tell_answered(standing) if standing.answers else _tell_unmatched(standing)
+
+
+def describe_findings(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return what was seen: ``2 nodules, largest 8.4 mm, right lung``; two kinds at most, the rest counted."""
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for finding in findings:
+        kinds.setdefault(_noun(str(finding["label"])), []).append(finding)
+    said = [_describe_kind(noun, members) for noun, members in list(kinds.items())[:MAX_KINDS]]
+    more = len(kinds) - len(said)
+    text = "; ".join([*said, f"{more} more"] if more else said)
+    return text[:1].upper() + text[1:]
+
+
+def seconds_to_result(standing: Standing) -> float | None:
+    """Return how long it took from the last Instance that was read to the last Result; None while there is none."""
+    finished = [answer for answer in standing.answers if answer.row["state"] == JobState.COMPLETED.value]
+    if not finished or len(finished) < len(standing.answers):
+        return None
+    last = max(finished, key=lambda answer: answer.row["finished_at"])
+    read = [standing.last_instance_at.get(uid) for uid in last.row["inputs"].values()]
+    begins = [moment for moment in read if moment is not None and moment <= last.row["accepted_at"]]
+    begin = max(begins, default=last.row["accepted_at"])
+    return max(0.0, float((last.row["finished_at"] - begin).total_seconds()))
+
+
+def is_pending(standing: Standing) -> bool:
+    """Return whether a Result may still come."""
+    routed = standing.state is SeriesState.ROUTED
+    return not routed or any(answer.row["state"] in LIVE for answer in standing.answers)
+
+
+def _tell_nothing(answers: Sequence[Answer]) -> Saying:
+    """Return why there is nothing to see: a Job failed, the answer was taken back, or the AI saw nothing."""
+    failed = [answer for answer in answers if answer.row["state"] == JobState.CANCELED.value]
+    if failed:
+        return Saying(words=f"No result: {_why(failed[0])}", second=failed[0].row["pipeline"])
+    if all(answer.is_withdrawn for answer in answers):
+        return Saying(words="No result: it was taken back")
+    return Saying(words="No findings", second=f"{UNVERIFIED} · {', '.join(_pipelines(answers))}")
+
+
+def _tell_unasked(standing: Standing) -> Saying:
+    if Outcome.UNDETERMINED in standing.outcomes:
+        return Saying(words=f"No result: {standing.outcomes[Outcome.UNDETERMINED][1]}")
+    if Outcome.MATCH in standing.outcomes:
+        return Saying(words="No result: no Pipeline was asked for")
+    return Saying(words="No result: no rule for this Study")
+
+
+def _tell_unmatched(standing: Standing) -> Chip:
+    outcomes = standing.outcomes
+    asked = sum(count for count, _ in outcomes.values())
+    if Outcome.UNDETERMINED in outcomes:
+        count = outcomes[Outcome.UNDETERMINED][0]
+        return Chip(state="undetermined", words="Undetermined", why=f"{count} of {asked} rules lack a value")
+    if Outcome.MATCH in outcomes:
+        return _tell_ways(standing.ways, nothing="a rule matched, and asks for nothing new")
+    return Chip(state="no-match", words="No match", why=f"0 of {asked} rules" if asked else "there is no rule")
+
+
+def _tell_answered(standing: Standing) -> Chip:
+    return _tell_ways([way for way in standing.ways if way.of_job], nothing="its Results stay here")
+
+
+def _tell_ways(ways: Sequence[Way], *, nothing: str) -> Chip:
+    """Return how far what goes to Destinations has come: as far as the last of them."""
+    states: dict[str, Counter[DeliveryState]] = {}
+    for way in ways:
+        # What was taken back, noted by a person, or replaced waits for nobody.
+        if way.state not in (DeliveryState.REFUSED, DeliveryState.LOST):
+            states.setdefault(way.destination, Counter())[way.state] += way.count
+    if not states:
+        return Chip(state="completed", words="Completed", why=nothing)
+    slowest = {name: min(found, key=_ORDER.index) for name, found in states.items()}
+    committed = sum(state is DeliveryState.COMMITTED for state in slowest.values())
+    if committed == len(slowest):
+        return Chip(state="committed", words="Committed", why=f"{_destinations(committed)} of {len(slowest)}")
+    why = ", ".join(f"{name} {WORDS[state]}" for name, state in slowest.items())
+    if len(set(slowest.values())) == 1:
+        why = f"{'for' if DeliveryState.PENDING in slowest.values() else 'to'} {', '.join(slowest)}"
+    if set(slowest.values()) == {DeliveryState.PENDING}:
+        return Chip(state="waiting", words="Pending", why=why)
+    return Chip(state="sent", words="Sent", why=why)
+
+
+def _destinations(count: int) -> str:
+    return f"{count} destination{'' if count == 1 else 's'}"
+
+
+def _tell_job(answer: Answer) -> str:
+    row = answer.row
+    pipeline = row["pipeline"]
+    if row["state"] == JobState.CANCELED.value:
+        return f"{pipeline}: {row['reason_code']}"
+    if row["state"] == JobState.IN_PROGRESS.value:
+        return f"{pipeline}, attempt {row['attempts']}" if row["attempts"] > 1 else str(pipeline)
+    return f"{pipeline}, tried again: {row['reason_code']}" if row["reason_code"] else f"{pipeline} waits for a worker"
+
+
+def _why(answer: Answer) -> str:
+    row = answer.row
+    said = row["reason_text"] if row["reason_code"] not in ORDERED else explain_reason(row["reason_code"])
+    return _begin_low(said or _reason(row["reason_code"]))
+
+
+def _reason(code: str | None) -> str:
+    return explain_reason(code) if code else "nobody said why"
+
+
+def _pipelines(answers: Sequence[Answer]) -> list[str]:
+    return [answer.row["pipeline"] for answer in answers]
+
+
+def _noun(label: str) -> str:
+    """Return what a Finding is, without its number."""
+    name, _, number = label.rpartition(" ")
+    return name if number.isdigit() and name else label
+
+
+def _describe_kind(noun: str, findings: Sequence[Mapping[str, Any]]) -> str:
+    largest = max(findings, key=_size)
+    size, place = say_size(largest), _place(largest)
+    if len(findings) == 1:
+        said = " ".join(part for part in (noun, size or _certainty(largest)) if part)
+        return ", ".join(part for part in (said, place) if part)
+    detail = ", ".join(part for part in (f"largest {size}" if size else "", place) if part)
+    return f"{len(findings)} {_plural(_begin_low(noun))}" + (f", {detail}" if detail else "")
+
+
+def _plural(noun: str) -> str:
+    return f"{noun[:-1]}ies" if noun.endswith("y") else noun if noun.endswith("s") else f"{noun}s"
+
+
+def _size(finding: Mapping[str, Any]) -> float:
+    measured = finding.get("measurements") or {}
+    return float(measured.get("long_axis_mm", measured.get("volume_mm3", finding.get("confidence") or 0.0)))
+
+
+def say_size(finding: Mapping[str, Any]) -> str:
+    """Return the long axis of a Finding, else its volume; empty where neither was measured."""
+    measured = finding.get("measurements") or {}
+    if "long_axis_mm" in measured:
+        return f"{measured['long_axis_mm']:.1f} mm"
+    if "volume_mm3" not in measured:
+        return ""
+    volume = measured["volume_mm3"]
+    return f"{volume / CUBIC_CENTIMETER:.1f} cm³" if volume >= LARGE_MM3 else f"{volume:,.0f} mm³"
+
+
+def _certainty(finding: Mapping[str, Any]) -> str:
+    confidence = finding.get("confidence")
+    return "" if confidence is None else f"{100 * confidence:.0f} %"
+
+
+def _place(finding: Mapping[str, Any]) -> str:
+    site = finding.get("site")
+    return _begin_low(site[2]) if site else ""
+
+
+def _begin_low(words: str) -> str:
+    """Return words for the middle of a sentence; those that are all capitals stay."""
+    return words if words[:2].isupper() else words[:1].lower() + words[1:]
