@@ -67,6 +67,12 @@ def open_crew(client: Client, port: int, shares: Sequence[Sequence[Path]]) -> Cr
             return TimedCrew([("timed_sender", str(port), AET, *map(str, share)) for share in shares])
 
 
+def shares_of(files: Sequence[Path], senders: int) -> Sequence[Sequence[Path]]:
+    """Return the files dealt out to so many senders; none has an empty share."""
+    shares = [files[part::senders] for part in range(senders)]
+    return [share for share in shares if share]
+
+
 class StorescuCrew:
     """dcmtk's storescu, a process for each share."""
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 from urllib.request import urlopen
 
 from node.benchmark.usage import MemoryWatch, cpu_s, memory_bytes
@@ -32,6 +33,7 @@ PDU_BYTES = 131072
 UNASKED_ASSOCIATIONS = 10
 # More Studies than any load has.
 MANY = 1000
+KEPT_BY_RADNODE = "data/store/instances"
 
 # What a careful user of pynetdicom writes: the data set goes to a file as it came, nothing is decoded.
 PYNETDICOM_RAW = """
@@ -88,7 +90,7 @@ class Running:
     def __init__(self, receiver: Receiver, folder: Path) -> None:
         self._receiver = receiver
         self._folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         folder.mkdir(parents=True)
         command = receiver.command(self.port, folder)
         # What the person who measures has set for himself would change what is compared.
@@ -220,32 +222,39 @@ def _storescp(
 
 def _orthanc(name: str, *, is_tuned: bool) -> Receiver:
     def command(port: int, folder: Path) -> Sequence[str]:
-        web = _free_port()
-        settings = {
-            "Name": "bench",
-            "StorageDirectory": str(folder / "db"),
-            "IndexDirectory": str(folder / "db"),
-            "DicomAet": AET,
-            "DicomPort": port,
-            "HttpPort": web,
-            "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
-            "Plugins": [],
-        }
         # Its TcpNoDelay is that of its web server; for DICOM it obeys dcmtk's environment.
         tuned = {"MaximumPduLength": PDU_BYTES} if is_tuned else {}
+        web = free_port()
         (folder / "web-port").write_text(str(web), encoding="ascii")
-        file = folder / "orthanc.json"
-        file.write_text(json.dumps(settings | tuned), encoding="utf-8")
-        return (find_orthanc(), str(file))
+        return orthanc_command(folder, {"DicomPort": port, "HttpPort": web, "Plugins": [], **tuned})
 
     def count(_port: int, folder: Path) -> int:
-        web = (folder / "web-port").read_text(encoding="ascii")
-        with urlopen(f"http://127.0.0.1:{web}/statistics") as answer:
-            return int(json.load(answer)["CountInstances"])
+        return count_of_orthanc(int((folder / "web-port").read_text(encoding="ascii")))
 
     environment = NODELAY if is_tuned else {}
     return Receiver(name=name, is_durable=True, command=command, count=count, kept="db", environment=environment)
+
+
+def orthanc_command(folder: Path, told: Mapping[str, Any]) -> Sequence[str]:
+    """Return the command line of an Orthanc with everything in `folder`, and with these settings beside the usual."""
+    settings = {
+        "Name": "bench",
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "DicomAet": AET,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        **told,
+    }
+    file = folder / "orthanc.json"
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    return (find_orthanc(), str(file))
+
+
+def count_of_orthanc(web_port: int) -> int:
+    """Return how many Instances an Orthanc says that it has."""
+    with urlopen(f"http://127.0.0.1:{web_port}/statistics") as answer:
+        return int(json.load(answer)["CountInstances"])
 
 
 def _pynetdicom(associations: int) -> Receiver:
@@ -263,30 +272,44 @@ def _pynetdicom(associations: int) -> Receiver:
 
 
 def _radnode(durability: str, associations: int) -> Receiver:
-    """Return a node with the settings that it is shipped with, but for what is measured and a reserve of the disk."""
     limits = f"max_associations = {associations}\nmax_associations_per_peer = {associations}\n"
+    told = limits if associations > UNASKED_ASSOCIATIONS else ""
 
     def command(port: int, folder: Path) -> Sequence[str]:
-        file = folder / "settings.toml"
-        file.write_text(
-            f'[node]\naet = "{AET}"\nport = {port}\ndata_dir = "{folder / "data"}"\n'
-            f"{limits if associations > UNASKED_ASSOCIATIONS else ''}\n"
-            f'[store]\nreserve_bytes = 0\ndurability = "{durability}"\n\n[web]\nport = 0\n',
-            encoding="utf-8",
-        )
-        return (sys.executable, "-m", "node", "serve", "--settings", str(file))
-
-    def count(_port: int, folder: Path) -> int:
-        view = open_view(load_settings(folder / "settings.toml"))
-        return sum(series.instances for story in view.list_studies(MANY) for series in story.series)
+        return radnode_command(folder, durability, f"port = {port}\n{told}", web_port=0)
 
     return Receiver(
         name=f"radnode {durability}",
         is_durable=durability != "none",
         command=command,
-        count=count,
-        kept="data/store/instances",
+        count=lambda _port, folder: count_of_radnode(folder),
+        kept=KEPT_BY_RADNODE,
     )
+
+
+def radnode_command(folder: Path, durability: str, node: str, *, web_port: int) -> Sequence[str]:
+    """Return the command line of a node as it is shipped, but for what is measured and a reserve of the disk.
+
+    Parameters
+    ----------
+    node
+        Further lines of the section ``[node]``.
+    web_port
+        0: it does not listen for HTTP.
+    """
+    file = folder / "settings.toml"
+    file.write_text(
+        f'[node]\naet = "{AET}"\ndata_dir = "{folder / "data"}"\n{node}\n'
+        f'[store]\nreserve_bytes = 0\ndurability = "{durability}"\n\n[web]\nport = {web_port}\n',
+        encoding="utf-8",
+    )
+    return (sys.executable, "-m", "node", "serve", "--settings", str(file))
+
+
+def count_of_radnode(folder: Path) -> int:
+    """Return how many Instances the ledger of the node in `folder` has."""
+    view = open_view(load_settings(folder / "settings.toml"))
+    return sum(series.instances for story in view.list_studies(MANY) for series in story.series)
 
 
 def _received(folder: Path) -> Path:
@@ -299,7 +322,8 @@ def _count(folder: Path) -> int:
     return sum(path.is_file() for path in folder.rglob("*"))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 

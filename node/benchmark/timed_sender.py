@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
+from typing import Protocol, TypeVar
 
 from node.benchmark.requestor import Proposal, Requestor, encode_store
 from node.delivery.part10 import read_file_head
 
 READY = "ready"
+Message = TypeVar("Message", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +30,9 @@ class Timing:
     begun_s, ended_s
         On the clock that all processes share.
     latencies_s
-        From the first byte of each C-STORE to its response, in order; seconds.
+        From the first byte of each message to its response, in order; seconds.
     statuses
-        Status (0000,0900) of each response.
+        Of each response: Status (0000,0900), or that of HTTP.
     """
 
     begun_s: float
@@ -39,13 +41,20 @@ class Timing:
     statuses: Sequence[int]
 
 
-def send_on_command(requestor: Requestor, messages: Iterable[Iterable[bytes]]) -> Timing:
+class Client(Protocol[Message]):
+    """Who sends messages that are ready."""
+
+    def store(self, message: Message) -> int:
+        """Send one, and return the status of its response."""
+
+
+def send_on_command(client: Client[Message], messages: Iterable[Message]) -> Timing:
     """Say that all is ready, wait for a line, and send; return how it went.
 
     Raises
     ------
-    DestinationDown
-        If the receiver ends the Association.
+    NodeError
+        If the receiver ends the connection.
     """
     # A collection of garbage between two looks at the clock would be taken for the receiver's.
     gc.disable()
@@ -54,7 +63,7 @@ def send_on_command(requestor: Requestor, messages: Iterable[Iterable[bytes]]) -
     sys.stdin.readline()
     times_s, statuses = [monotonic()], []
     for message in messages:
-        statuses.append(requestor.store(message))
+        statuses.append(client.store(message))
         times_s.append(monotonic())
     latencies_s = [after_s - before_s for before_s, after_s in pairwise(times_s)]
     return Timing(begun_s=times_s[0], ended_s=times_s[-1], latencies_s=latencies_s, statuses=statuses)

@@ -13,6 +13,8 @@ from node.cli.bench_receive import (
     bench_receive_set_up,
 )
 from node.cli.bench_send import bench_responses, bench_send
+from node.cli.bench_stow import bench_stow
+from node.cli.bench_worklist import bench_worklist
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import print_json, print_table, reports_errors, stdout
 
@@ -28,8 +30,10 @@ app.command("receive-set-up")(bench_receive_set_up)
 app.command("receive-floor")(bench_receive_floor)
 app.command("receive-idle")(bench_receive_idle)
 app.command("receive-memory")(bench_receive_memory)
+app.command("stow")(bench_stow)
 app.command("send")(bench_send)
 app.command("responses")(bench_responses)
+app.command("worklist")(bench_worklist)
 
 
 @app.callback()

@@ -30,6 +30,7 @@ from node.settings import Settings
 from node.site import find_models, model_folders, read_rules
 from node.tls import TlsIdentity, prove_identity
 from node.volumes import audit_folder, open_store
+from node.web.host import identity_of
 from node.wording import age
 
 # Files of the audit trail that are looked at: yesterday and today, where something is recorded every day.
@@ -76,6 +77,9 @@ def _probes(settings: Settings) -> dict[str, Callable[[], str]]:
     identity = tls_identity(settings)
     if identity is not None:
         probes["tls"] = lambda: _probe_tls(identity)
+    of_web = identity_of(settings.web)
+    if of_web is not None:
+        probes["web tls"] = lambda: _probe_tls(of_web)
     for name in settings.pipelines:
         probes[f"model of {name}"] = lambda name=name: _probe_model(settings, name)  # type: ignore[misc]  # binds name
     for name in settings.destinations:

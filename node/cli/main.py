@@ -29,6 +29,11 @@ COMMANDS: Mapping[str, str] = {
     "ledger": "node.cli.ledger:app",
     "rules": "node.cli.rules:app",
     "models": "node.cli.models:app",
+    "feedback": "node.cli.feedback:app",
+    "viewer": "node.cli.viewer:app",
+    "pipelines": "node.cli.pipelines:app",
+    "users": "node.cli.users:app",
+    "tokens": "node.cli.tokens:app",
     "audit": "node.cli.audit:app",
     "bench": "node.cli.bench:app",
 }

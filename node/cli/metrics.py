@@ -5,7 +5,7 @@ import sys
 from node.cli.context import SettingsOption, read_settings
 from node.cli.output import reports_errors
 from node.ledger.opening import open_ledger
-from node.supervision import render_metrics
+from node.metrics.exposition import render_metrics
 
 
 @reports_errors

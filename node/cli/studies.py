@@ -4,14 +4,18 @@ from typing import Annotated
 
 import typer
 
-from node.cli.context import JsonOption, SettingsOption, look_into_ledger
+from node.audit.account import find_account
+from node.audit.events import StudySubject, study_reprocessed
+from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings, record_audit
 from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.cli.purge import purge_studies
+from node.clock import utc_now
 from node.domain.capability import name_kind
 from node.domain.result import Result
 from node.domain.study import SeriesState
 from node.domain.uids import StudyUID
 from node.ledger.fates import tell_delivery, tell_job, tell_study
+from node.ledger.opening import open_interventions, open_view
 from node.ledger.views import Event, StudyStory
 from node.wording import age, short_uid
 
@@ -63,6 +67,24 @@ def show_study(
         print_json(story)
         return
     _print_study(story)
+
+
+@app.command("reprocess")
+@reports_errors
+def reprocess_study(
+    study_instance_uid: Annotated[str, typer.Argument(help="Study Instance UID (0020,000D).")],
+    *,
+    settings: SettingsOption = None,
+) -> None:
+    """Let the rules be asked again, with the models that are installed then; the node that runs does it at once.
+
+    What the same model answered before stands.
+    """
+    loaded, uid, account = read_settings(settings), StudyUID(study_instance_uid), find_account()
+    open_interventions(loaded).reprocess(uid, ordered_by=account, now=utc_now())
+    subject = StudySubject(study_instance_uid=uid, patient_id=open_view(loaded).patient_id(uid))
+    record_audit(loaded, study_reprocessed(subject, account=account))
+    stdout().print("The rules are asked again; `radnode studies show` tells what they order.")
 
 
 def _print_study(story: StudyStory) -> None:

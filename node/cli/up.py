@@ -14,6 +14,7 @@ from node.broker import EmbeddedBroker
 from node.cli.context import SettingsOption, read_settings
 from node.cli.output import reports_errors, stdout
 from node.logs import configure_logging
+from node.web.host import url_of
 
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Receive on any address from any AE title. Only on a network of your own.")
@@ -52,6 +53,13 @@ def worker(
     os.execve(sys.executable, [sys.executable, "-m", "workers", *arguments], environment)  # noqa: S606 no shell is wanted
 
 
+def _tell_web(app: NodeApp, url: str) -> None:
+    out, link = stdout(), app.first_link()
+    out.print(f"The console is at {url}, DICOMweb at {url}/dicom-web")
+    if link is not None:
+        out.print(f"Nobody has an account yet; within 24 hours, make the first at {url}/welcome/{link}")
+
+
 def _run(path: Path | None, role: Role) -> None:
     settings = read_settings(path)
     configure_logging(settings.log.level)
@@ -65,7 +73,7 @@ def _run(path: Path | None, role: Role) -> None:
         way = " by TLS" if settings.security.tls.certificate else ""
         out.print(f"radnode receives DICOM as {settings.node.aet} on {host}:{port}{way}")
         if settings.web.port:
-            out.print(f"DICOMweb is at http://{settings.web.bind}:{settings.web.port}/dicom-web")
+            _tell_web(app, url_of(settings.web))
         out.print(f"Data lie in {settings.node.data_dir.resolve()}")
         names = ", ".join(f"{name} ({entry.transport})" for name, entry in settings.destinations.items())
         out.print(f"Results go to {names}" if names else "No Destination is configured: Results stay in the store")

@@ -1,0 +1,135 @@
+"""`radnode users`: who may log in."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from node.accounts.opening import open_registry
+from node.accounts.registry import Registry
+from node.audit.account import find_account
+from node.cli.context import JsonOption, SettingsOption, read_settings, record_audit
+from node.cli.output import print_json, print_table, reports_errors, stdout
+from node.clock import utc_now
+from node.domain.account import Role, User
+from node.ledger.opening import open_ledger
+from node.settings import Settings
+from node.web.host import url_of
+from node.wording import age
+
+app = typer.Typer(no_args_is_help=True, help="Who may log in to the console.")
+
+NameArgument = Annotated[str, typer.Argument(help="Name of the user, as `radnode users list` shows it.")]
+StdinOption = Annotated[
+    bool,
+    typer.Option("--password-stdin", help="Read the password from standard input, one line; else a link is printed."),
+]
+
+
+@app.command("list")
+@reports_errors
+def list_users(*, as_json: JsonOption = False, settings: SettingsOption = None) -> None:
+    """List users, with their roles and whether they can come in."""
+    users = build_registry(read_settings(settings)).users()
+    if as_json:
+        print_json(users)
+        return
+    rows = [
+        (u.name, u.role.value, _word(u), "" if u.seen_at is None else f"{age(u.seen_at)} ago", age(u.created_at))
+        for u in users
+    ]
+    print_table(("User", "Role", "", "Logged in, seen", "Age"), rows, empty="No user yet; see `radnode users add`.")
+
+
+@app.command("add")
+@reports_errors
+def add_user(
+    name: NameArgument,
+    *,
+    role: Annotated[
+        Role, typer.Option(help="viewer: sees and reviews; operator: stores and retries, too; admin: all.")
+    ],
+    password_stdin: StdinOption = False,
+    settings: SettingsOption = None,
+) -> None:
+    """Add a user; without a password a one-time link is printed by which they set one."""
+    loaded, account = read_settings(settings), find_account()
+    registry = build_registry(loaded)
+    password = _read_password() if password_stdin else None
+    user = registry.add_user(name, role, password=password, by=account)
+    stdout().print(f"{user.name} is {user.role.value}.")
+    if password is None:
+        _print_link(loaded, registry.link_for(user.name, by=account))
+
+
+@app.command("role")
+@reports_errors
+def change_role(
+    name: NameArgument, role: Annotated[Role, typer.Argument()], *, settings: SettingsOption = None
+) -> None:
+    """Give a user another role; it counts from the next request on."""
+    build_registry(read_settings(settings)).set_role(name, role, by=find_account())
+    stdout().print(f"{name} is {role.value}.")
+
+
+@app.command("password")
+@reports_errors
+def change_password(
+    name: NameArgument, *, password_stdin: StdinOption = False, settings: SettingsOption = None
+) -> None:
+    """Set a password, which ends all sessions of the user; or print a one-time link by which they set it."""
+    loaded, account = read_settings(settings), find_account()
+    registry = build_registry(loaded)
+    if password_stdin:
+        registry.set_password(name, _read_password(), by=account)
+        stdout().print(f"The password of {name} is set.")
+    else:
+        _print_link(loaded, registry.link_for(name, by=account))
+
+
+@app.command("disable")
+@reports_errors
+def disable_user(name: NameArgument, *, settings: SettingsOption = None) -> None:
+    """Let a user in no more, at once; their name stays."""
+    build_registry(read_settings(settings)).set_disabled(name, is_disabled=True, by=find_account())
+    stdout().print(f"{name} may not come in any more; `radnode users enable {name}` undoes it.")
+
+
+@app.command("enable")
+@reports_errors
+def enable_user(name: NameArgument, *, settings: SettingsOption = None) -> None:
+    """Let a user in again who was disabled."""
+    build_registry(read_settings(settings)).set_disabled(name, is_disabled=False, by=find_account())
+    stdout().print(f"{name} may come in again.")
+
+
+@app.command("remove")
+@reports_errors
+def remove_user(name: NameArgument, *, settings: SettingsOption = None) -> None:
+    """Remove a user; what they did stays in time lines and in the audit trail."""
+    build_registry(read_settings(settings)).remove_user(name, by=find_account())
+    stdout().print(f"{name} is removed.")
+
+
+def build_registry(settings: Settings) -> Registry:
+    """Return what changes who may come in, with each change in the audit trail."""
+    engine = open_ledger(settings)
+    return open_registry(engine, clock=utc_now, tell=lambda event: record_audit(settings, event))
+
+
+def _read_password() -> str:
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def _print_link(settings: Settings, secret: str) -> None:
+    out = stdout()
+    out.print("Within 24 hours, once, they set a password at")
+    out.print(f"{url_of(settings.web)}/welcome/{secret}", markup=False)
+
+
+def _word(user: User) -> str:
+    if user.is_disabled:
+        return "disabled"
+    if user.has_password:
+        return ""
+    return "by the provider" if user.subject else "no password yet"
