@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test validate-slow lint bench rehearse send-race kill outage fuzz soak stow-memory faults peers conformance clean
+.PHONY: help demo test validate-slow lint bench rehearse send-race kill outage fuzz soak stow-memory faults api-fuzz peers openapi conformance clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -19,6 +19,8 @@ SEED := $(or $(SEED),$(shell date +%s))
 MINUTES ?= 20
 # Length of the part that `make stow-memory` sends.
 MIB ?= 2048
+# How many examples `make api-fuzz` tries of each operation.
+EXAMPLES ?= 500
 # Which database the ledgers of `make faults` are on: sqlite or postgresql.
 LEDGER ?= sqlite
 # Further arguments: `make demo ARGS="--out /tmp/demo"`, `make test ARGS="-k header"`.
@@ -72,8 +74,14 @@ stow-memory: $(VENV)/.dev-installed ## a part of 2 GB by STOW-RS, and what the w
 faults: $(VENV)/.dev-installed peers ## every fault of docs/faults.md; LEDGER=postgresql for ledgers there instead of SQLite
 	RADNODE_TEST_LEDGER=$(LEDGER) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile tests/acceptance/faults $(ARGS)
 
-peers: ## Orthanc, dcmtk, dicom3tools, Redis, PostgreSQL, Chromium and OHIF, where apt-get, root rights and npm are there
+api-fuzz: $(VENV)/.dev-installed ## 500 requests of every kind to each operation of /api/v1, against its description; EXAMPLES=… for another number
+	RADNODE_API_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/integration/test_api_contract.py $(ARGS)
+
+peers: ## Orthanc, dcmtk, dicom3tools, Redis, PostgreSQL, Chromium, OHIF and Prometheus, where apt-get, root rights and npm are there
 	@.ci/install-peers
+
+openapi: $(VENV)/.dev-installed ## write docs/openapi.json from the routes of /api/v1
+	$(BIN)/python -m tests.openapi
 
 conformance: $(VENV)/.worker-installed ## write docs/conformance.md from the accepted Presentation Contexts
 	$(BIN)/python -c 'from node.dimse.conformance import conformance_statement as text; print(text(), end="")' >docs/conformance.md
