@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 import psutil
 
+from node.accounts.opening import open_registry
+from node.accounts.registry import TokenOrder
+from node.clock import utc_now
 from node.delivery.association import Peer
+from node.domain.account import Right
 from node.ledger.engine import Engine
 from node.ledger.opening import open_ledger
 from node.ledger.views import LedgerView, StudyStory
@@ -132,6 +137,14 @@ class NodeProcess:
             self._engine = open_ledger(load_settings(self.file))
             self._view = LedgerView(self._engine)
         return self._view
+
+    def token(self, *scopes: Right) -> str:
+        """Return a new token of this node, for everything unless `scopes` are given."""
+        assert self.view is not None
+        assert self._engine is not None
+        registry = open_registry(self._engine, clock=utc_now, tell=lambda _event: None)
+        order = TokenOrder(name=f"test-{uuid4().hex}", scopes=frozenset(scopes) or frozenset(Right))
+        return registry.add_token(order, by="test")
 
     def child(self, *words: str) -> psutil.Process:
         """Return the child whose command line holds one of `words`."""

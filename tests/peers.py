@@ -20,6 +20,8 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 
+from node.viewer.package import VERSION
+
 Answer = TypeVar("Answer")
 
 START_LIMIT_S = 60.0
@@ -32,8 +34,8 @@ DICOMWEB_PLUGINS = (
     "/usr/local/share/orthanc/plugins/libOrthancDicomWeb.so",
 )
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# Where .ci/install-peers unpacks the npm package @ohif/app.
-VIEWER = Path(__file__).resolve().parent.parent / "build" / "ohif" / "package" / "dist"
+# Where .ci/install-peers puts the npm package @ohif/app.
+VIEWER = Path(__file__).resolve().parent.parent / "build" / "ohif" / f"ohif-app-{VERSION}.tgz"
 # Debian's libpixelmed-java; its manifest names the libraries that it needs.
 PIXELMED = Path("/usr/share/java/pixelmed.jar")
 NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -72,8 +74,8 @@ def require_browser() -> str:
 
 
 def require_viewer() -> Path:
-    """Return the folder of the prebuilt OHIF Viewer, as `require_program` does."""
-    if not (VIEWER / "index.html").is_file():
+    """Return the package of the OHIF Viewer, as `require_program` does."""
+    if not VIEWER.is_file():
         absent("the OHIF Viewer was not fetched (`make peers` does)")
     return VIEWER
 

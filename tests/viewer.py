@@ -1,56 +1,24 @@
-"""OHIF in headless Chromium, before the DICOMweb of an Orthanc: what a radiologist would see of a Result."""
+"""OHIF in headless Chromium, as the node itself serves it: what a radiologist would see of a Result."""
 
 import json
-import mimetypes
-import threading
-import urllib.error
-import urllib.request
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from tests.peers import HTTP_LIMIT_S, NO_PROXY, Orthanc, require_browser, require_viewer
+from node.domain.account import Role
+from node.viewer.address import PREFIX, viewer_url
+from node.web.rights import PLAIN_COOKIE
+from tests.peers import require_browser
+from tests.websites import Website
 
-DICOMWEB = "/dicom-web"
-CONFIGURATION_PATH = "/app-config.js"
-# No tour: it would lie over the images.
-CONFIGURATION = """
-window.config = {
-  routerBasename: null,
-  extensions: [],
-  modes: [],
-  customizationService: { 'ohif.tours': { $set: [] } },
-  investigationalUseDialog: { option: 'never' },
-  disableConfirmationPrompts: true,
-  showStudyList: true,
-  showErrorDetails: 'always',
-  maxNumberOfWebWorkers: 2,
-  strictZSpacingForVolumeViewport: true,
-  defaultDataSourceName: 'dicomweb',
-  dataSources: [{
-    namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
-    sourceName: 'dicomweb',
-    configuration: {
-      friendlyName: 'Orthanc', name: 'orthanc',
-      wadoUriRoot: '/dicom-web', qidoRoot: '/dicom-web', wadoRoot: '/dicom-web',
-      qidoSupportsIncludeField: false, supportsFuzzyMatching: false, supportsWildcard: true,
-      imageRendering: 'wadors', thumbnailRendering: 'wadors', enableStudyLazyLoad: true,
-      omitQuotationForMultipartRequest: true, bulkDataURI: { enabled: true },
-    },
-  }],
-};
-"""
 # WebGL in software, and no word to anybody but us.
 BROWSER_OPTIONS = (
     "--use-gl=angle",
@@ -86,82 +54,6 @@ CURRENT_SLICE = f"() => {{ {VIEWPORT} return view.getCurrentImageIdIndex(); }}"
 SHOW_SLICE = f"index => {{ {VIEWPORT} return view.setImageIdIndex(index).then(() => view.render()); }}"
 
 
-@contextmanager
-def serve_viewer(orthanc: Orthanc) -> Iterator[str]:
-    """Serve OHIF and, behind the same origin, the DICOMweb of an Orthanc; gives the base URL."""
-    folder = require_viewer()
-
-    class Handler(_Handler):
-        viewer, archive = folder, orthanc.url
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="viewer")
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers GET: files of the Viewer, its configuration, and what the archive answers.
-
-    Attributes
-    ----------
-    viewer, archive
-        Folder of the Viewer; base URL of the archive.
-    """
-
-    viewer: Path
-    archive: str
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        """Answer; a browser that leaves in between is no error."""
-        path = urlsplit(self.path).path
-        try:
-            if path.startswith(DICOMWEB):
-                self._forward()
-            elif path == CONFIGURATION_PATH:
-                self._answer(200, "text/javascript", CONFIGURATION.encode())
-            else:
-                self._answer_file(path)
-        except ConnectionError:
-            self.close_connection = True
-
-    def log_message(self, *_facts: object) -> None:
-        """Say nothing."""
-
-    def _forward(self) -> None:
-        # Orthanc writes the Host it was asked by into the URLs of its answers.
-        kept = {name: self.headers[name] for name in ("Accept", "Host") if name in self.headers}
-        request = urllib.request.Request(f"{self.archive}{self.path}", headers=kept)
-        try:
-            with NO_PROXY.open(request, timeout=HTTP_LIMIT_S) as response:
-                self._answer(response.status, response.headers["Content-Type"], response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                self._answer(error.code, error.headers.get("Content-Type", "text/plain"), error.read())
-
-    def _answer_file(self, path: str) -> None:
-        file = self.viewer / path.lstrip("/")
-        if not file.is_file():
-            # A route inside the application, e.g. /viewer.
-            file = self.viewer / "index.html"
-        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        self._answer(200, kind, file.read_bytes())
-
-    def _answer(self, status: int, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
     """An open OHIF window with one viewport.
@@ -178,7 +70,7 @@ class Viewer:
 
     def open_series(self, study_instance_uid: str, description: str) -> None:
         """Open a Study and then, by a double click on its entry, the Series of this Series Description."""
-        self.page.goto(f"{self.base_url}/viewer?StudyInstanceUIDs={study_instance_uid}", wait_until="domcontentloaded")
+        self.page.goto(f"{self.base_url}{viewer_url(study_instance_uid)}", wait_until="domcontentloaded")
         entry = self.page.get_by_text(description)
         entry.wait_for(timeout=SEEN_LIMIT_S * 1000)
         self.page.wait_for_function(HAS_VIEWPORT, timeout=SEEN_LIMIT_S * 1000)
@@ -236,14 +128,20 @@ class Viewer:
 
 
 @contextmanager
-def open_viewer(base_url: str) -> Iterator[Viewer]:
-    """Start a browser of its own, with an empty profile, and close it at the end."""
+def open_viewer(site: Website) -> Iterator[Viewer]:
+    """Start a browser of its own, in which somebody has logged in who may read, and close it at the end."""
+    user = site.services.registry.add_user("reader", Role.VIEWER, password=None, by="test")
+    secret = site.services.doorkeeper.admit(user, address="127.0.0.1")
+    base_url = f"http://127.0.0.1:{site.port}"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=require_browser(), args=list(BROWSER_OPTIONS))
         try:
             page = browser.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]})
+            page.context.add_cookies([{"name": PLAIN_COOKIE, "value": secret, "url": base_url}])
             failures: list[str] = []
             page.on("pageerror", lambda error: failures.append(str(error)))
+            page.goto(f"{base_url}{PREFIX}", wait_until="domcontentloaded")
+            page.get_by_role("button", name="Confirm and hide").click(timeout=SEEN_LIMIT_S * 1000)
             yield Viewer(page=page, base_url=base_url, failures=failures)
         finally:
             browser.close()

@@ -11,9 +11,16 @@ from uuid import uuid4
 
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from node.accounts.doorkeeper import csrf_of
+from node.accounts.opening import open_doorkeeper, open_registry
+from node.accounts.passwords import PasswordHashes
+from node.accounts.registry import TokenOrder
 from node.audit.events import stranger_refused
-from node.clock import utc_now
+from node.audit.message import AuditEvent
+from node.clock import Clock, utc_now
+from node.domain.account import Right, Role
 from node.header.part10 import file_meta
 from node.intake.station import Intake
 from node.ledger.engine import Engine, open_engine
@@ -21,10 +28,14 @@ from node.ledger.instances import InstanceLedger
 from node.ledger.registrar import Registrar
 from node.ledger.views import LedgerView
 from node.settings import Settings, load_settings
+from node.tls import server_context
 from node.volumes import open_store
 from node.web.app import create_app
+from node.web.host import identity_of
+from node.web.rights import PLAIN_COOKIE
 from node.web.server import HEADERS_S, STALLED_S, Guards, WebServer
 from node.web.services import Services
+from node.web.witnessing import Witnessing
 from tests.instances import EXPLICIT, ct_slice, encode
 from tests.ledgers import copy_ledger
 
@@ -34,13 +45,27 @@ BOUNDARY = "between-the-parts"
 DICOM = "application/dicom"
 
 
+# Nobody may delete, unless a test says so.
+USUAL = frozenset(Right) - {Right.DELETE}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Website:
-    """A web server that runs, and what is behind it."""
+    """A web server that runs, and what is behind it.
+
+    Attributes
+    ----------
+    token
+        What every request shows that comes with neither a token nor a cookie of its own; empty: none.
+    told
+        What the audit trail was told.
+    """
 
     port: int
     services: Services
     folder: Path
+    token: str
+    told: list[AuditEvent]
 
     @property
     def url(self) -> str:
@@ -59,6 +84,13 @@ class Website:
         finally:
             connection.close()
 
+    def log_in(self, role: Role = Role.OPERATOR, *, name: str = "") -> tuple[Mapping[str, str], str]:
+        """Return the headers of somebody who is logged in, and what their forms send back as ``csrf``."""
+        called = name or f"test-{uuid4().hex[:12]}"
+        user = self.services.registry.add_user(called, role, password=None, by="test")
+        secret = self.services.doorkeeper.admit(user, address="127.0.0.1")
+        return {"Cookie": f"{PLAIN_COOKIE}={secret}"}, csrf_of(secret)
+
     def connect(self) -> socket.socket:
         """Return a connection, for what no client says."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT_S)
@@ -76,37 +108,73 @@ def website(
     headers_s: float = HEADERS_S,
     stalled_s: float = STALLED_S,
     name_association: Callable[[], str] = lambda: f"test.{uuid4().hex}",
+    rights: frozenset[Right] = USUAL,
+    clock: Clock = utc_now,
 ) -> Iterator[Website]:
-    """Run the web application with `folder` for its data, and these settings."""
+    """Run the web application with `folder` for its data, and these settings.
+
+    Parameters
+    ----------
+    rights
+        Of the token that stands for whoever shows nothing; none: nobody is let in without a login of their own.
+    """
     placed = {"RADNODE__NODE__DATA_DIR": str(folder), "RADNODE__LEDGER__URL": copy_ledger(folder)}
     settings = load_settings(None, {"RADNODE__STORE__RESERVE_BYTES": "0", **(environment or {}), **placed})
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
     registrar = Registrar(InstanceLedger(engine), lambda: None)
-    services = replace(_services(settings, engine, registrar), name_association=name_association)
+    told: list[AuditEvent] = []
+    services = replace(_services(settings, engine, registrar, told, clock), name_association=name_association)
+    order = TokenOrder(name=f"test-{uuid4().hex}", scopes=rights)
+    token = services.registry.add_token(order, by="test") if rights else ""
+    told.clear()
     guards = Guards(
-        networks=settings.security.allowed_networks,
+        networks=settings.web.trusted_proxies or settings.security.allowed_networks,
         refused=lambda host: services.intake.note_refusal(stranger_refused(host)),
         headers_s=headers_s,
         stalled_s=stalled_s,
     )
-    server = WebServer(create_app(services), guards, drain_s=2.0)
+    identity = identity_of(settings.web)
+    tls = None if identity is None else server_context(identity)
+    server = WebServer(ShowsToken(create_app(services), token), guards, drain_s=2.0, tls=tls)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         thread = Thread(target=server.run, args=(listening,))
         registrar.start()
+        services.witnessing.start()
         thread.start()
         try:
-            yield Website(port=port, services=services, folder=folder)
+            yield Website(port=port, services=services, folder=folder, token=token, told=told)
         finally:
+            services.audience.close()
             server.stop()
             thread.join()
             services.pixels.close()
+            services.witnessing.stop()
             registrar.stop()
             engine.dispose()
 
 
-def _services(settings: Settings, engine: Engine, registrar: Registrar) -> Services:
+class ShowsToken:
+    """Adds the test's token to whatever shows neither a token nor a cookie, before the application sees it."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._shown = (b"authorization", f"Bearer {token}".encode()) if token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        headers = scope.get("headers", [])
+        if self._shown is not None and not {b"authorization", b"cookie"} & {name for name, _ in headers}:
+            scope = {**scope, "headers": [*headers, self._shown]}
+        await self._app(scope, receive, send)
+
+
+def _services(
+    settings: Settings, engine: Engine, registrar: Registrar, told: list[AuditEvent], clock: Clock
+) -> Services:
     store = open_store(settings)
+    # The same algorithm at a cost that tests can bear.
+    hashes = PasswordHashes(memory_kib=64)
     return Services(
         settings=settings,
         engine=engine,
@@ -119,7 +187,11 @@ def _services(settings: Settings, engine: Engine, registrar: Registrar) -> Servi
             own_results=settings.security.own_results,
             max_instance_bytes=settings.store.max_instance_bytes,
         ),
-        clock=utc_now,
+        doorkeeper=open_doorkeeper(engine, settings.web, hashes=hashes, clock=clock, tell=told.append),
+        registry=open_registry(engine, hashes=hashes, clock=clock, tell=told.append),
+        witnessing=Witnessing(told.append, LedgerView(engine).patient_id),
+        record=told.append,
+        clock=clock,
         name_association=lambda: f"test.{uuid4().hex}",
         are_receivers_ready=lambda: True,
         wait_committed=registrar.wait_committed,

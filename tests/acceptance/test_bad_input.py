@@ -30,7 +30,9 @@ def write(folder: Path, text: str) -> Path:
         ('[pipelines.lung_nodules]\nmodel = "absent"\n', ("absent", "models list")),
         ('[destinations.pacs]\ntransport = "carrier-pigeon"\n', ("destinations.pacs.transport",)),
         ('[destinations.pacs]\ntransport = "cstore"\naet = "A"\n', ("destinations.pacs", "host")),
-        ('[node]\nbind = "0.0.0.0"\n', ("calling", "--insecure")),
+        ('[web]\nport = 0\n[node]\nbind = "0.0.0.0"\n', ("calling", "--insecure")),
+        ('[web]\nbind = "0.0.0.0"\n', ("web.bind", "web.tls", "behind_proxy", "--insecure")),
+        ('[web.oidc]\nissuer = "http://login.example.org"\nclient_id = "x"\nadmins = ["a"]\n', ("web.oidc", "https://")),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_names_the_key(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
@@ -44,7 +46,7 @@ def test_a_wrong_setting_stops_the_start_and_names_the_key(tmp_path: Path, text:
 def test_a_port_in_use_is_named_with_its_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = run_radnode("up", "--settings", write(tmp_path, f"[node]\nport = {port}\n"), cwd=tmp_path)
+        ended = run_radnode("up", "--settings", write(tmp_path, f"[node]\nport = {port}\n[web]\nport = 0\n"), cwd=tmp_path)
     assert ended.returncode == USAGE
     assert str(port) in ended.stderr
     assert "node.port" in ended.stderr

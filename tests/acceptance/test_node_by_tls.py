@@ -58,7 +58,7 @@ def test_dcmtk_and_radnode_send_by_tls_and_doctor_says_until_when(tmp_path: Path
 
 def test_a_certificate_that_has_expired_keeps_the_node_from_starting(tmp_path: Path, authority: Authority) -> None:
     settings = tmp_path / "settings.toml"
-    head = f'[node]\nport = 0\ndata_dir = "{tmp_path / "data"}"\n\n'
+    head = f'[node]\nport = 0\ndata_dir = "{tmp_path / "data"}"\n\n[web]\nport = 0\n\n'
     settings.write_text(head + security(authority.sign("old", days=-1), None))
     done = run_radnode("up", "--settings", settings)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""OHIF shows the Results of the shipped Pipelines: the overlay on the lesion, the measurement, the picture."""
+"""OHIF, served by the node, shows Results of the shipped Pipelines: overlay on the lesion, measurement, picture."""
 
 import copy
 import json
@@ -15,13 +15,13 @@ from PIL import Image, ImageOps
 from pydicom import Dataset, FileDataset, dcmread
 
 from node.rehearsal.headers import write_datasets
+from node.viewer.installation import Installation
 from tests.node_process import run_radnode
-from tests.peers import Orthanc, require_browser, require_viewer, wait_until
+from tests.peers import require_browser, require_viewer, wait_until
 from tests.phantoms import small_brain_mr, small_chest_ct, small_chest_xray
-from tests.viewer import Viewer, open_viewer, serve_viewer
+from tests.viewer import Viewer, open_viewer
+from tests.websites import STUDIES, Website, files_of, multipart, website
 from workers.volume import Volume, read_volume
-
-pytestmark = pytest.mark.needs("Orthanc")
 
 # A folder that keeps the screenshots, as docs/pictures does.
 PICTURES_VARIABLE = "RADNODE_TEST_PICTURES"
@@ -58,7 +58,7 @@ FILM = small_chest_xray(with_opacity=True).dataset
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """The phantoms and their Results in an Orthanc behind OHIF.
+    """The phantoms and their Results in a node.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Archive:
         What `radnode process` reported of both runs.
     """
 
-    base_url: str
+    site: Website
     report: dict[str, Any]
 
     def first_finding(self, source: Dataset) -> dict[str, Any]:
@@ -83,6 +83,13 @@ class Archive:
         (study,) = (study for study in self.report["studies"] if study["study_instance_uid"] == uid)
         (job,) = study["jobs"]
         return dict(job)
+
+
+def store(site: Website, path: Path) -> None:
+    """Store one file by STOW-RS."""
+    body, headers = multipart(files_of(path.read_bytes()))
+    response, said = site.ask("POST", STUDIES, body=body, headers=headers)
+    assert response.status == 200, said
 
 
 def process(folder: Path, inputs: Mapping[str, Sequence[FileDataset]], *options: str | Path) -> dict[str, Any]:
@@ -105,16 +112,17 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     settings.write_text('[pipelines.brain_tumour]\nsegmentation = "labelmap"\n')
     report = process(folder / "as-shipped", {"ct": CT.datasets, "mr": MR.datasets, "film": (FILM,)})
     report["studies"] += process(folder / "labelmap", {"mr": OTHER_MR}, "--settings", settings)["studies"]
-    with Orthanc() as orthanc:
+    (folder / "node").mkdir()
+    Installation(folder / "node").install_from(require_viewer())
+    with website(folder / "node") as site:
         for path in sorted(folder.rglob("*.dcm")):
-            orthanc.upload(path)
-        with serve_viewer(orthanc) as base_url:
-            yield Archive(base_url=base_url, report=report)
+            store(site, path)
+        yield Archive(site=site, report=report)
 
 
 @pytest.fixture(scope="module")
 def viewer(archive: Archive) -> Iterator[Viewer]:
-    with open_viewer(archive.base_url) as opened:
+    with open_viewer(archive.site) as opened:
         yield opened
         assert opened.failures == []
 

@@ -14,9 +14,9 @@ from node.errors import LedgerBusy, PortInUse
 from node.ledger.alarms import AlarmLedger
 from node.ledger.jobs import RetryPolicy
 from node.ledger.stages import StageLedger
-from node.metrics import MetricsServer
+from node.metrics.exposition import render_metrics
+from node.metrics.server import MetricsServer
 from node.settings import Settings, load_settings
-from node.supervision import render_metrics
 from tests.http_listener import get
 from tests.ledgers import Books, at, copy_ledger, make_facts, make_outcome, make_result
 from tests.peers import wait_until

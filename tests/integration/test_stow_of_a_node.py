@@ -13,6 +13,7 @@ import pytest
 from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
 
+from node.domain.account import Right
 from node.ledger.views import StudyStory
 from tests.node_process import QUICK, Launch, NodeProcess
 from tests.peers import free_port, is_listening, wait_until
@@ -38,6 +39,11 @@ def node(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[NodePr
         yield running
 
 
+@pytest.fixture(scope="module")
+def token(node: NodeProcess) -> str:
+    return node.token(Right.STORE)
+
+
 def web_process(node: NodeProcess) -> psutil.Process:
     return node.child("node web")
 
@@ -46,15 +52,20 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=60.0)
 
 
-def head_of(length: int, query: str = "") -> bytes:
+def head_of(token: str, length: int, query: str = "") -> bytes:
     content_type = f'multipart/related; type="{DICOM}"; boundary={BOUNDARY}'
     lines = (
         f"POST {STUDIES}{query} HTTP/1.1",
         "Host: localhost",
+        f"Authorization: Bearer {token}",
         f"Content-Type: {content_type}",
         f"Content-Length: {length}",
     )
     return "\r\n".join((*lines, "Connection: close", "", "")).encode()
+
+
+def client_of(port: int, token: str) -> DICOMwebClient:
+    return DICOMwebClient(f"http://127.0.0.1:{port}/dicom-web", headers={"Authorization": f"Bearer {token}"})
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -74,21 +85,21 @@ def test_a_node_is_ready_when_its_receivers_are(node: NodeProcess, port: int) ->
         assert b'"receivers":"ok"' in read_all(connection)
 
 
-def test_what_a_client_stores_becomes_a_study(node: NodeProcess, port: int) -> None:
+def test_what_a_client_stores_becomes_a_study(node: NodeProcess, port: int, token: str) -> None:
     ds = fresh_slice()
     ds.PatientName = CANARY
-    client = DICOMwebClient(f"http://127.0.0.1:{port}/dicom-web")
+    client = client_of(port, token)
     client.store_instances([dcmread(BytesIO(part10(ds)))])
     story = node.wait_for_study(ds.StudyInstanceUID, has_come)
     assert story.reason.startswith("every Association ended")
 
 
-def test_the_log_tells_the_route_and_neither_query_nor_patient(node: NodeProcess, port: int) -> None:
+def test_the_log_tells_the_route_and_neither_query_nor_patient(node: NodeProcess, port: int, token: str) -> None:
     ds = fresh_slice()
     ds.PatientName = CANARY
     body = part_of({"Content-Type": DICOM}, part10(ds)) + CLOSING
     with connect(port) as connection:
-        connection.sendall(head_of(len(body), f"?PatientName={CANARY}") + body)
+        connection.sendall(head_of(token, len(body), f"?PatientName={CANARY}") + body)
         assert read_all(connection).startswith(b"HTTP/1.1 200")
     with connect(port) as connection:
         connection.sendall(f"GET /{CANARY} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
@@ -101,7 +112,7 @@ def test_the_log_tells_the_route_and_neither_query_nor_patient(node: NodeProcess
     assert CANARY not in log.read_text()
 
 
-def test_memory_does_not_follow_the_size_of_a_part(node: NodeProcess, port: int) -> None:
+def test_memory_does_not_follow_the_size_of_a_part(node: NodeProcess, port: int, token: str) -> None:
     web = web_process(node)
     ds = fresh_slice()
     ds.Rows = ds.Columns = 1024
@@ -112,7 +123,7 @@ def test_memory_does_not_follow_the_size_of_a_part(node: NodeProcess, port: int)
     begun = part_of({"Content-Type": DICOM}, meta_and_header[:-4] + (PART_MIB * len(CHUNK)).to_bytes(4, "little"))
     with connect(port) as connection:
         before = peak_bytes(web)
-        connection.sendall(head_of(len(begun) + PART_MIB * len(CHUNK) + len(CLOSING)) + begun)
+        connection.sendall(head_of(token, len(begun) + PART_MIB * len(CHUNK) + len(CLOSING)) + begun)
         for _ in range(PART_MIB):
             connection.sendall(CHUNK)
         connection.sendall(CLOSING)
@@ -127,12 +138,14 @@ def peak_bytes(process: psutil.Process) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
 
 
-def test_a_web_process_that_is_killed_leaves_what_was_whole_and_comes_back(node: NodeProcess, port: int) -> None:
+def test_a_web_process_that_is_killed_leaves_what_was_whole_and_comes_back(
+    node: NodeProcess, port: int, token: str
+) -> None:
     web = web_process(node)
     whole, half = fresh_slice(), fresh_slice()
     body = part_of({"Content-Type": DICOM}, part10(whole)) + part_of({"Content-Type": DICOM}, part10(half)[:-10])
     with connect(port) as connection:
-        connection.sendall(head_of(len(body) + 1_000_000) + body)
+        connection.sendall(head_of(token, len(body) + 1_000_000) + body)
         instances = node.folder / "data" / "store" / "instances"
         wait_until(lambda: list(instances.rglob(f"{whole.SOPInstanceUID}*")), what="the whole one")
         web.send_signal(signal.SIGKILL)
@@ -140,15 +153,15 @@ def test_a_web_process_that_is_killed_leaves_what_was_whole_and_comes_back(node:
     assert "Association" in story.reason
     wait_until(lambda: web_process(node).pid != web.pid, what="another web process")
     again = fresh_slice(study=whole.StudyInstanceUID)
-    DICOMwebClient(f"http://127.0.0.1:{port}/dicom-web").store_instances([dcmread(BytesIO(part10(again)))])
+    client_of(port, token).store_instances([dcmread(BytesIO(part10(again)))])
     assert not list(instances.rglob(f"{half.SOPInstanceUID}*"))
 
 
-def test_a_request_under_way_is_answered_when_the_node_is_told_to_end(node: NodeProcess, port: int) -> None:
+def test_a_request_under_way_is_answered_when_the_node_is_told_to_end(node: NodeProcess, port: int, token: str) -> None:
     ds = fresh_slice()
     body = part_of({"Content-Type": DICOM}, part10(ds)) + CLOSING
     with connect(port) as connection:
-        connection.sendall(head_of(len(body)) + body[:100])
+        connection.sendall(head_of(token, len(body)) + body[:100])
         wait_until(lambda: is_listening(port), what="it is being served")
         node.process.send_signal(signal.SIGTERM)
         wait_until(lambda: not is_listening(port), what="nobody else is served")

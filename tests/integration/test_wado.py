@@ -439,11 +439,16 @@ def test_a_name_of_nothing_is_refused(site: Website, path: str, status: int) -> 
     assert (found, headers["content-type"]) == (status, "application/problem+json"), content
 
 
-@pytest.mark.parametrize("depth", [2, 4, 6])
-def test_nobody_may_delete(site: Website, depth: int) -> None:
+@pytest.mark.parametrize(
+    ("depth", "status", "code"),
+    [(2, 403, "not-authorized"), (4, 405, "method-not-allowed"), (6, 405, "method-not-allowed")],
+)
+def test_nobody_deletes_without_the_right_and_nothing_but_studies(
+    site: Website, depth: int, status: int, code: str
+) -> None:
     path = "/".join(FILES["CT_small.dcm"].path.split("/")[: depth + 2])
     response, content = site.ask("DELETE", path)
-    assert (response.status, json.loads(content)["code"]) == (403, "not-authorized")
+    assert (response.status, json.loads(content)["code"]) == (status, code)
     assert get(site, FILES["CT_small.dcm"].path)[0] == 200
 
 

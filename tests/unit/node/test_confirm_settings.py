@@ -9,7 +9,7 @@ from node.domain.confirmation import ConfirmBy
 from node.errors import SettingsInvalid
 from node.receiver import listener_settings
 from node.settings import Settings, load_settings
-from node.upkeep import retention_terms
+from node.site import retention_terms
 
 PACS = {"transport": "cstore", "aet": "PACS", "host": "192.0.2.7", "port": 104}
 WEB = {"transport": "stow", "url": "http://192.0.2.7/dicom-web"}

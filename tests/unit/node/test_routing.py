@@ -9,9 +9,10 @@ from node.domain.decision import Decision, Outcome
 from node.domain.forward import Forward
 from node.domain.job import JobOrder, Priority, digest_inputs
 from node.domain.study import StudyFacts
+from node.domain.switch import Mode
 from node.domain.uids import StudyUID
 from node.models import ModelCard
-from node.routing import STUDIES_A_TICK, Routing, route_study
+from node.routing import STUDIES_A_TICK, Routing, heed_switches, route_study
 from node.rules.grammar import parse_rules
 from node.rules.rule import Rule
 from tests.studies import STUDY_UID, brain_mr_series, chest_ct_series, make_study
@@ -178,3 +179,54 @@ def test_a_full_tick_asks_for_the_next_at_once() -> None:
     assert routing.tick(NOW) == NOW
     assert routing.tick(NOW) is None
     assert ledger.settled == {}
+
+
+def test_a_pipeline_that_is_off_is_not_ordered_and_the_decision_says_so() -> None:
+    twice = make_rules(
+        '[[rules]]\nname = "a"\nwhen = { modality = "CT" }\nrun = ["lung_nodules"]\n'
+        '[[rules]]\nname = "b"\nwhen = { modality = "CT" }\nrun = ["lung_nodules"]\npriority = "stat"\n'
+        '[[rules]]\nname = "c"\nwhen = { modality = "MR" }\nrun = ["brain_tumour"]\n'
+        'inputs = { flair = { description = "flair" } }'
+    )
+    routed = route_study(make_study(chest_ct_series(2)), twice, MODELS)
+    decisions, orders, _ = heed_switches(routed, twice, {"lung_nodules": Mode.OFF, "brain_tumour": Mode.OFF})
+    assert orders == ()
+    assert [one.outcome for one in decisions] == [Outcome.MATCH, Outcome.MATCH, Outcome.NO_MATCH]
+    assert [one.reason.endswith("Pipeline lung_nodules is switched off and was not asked.") for one in decisions] == [
+        True, True, False,
+    ]  # fmt: skip
+
+
+def test_a_pipeline_in_shadow_is_ordered_after_all_others_and_goes_nowhere() -> None:
+    routed = route_study(make_study(chest_ct_series(2)), CT_RULES, MODELS)
+    decisions, (order,), _ = heed_switches(routed, CT_RULES, {"lung_nodules": Mode.SHADOW})
+    assert (order.is_shadow, order.priority, order.recipients) == (True, Priority.LOW, ())
+    assert "Pipeline lung_nodules is in shadow" in decisions[0].reason
+
+
+def test_switches_are_read_for_each_study() -> None:
+    modes = {"lung_nodules": Mode.OFF}
+    ledger = MemoryLedger(make_study(chest_ct_series(2)))
+    routing = Routing(ledger, CT_RULES, MODELS, read_modes=lambda: modes)
+    routing.tick(NOW)
+    assert ledger.recorded[STUDY_UID]["orders"] == ()
+    modes["lung_nodules"] = Mode.ON
+    ledger.settled[STUDY_UID] = make_study(chest_ct_series(2))
+    routing.tick(NOW)
+    assert [order.is_shadow for order in ledger.recorded[STUDY_UID]["orders"]] == [False]
+
+
+def test_a_pipeline_whose_model_is_not_to_be_had_is_not_ordered_and_the_decision_says_why() -> None:
+    rules = make_rules(
+        '[[rules]]\nname = "CT"\nwhen = { modality = "CT" }\nrun = ["lung_nodules"]\n'
+        '[[rules]]\nname = "CT too"\nwhen = { modality = "CT" }\nrun = ["brain_tumour"]\n'
+        'inputs = { flair = { modality = "CT" } }'
+    )
+    ledger = MemoryLedger(make_study(chest_ct_series(2)))
+    models = {"brain_tumour": MODELS["brain_tumour"]}
+    Routing(ledger, rules, models, faults={"lung_nodules": "model.toml is absent; add it"}).tick(NOW)
+    recorded = ledger.recorded[STUDY_UID]
+    assert [order.pipeline for order in recorded["orders"]] == ["brain_tumour"]
+    first, second = (decision.reason for decision in recorded["decisions"])
+    assert first.endswith("Pipeline lung_nodules is off, its model is not to be had: model.toml is absent; add it")
+    assert "is off" not in second

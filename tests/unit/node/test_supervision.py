@@ -1,5 +1,8 @@
 """What is watched and who is told, as the settings say; and whose mistakes are refused."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,9 +12,13 @@ from node.alarms.reading import Verdict
 from node.clock import utc_now
 from node.domain.alarm import AlarmKind
 from node.errors import SettingsInvalid
+from node.ledger.traces import TraceLedger
+from node.scheduler import ALONE
 from node.settings import Settings, load_settings
-from node.supervision import build_watches, build_webhook
-from tests.ledgers import Books, copy_ledger
+from node.supervision import Supervision, build_watches, build_webhook
+from tests.ledgers import Books, copy_ledger, make_facts
+from tests.peers import wait_until
+from tests.trace_receiver import TraceReceiver, serve_traces
 
 SECRET = "T0ken"  # no password of anybody
 
@@ -88,4 +95,28 @@ url = "out"
     assert {reading.kind for reading in readings} == set(AlarmKind)
     # A node that was just started and has nothing to do is in order, whatever it may still miss.
     assert Verdict.WRONG not in {reading.verdict for reading in readings}
+    books.close()
+
+
+def test_a_node_without_a_collector_does_not_load_what_speaks_to_one(tmp_path: Path) -> None:
+    # The client of Redis loads the rest of OpenTelemetry wherever it is installed.
+    code = "import sys, node.app; sys.exit(any(name.startswith('opentelemetry.exporter') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
+
+
+def test_traces_are_told_where_a_collector_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    books, receiver = Books(copy_ledger(tmp_path)), TraceReceiver()
+    server = serve_traces(receiver)
+    settings = read(tmp_path, f'[tracing]\nendpoint = "{receiver.endpoint}"\n')
+    supervision = Supervision(settings, books.engine, sharing=replace(ALONE, sweep=timedelta(seconds=0.05)))
+    # What is not there yet is news from now on.
+    TraceLedger(books.engine).record_told(0, now=utc_now())
+    books.instances.record_instance(make_facts(received_at=utc_now()))
+    books.route(now=utc_now())
+    supervision.start()
+    wait_until(lambda: {"study", "receive", "settle", "route"} == {span.name for span in receiver.spans}, what="spans")
+    supervision.stop()
+    server.shutdown()
+    server.server_close()
     books.close()

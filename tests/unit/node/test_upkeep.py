@@ -7,7 +7,7 @@ import pytest
 from node.domain.retention import KeepUntil
 from node.errors import SettingsInvalid
 from node.settings import Settings, load_settings
-from node.upkeep import retention_terms
+from node.site import retention_terms
 
 
 def settings(**keys: str) -> Settings:

@@ -1,5 +1,6 @@
 """Silence: what is expected when, and from whom."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from node.alarms.reading import Verdict
 from node.alarms.silence import Expectation, PipelineWatch, SourceWatch
+from node.domain.switch import Mode, Switch
 from tests.ledgers import NOON
 
 TWO_HOURS = timedelta(hours=2)
@@ -121,9 +123,13 @@ def test_hours_are_those_of_the_place() -> None:
 class Book:
     """A ledger that says what a test says."""
 
-    def __init__(self, last: datetime | None, routed: int) -> None:
+    def __init__(self, last: datetime | None, routed: int, *switches: Switch) -> None:
         self.last = last
+        self.switches = {switch.pipeline: switch for switch in switches}
         self.routed = routed
+
+    def read_switches(self) -> Mapping[str, Switch]:
+        return self.switches
 
     def last_job_at(self, pipeline: str) -> datetime | None:
         return self.last
@@ -151,3 +157,29 @@ def test_a_pipeline_that_is_expected_to_match_is_silent_by_time_too() -> None:
     assert look_at_pipeline(Book(None, 3), expected, limit=0) == [Verdict.WRONG]
     # One verdict for one thing: two would raise and heal in turn.
     assert look_at_pipeline(Book(NOON - hours(1), 500), expected) == [Verdict.WRONG]
+
+
+def switched(mode: Mode, at: datetime) -> Switch:
+    return Switch(pipeline="lung_nodules", mode=mode, changed_by="kim", changed_at=at, reason="")
+
+
+def test_a_pipeline_that_is_switched_off_is_not_silent() -> None:
+    expected = Expectation(name="lung_nodules", within=TWO_HOURS)
+    off = switched(Mode.OFF, NOON - hours(5))
+    assert look_at_pipeline(Book(LONG_AGO, 500, off), expected) == [Verdict.WELL]
+    assert look_at_pipeline(Book(LONG_AGO, 500, switched(Mode.SHADOW, LONG_AGO)), expected) == [Verdict.WRONG]
+
+
+def test_the_silence_of_a_pipeline_that_was_off_begins_when_it_is_on_again() -> None:
+    expected = Expectation(name="lung_nodules", within=TWO_HOURS)
+    assert look_at_pipeline(Book(LONG_AGO, 3, switched(Mode.ON, NOON - hours(1))), expected) == [Verdict.WELL]
+    assert look_at_pipeline(Book(LONG_AGO, 3, switched(Mode.ON, NOON - hours(3))), expected) == [Verdict.WRONG]
+    asked_since: list[datetime] = []
+
+    class Counting(Book):
+        def count_routed_since(self, since: datetime, *, limit: int) -> int:
+            asked_since.append(since)
+            return 0
+
+    look_at_pipeline(Counting(LONG_AGO, 0, switched(Mode.ON, NOON - hours(1))))
+    assert asked_since == [NOON - hours(1)]

@@ -7,6 +7,8 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
+from node.audit.access import instance_left_out, studies_searched, study_retrieved, study_viewed
+from node.audit.authentication import accounts_changed, logged_in, logged_out, login_failed
 from node.audit.erasure import study_purged
 from node.audit.events import (
     Movement,
@@ -18,6 +20,7 @@ from node.audit.events import (
     records_lost,
     results_retracted,
     security_alert,
+    study_reprocessed,
     transfer_begun,
     transfer_ended,
     version_deleted,
@@ -47,12 +50,17 @@ def notice(text: str = "no", **changes: str) -> Notice:
 
 
 EVENTS = {
+    "viewed": study_viewed(SUBJECT, name="alice", address="192.0.2.9"),
+    "retrieved": study_retrieved(SUBJECT, {CT_IMAGE_STORAGE: 2}, name="alice", address="192.0.2.9"),
+    "left out": instance_left_out(SUBJECT, "1.2.3.4", name="alice", address="192.0.2.9"),
+    "searched": studies_searched(("PatientName",), name="alice", address="192.0.2.9"),
     "start": application_activity(is_start=True, launcher="radnode"),
     "stop": application_activity(is_start=False, launcher="radnode"),
     "log used": audit_log_used("file:///var/lib/radnode/audit", account="alice"),
     "instance refused": security_alert(notice()),
     "association refused": security_alert(notice(kind="association-refused")),
     "records lost": records_lost(3),
+    "reprocessed": study_reprocessed(SUBJECT, account="alice"),
     "begun": transfer_begun(moving(MODALITY, is_incoming=True)),
     "received": transfer_ended(moving(MODALITY, is_incoming=True), {CT_IMAGE_STORAGE: 120}),
     "sent": transfer_ended(moving(ARCHIVE), {SEG_STORAGE: 1, CT_IMAGE_STORAGE: 2}),
@@ -71,6 +79,10 @@ EVENTS = {
             sop_classes={CT_IMAGE_STORAGE: 2, SEG_STORAGE: 1},
         )
     ),
+    "login": logged_in("ada", address="192.0.2.7"),
+    "login failed": login_failed("unknown", address="2001:db8::7", why="name or password is not right"),
+    "logout": logged_out("ada", address="192.0.2.7"),
+    "accounts changed": accounts_changed("carl made ada admin", account="carl", subject="ada"),
     "retracted": results_retracted(SUBJECT, {SEG_STORAGE: 1}, account="alice", title=REJECTED_FOR_QUALITY),
 }
 
@@ -100,6 +112,10 @@ def code(element: Element | None) -> tuple[str, str]:
         ("received", "110104", None, "C", "0"),
         ("sent", "110104", None, "R", "0"),
         ("exported", "110106", None, "R", "0"),
+        ("login", "110114", "110122", "E", "0"),
+        ("login failed", "110114", "110122", "E", "4"),
+        ("logout", "110114", "110123", "E", "0"),
+        ("accounts changed", "110113", "110137", "E", "0"),
         ("retracted", "110103", "113001", "D", "0"),
         ("version deleted", "110103", None, "D", "0"),
     ],

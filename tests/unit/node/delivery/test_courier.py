@@ -57,6 +57,7 @@ class MemoryLedger:
         self.ordered_at = ordered_at
         self.is_busy = False
         self.needs_person = True
+        self.orders = 0
 
     def add(self, row: Delivery) -> None:
         self.rows[row.delivery_id] = row
@@ -73,6 +74,15 @@ class MemoryLedger:
 
     def still_pending(self, delivery_ids: Collection[int]) -> frozenset[int]:
         return frozenset(n for n in delivery_ids if self.rows[n].state is DeliveryState.PENDING)
+
+    def retries_ordered(self, destination: str) -> int:
+        return self.orders
+
+    def retry(self, now: datetime) -> None:
+        """Make everything due again that waits, as a person does."""
+        for number, row in self.rows.items():
+            self.rows[number] = replace(row, not_before=now)
+            self.orders += 1
 
     def next_delivery_at(self, destination: str) -> datetime | None:
         return min((row.not_before for row in self._pending(destination)), default=None)
@@ -370,6 +380,29 @@ def test_busy_destination_is_left_alone_for_longer_and_not_knocked_at(clock: Clo
         clock.now = asked_again
     assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300]
     assert door.knocks == []
+
+
+@pytest.mark.parametrize("trouble", [DestinationBusy("out of resources"), DestinationDown("no connection")])
+def test_a_person_who_orders_a_retry_ends_the_pause_and_arrivals_do_not(clock: Clock, trouble: Exception) -> None:
+    is_well = False
+
+    def answer(parcel: Parcel) -> Outcome:
+        if not is_well:
+            raise trouble
+        return Outcome.sent()
+
+    ledger, transport = MemoryLedger(delivery(1)), ScriptedTransport(answer)
+    courier = hire(ledger, transport, clock)
+    assert courier.tick(clock.now) is not None
+    is_well = True
+    ledger.add(delivery(2))
+    courier.tick(clock.now)
+    assert ledger.states() == {1: "PENDING", 2: "PENDING"}
+    ledger.retry(clock.now)
+    # One shows that the Destination is well, then all leave.
+    courier.tick(clock.now)
+    courier.tick(clock.now)
+    assert ledger.states() == {1: "SENT", 2: "SENT"}
 
 
 def test_pause_has_jitter_that_only_lengthens_it() -> None:

@@ -23,6 +23,12 @@ def test_anything_else_is_refused_and_named(uid: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_stands_in_place_of_a_uid_is_not_repeated() -> None:
+    with pytest.raises(BadIdentifier, match="14 characters") as caught:
+        check_uid("Quetzalcoatlus", keyword="StudyInstanceUID")
+    assert "Quetz" not in str(caught.value)
+
+
 @given(st.lists(st.text(), min_size=1))
 def test_a_derived_uid_is_valid_and_always_the_same(parts: list[str]) -> None:
     uid = derive_uid(*[part.encode("utf-8", "replace").decode() for part in parts])

@@ -95,6 +95,7 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
         for added in (
             "jobs DROP notes",
             "jobs DROP threshold",
+            "jobs DROP is_shadow",
             "results DROP is_substitute",
             "results DROP retracted_at",
             "results DROP purged_at",
@@ -106,13 +107,17 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
             connection.execute(text(f"ALTER TABLE {added}"))
         for table in (
             "retractions", "capabilities", "purges", "confirmations", "alarms", "tallies",
-            "study_entries", "series_entries",
+            "switches", "study_entries", "series_entries", "reviews", "worklist", "worklist_words",
+            "sessions", "links", "users", "tokens", "login_failures",
         ):  # fmt: skip
             connection.execute(text(f"DROP TABLE {table}"))
         for index in (
             "results_study_instance_uid",
             "jobs_pipeline_state_accepted_at",
+            "decisions_outcome_decided_at",
             "jobs_state_finished_at",
+            "jobs_accepted_at_job_id",
+            "results_created_at_sop_instance_uid",
             "deliveries_destination_state_created_at",
             "deliveries_destination_state_changed_at",
             "events_kind_event_id",

@@ -1,0 +1,247 @@
+"""What the page of a Study says: seconds by stage, why a rule decided so, findings in words, places of slices."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from node.domain.codes import LEFT, LUNG, NODULE, PNEUMONIA, RIGHT
+from node.domain.decision import Clause, Decision, Outcome
+from node.domain.finding import Finding, Presence
+from node.domain.uids import SeriesUID
+from node.errors import PixelsUndecodable
+from node.ledger.closeups import Arrival, CloseupLedger, Slice
+from node.ledger.views import StudyStory
+from node.rules.evaluate import evaluate
+from node.web.console.answers import list_findings, tell_answer
+from node.web.console.slices import Stack, choose_window, describe
+from node.web.console.timeline import TimeLine, draw_time_line, settled_before
+from node.web.console.why import explain
+from node.web.look import Window
+from node.wording import calendar_date, person_name, seconds_words, size_words
+from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
+from tests.shipped import shipped_rules
+from tests.studies import chest_ct_series, make_study
+
+PLANE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    opened = Books(copy_ledger(tmp_path))
+    yield opened
+    opened.close()
+
+
+def draw(books: Books) -> TimeLine:
+    story: StudyStory = books.view.study_story(STUDY)
+    job = story.jobs[-1] if story.jobs else None
+    arrival: Arrival = CloseupLedger(books.engine).arrival_of(STUDY, before=settled_before(story, job))
+    return draw_time_line(story, arrival, job, now=at(100))
+
+
+def run(books: Books) -> None:
+    """Receive from 0 to 12 s, settle at 15, route at 16, start at 18, answer at 20, all sent at 23, held at 25."""
+    for number, seconds in ((1, 0.0), (2, 12.0)):
+        books.instances.record_instance(make_facts(number, received_at=at(seconds)))
+    books.settle(now=at(15))
+    facts = books.studies.study_facts(STUDY)
+    books.studies.record_routing(facts, decisions=(), orders=(make_order(),), forwards=(), now=at(16))
+    job = books.claim(books.only_job(), now=at(18))
+    books.jobs.finish_job(job, make_outcome(make_result(job)), now=at(20))
+
+
+def send(books: Books) -> None:
+    (delivery,) = books.view.study_story(STUDY).deliveries
+    books.deliveries.record_sent(delivery, now=at(23), reason_code=None, reason_text=None)
+
+
+def test_seconds_by_stage_are_those_of_the_ledger_s_stamps(books: Books) -> None:
+    run(books)
+    send(books)
+    line = draw(books)
+    told = {span.name: round(span.seconds, 3) for span in line.spans}
+    assert told == {
+        "Receive": 12.0,
+        "Settle": 3.0,
+        "Route": 1.0,
+        "Queue": 2.0,
+        "Fetch, check, store": 1.4,
+        "Prepare": 0.1,
+        "Infer": 0.2,
+        "Encode": 0.3,
+        "Send": 3.0,
+    }
+    assert (line.headline, line.seconds, line.ended_as) == ("11.0 s from last slice to result", 23.0, "sent")
+    assert [span.is_wait for span in line.spans[:4]] == [False, True, False, True]
+    assert sum(span.width for span in line.spans) == pytest.approx(1000, abs=1)
+    assert line.spans[0].evidence == "2 Instances, 1 Association"
+
+
+def test_a_result_that_nobody_has_yet_counts_from_when_it_was_written(books: Books) -> None:
+    run(books)
+    assert (draw(books).headline, draw(books).ended_as) == ("8.0 s from last slice to result", "completed")
+
+
+def test_a_study_that_waits_tells_for_how_long(books: Books) -> None:
+    books.add_job()
+    assert draw(books).headline == "No result yet, 100.0 s after last slice"
+
+
+def test_a_study_without_a_job_ends_with_its_rules(books: Books) -> None:
+    books.instances.record_instance(make_facts())
+    books.settle(now=at(3))
+    books.studies.record_routing(books.studies.study_facts(STUDY), decisions=(), orders=(), forwards=(), now=at(4))
+    line = draw(books)
+    assert (line.headline, [span.name for span in line.spans]) == ("Nothing was run", ["Receive", "Settle", "Route"])
+
+
+def test_reprocessing_begins_a_time_line_of_its_own(books: Books) -> None:
+    run(books)
+    books.interventions.reprocess(STUDY, ordered_by="reader", now=at(50))
+    facts = books.studies.study_facts(STUDY)
+    books.studies.record_routing(facts, decisions=(), orders=(make_order(version="2"),), forwards=(), now=at(51))
+    line = draw(books)
+    assert (line.start, line.spans[0].name) == ("reprocessing", "Route")
+    assert line.headline == "No result yet, 50.0 s after reprocessing"
+
+
+def test_the_deciding_clause_is_marked_and_what_comes_after_it_was_not_asked() -> None:
+    rule = shipped_rules()["lung_nodules"]
+    decision = evaluate(rule, make_study(chest_ct_series(count=2)))
+    clauses = [part.text for part in rule.when.parts]
+    (why,) = explain([decision], lambda _name: clauses)
+    (series,) = why.series
+    tops = [row for row in series.rows if row.depth == 0]
+    deciding = next(number for number, row in enumerate(tops) if row.decides)
+    assert (tops[deciding].text, tops[deciding].found) == (decision.clause, decision.found)
+    assert [row.text for row in tops] == clauses
+    assert all(row.outcome is None for row in tops[deciding + 1 :])
+    assert all(row.outcome is not None for row in tops[: deciding + 1])
+    (edited,) = explain([decision], lambda _name: ["another rule by now"])
+    assert all(row.outcome is not None for row in edited.series[0].rows)
+
+
+def test_matches_stand_before_what_could_not_be_decided_and_excluded_series_say_why() -> None:
+    first = Clause(
+        text="may feed a pipeline", outcome=Outcome.MATCH, found="Series 3", series_instance_uid=SeriesUID("1")
+    )
+    gone = replace(first, text="a localizer never feeds a pipeline", outcome=Outcome.NO_MATCH, found="Series 1")
+    inner = replace(first, text="any \u203a modality = CT", found="CT")
+    choice = replace(first, text="input ct", found="Series 3, the only one that fits")
+    trace = (replace(gone, series_instance_uid=SeriesUID("2")), first, inner, choice)
+    of: dict[str, Any] = {"study_instance_uid": STUDY, "clause": "", "found": "", "reason": "", "inputs": {}}
+    decisions = [
+        Decision(rule="no", outcome=Outcome.NO_MATCH, trace=(), **of),
+        Decision(rule="unclear", outcome=Outcome.UNDETERMINED, trace=(), **of),
+        Decision(rule="yes", outcome=Outcome.MATCH, trace=trace, **of),
+    ]
+    whys = explain(decisions, lambda _name: ())
+    assert [why.decision.rule for why in whys] == ["yes", "unclear", "no"]
+    excluded, used = whys[0].series
+    assert (excluded.name, excluded.excluded) == ("Series 1", "a localizer never feeds a pipeline")
+    assert [(row.text, row.depth) for row in used.rows] == [("modality = CT", 1)]
+    assert [row.found for row in whys[0].inputs] == ["Series 3, the only one that fits"]
+
+
+def nodule(long_axis_mm: float, **changes: Any) -> Finding:
+    sizes = MappingProxyType({"long_axis_mm": long_axis_mm, "mean_hu": -116.04})
+    return Finding(**{"label": "Nodule 1", "code": NODULE, "measurements": sizes, "confidence": 0.987, **changes})
+
+
+def test_findings_are_told_in_words_with_units() -> None:
+    findings = (nodule(5.0, site=LUNG, laterality=LEFT), nodule(8.44, site=LUNG, laterality=RIGHT))
+    assert tell_answer(findings) == "2 nodules, largest 8.4 mm, right lung"
+    assert tell_answer(findings[:1]) == "1 nodule, 5.0 mm, left lung"
+    assert tell_answer(()) == "No findings"
+    line = list_findings(findings, {})[1]
+    assert line.measures == (("Long axis", "8.4 mm"), ("Mean", "\u2212116 HU"), ("Certainty", "99 %"))
+    assert (line.name, line.key, line.long_axis, line.short_axis) == ("Right lung", 2, "8.4", "")
+
+
+def test_no_finding_is_never_told_as_no_result_and_no_model_is_certain() -> None:
+    film = Finding(label="Pneumonia", code=PNEUMONIA, presence=Presence.ABSENT, confidence=0.02)
+    assert tell_answer([film]) == "Pneumonia not seen"
+    assert tell_answer([replace(film, presence=Presence.PRESENT, confidence=0.996)]) == (
+        "Pneumonia seen, certainty > 99 %"
+    )
+
+
+def make_slice(number: int, **changes: Any) -> Slice:
+    values: dict[str, Any] = {
+        "sop_instance_uid": f"1.{number}", "digest": "d", "number": number, "rows": 4, "columns": 8, "frames": 1,
+        "position_mm": (0.0, 0.0, 2.0 * number), "orientation": PLANE, "spacing_mm": (1.0, 0.5),
+        "attributes": {"Modality": "CT", "SeriesNumber": 3, "SeriesDescription": "Lung"},
+    }  # fmt: skip
+    return Slice(**{**values, **changes})
+
+
+def make_stack(**changes: Any) -> Stack:
+    slices = tuple(make_slice(number, **changes) for number in range(3))
+    return Stack(series_instance_uid="1", slices=slices, start=1, window=choose_window(slices[0]))
+
+
+def make_contours(*, rows: int = 4, **changes: Any) -> dict[str, Any]:
+    """Return a SEG on the slices 1 and 2; `changes` are those of its Frames."""
+    square = [[1.0, 1.0], [3.0, 1.0], [3.0, 3.0], [1.0, 3.0]]
+    small = [[1.0, 1.0], [2.0, 1.0], [2.0, 2.0], [1.0, 2.0]]
+    plane = {"orientation": list(PLANE), "spacing_mm": [1.0, 0.5]}
+    frames = [
+        {
+            "sop_instance_uid": f"1.{number}",
+            "position_mm": [0.0, 0.0, 2.0 * number],
+            "outlines": {"1": [outline]},
+            **plane,
+            **changes,
+        }
+        for number, outline in ((1, small), (2, square))
+    ]
+    return {"rows": rows, "columns": 8, "segments": [], "frames": frames}
+
+
+def test_outlines_stand_with_their_slices_and_the_largest_is_jumped_to() -> None:
+    told = describe("9", make_stack(), make_contours(), {1: 2})
+    assert [entry["number"] for entry in told["slices"]] == [0, 1, 2]
+    assert (told["keys"], sorted(told["outlines"]), told["ratio"]) == ({2: 2}, [1, 2], 1.0)
+    assert told["outlines"][1][0]["finding"] == 2
+    assert told["slices"][0]["src"].endswith("/studies/9/series/1/instances/1.0/rendered?window=-400,1400,linear")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": 8},
+        {"spacing_mm": [1.0, 0.6]},
+        {"orientation": [1.0, 0.0, 0.0, 0.0, 0.0, -1.0]},
+        {"position_mm": [0.0, 0.1, 2.0]},
+    ],
+)
+def test_a_seg_that_lies_elsewhere_is_not_drawn(changes: dict[str, Any]) -> None:
+    with pytest.raises(PixelsUndecodable, match="nothing is drawn"):
+        describe("9", make_stack(), make_contours(**changes), {1: 1})
+
+
+def test_sides_are_told_only_where_orientation_says_so() -> None:
+    assert make_stack().sides == ("R", "L")
+    assert make_stack(orientation=(-1.0, 0.0, 0.0, 0.0, 1.0, 0.0)).sides == ("L", "R")
+    assert make_stack(orientation=(0.0, 1.0, 0.0, 0.0, 0.0, -1.0)).sides == ("", "")
+    assert make_stack(orientation=()).sides == ("", "")
+
+
+def test_windows_are_those_of_the_summary_picture() -> None:
+    assert choose_window(make_slice(1)) == Window(center=-400, width=1400)
+    head = make_slice(1, attributes={"Modality": "CT", "BodyPartExamined": "HEAD"})
+    assert choose_window(head) == Window(center=40, width=80)
+    assert choose_window(make_slice(1, attributes={"Modality": "MR"})) is None
+    assert (make_stack().window_words, make_stack().geometry) == ("L \u2212400 W 1400", "2.0 mm \u00b7 1.000 mm/px")
+
+
+def test_names_dates_and_figures_read_as_people_write_them() -> None:
+    assert person_name("Phantom^Anna^Maria^Dr=\u5c71\u7530") == "Phantom, Dr Anna Maria"
+    assert (person_name("Phantom"), person_name("")) == ("Phantom", "none")
+    assert (calendar_date("20310409"), calendar_date("2031")) == ("2031-04-09", "2031")
+    assert (seconds_words(8.94), seconds_words(3700)) == ("8.9 s", "1 h")
+    assert [size_words(one) for one in (9, 1900, 412_000, 5_760_000)] == ["9 bytes", "1.9 kB", "412 kB", "5.8 MB"]
