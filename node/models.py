@@ -3,12 +3,14 @@
 import hashlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from node.domain.codes import Code
 from node.errors import ModelInvalid
+from node.manifest import Bundle, Label, WeightsFormat, check_manifest, find_format, read_bundle, read_labels
 
 MODEL_FILE = "model.toml"
 REQUIRED_KEYS = (
@@ -20,12 +22,8 @@ REQUIRED_KEYS = (
     "notice",
     "series_offset",
 )
-# They become text of one line in every Result: LO, PS3.5 6.2.
-LINE_KEYS = ("name", "version", "pipeline", "title")
-MAX_LINE = 64
-# Series Numbers of two kinds of Results are a hundred apart.
-MAX_SERIES_OFFSET = 99
-CODE_PARTS = ("value", "scheme", "meaning")
+# What a Result may depend on beside names and weights.
+NUMBER_TABLES = ("preprocessing", "thresholds", "architecture", "bundle")
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "workers" / "models"
 
 
@@ -45,7 +43,15 @@ class ModelCard:
     series_offset
         k in the Series Numbers 9100+k (SEG), 9200+k (SR), 9300+k (SC); 0 to 99.
     numbers
-        The tables ``[preprocessing]``, ``[thresholds]`` and ``[architecture]`` as they stand in the file.
+        The tables ``[preprocessing]``, ``[thresholds]``, ``[architecture]`` and ``[bundle]`` as they stand in the file.
+    weights_format
+        How the weights are kept.
+    labels
+        ``[[labels]]`` with all that they say.
+    modalities
+        Role to the Modalities that it takes; a role that names none takes any.
+    bundle
+        How it is asked if it is a MONAI Bundle; None for a model of a Pipeline that knows its own network.
     """
 
     name: str
@@ -62,22 +68,45 @@ class ModelCard:
     numbers: Mapping[str, Any]
     title: str = ""
     looked_for: tuple[Code, ...] = ()
+    weights_format: WeightsFormat = WeightsFormat.SAFETENSORS
+    labels: tuple[Label, ...] = ()
+    modalities: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    bundle: Bundle | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The model folder; below it lie the weights, at any depth."""
+        holders = (parent for parent in self.weights.parents if (parent / MODEL_FILE).is_file())
+        return next(holders, self.weights.parent)
 
     def verify_weights(self) -> None:
-        """Compare the weights with the digest that `model.toml` names.
+        """Compare the weights, and the files of a bundle, with the digests that `model.toml` names.
 
         Raises
         ------
         ModelInvalid
-            If the file is absent or differs.
+            If a file is absent or differs.
         """
         if not self.weights.is_file():
             raise ModelInvalid(f"model {self.name}: {self.weights} is absent; pull or copy the model again")
-        found = hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        found = digest_file(self.weights)
         if found != self.weights_sha256:
             raise ModelInvalid(
                 f"model {self.name}: {self.weights} has sha256 {found[:12]}…, model.toml names "
                 f"{self.weights_sha256[:12]}…; restore the weights, never edit the digest to fit"
+            )
+        if self.bundle is not None:
+            self._verify_bundle(self.bundle)
+
+    def _verify_bundle(self, bundle: Bundle) -> None:
+        folder = self.folder
+        found = {path: digest_file(folder / path) for path in list_files(folder)}
+        expected = {**bundle.files, self.weights.relative_to(folder).as_posix(): self.weights_sha256}
+        changed = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
+        if changed:
+            raise ModelInvalid(
+                f"model {self.name}: {', '.join(changed[:5])} in {folder} are not what was installed, and a bundle is "
+                "code: `radnode models remove` it, look at it, and add it again"
             )
 
 
@@ -96,52 +125,43 @@ def read_model(folder: Path) -> ModelCard:
         raise ModelInvalid(f"{path} is absent; a model folder needs it") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
         raise ModelInvalid(f"{path} cannot be read as TOML: {exc}") from exc
-    weights, inputs = _table(table, "weights"), _table(table, "inputs")
-    missing = [key for key in REQUIRED_KEYS if key not in table]
-    missing += [f"weights.{key}" for key in ("file", "sha256") if key not in weights]
-    missing += [] if inputs else ["inputs"]
-    missing += [f"inputs.{role} (a table)" for role, entry in inputs.items() if not isinstance(entry, Mapping)]
-    if missing:
-        raise ModelInvalid(f"{path}: {', '.join(missing)} missing")
-    _check_values(table, path)
+    complaints = check_manifest(table)
+    if complaints:
+        raise ModelInvalid(f"{path}: {'; '.join(complaints)}")
+    weights, inputs = table["weights"], table["inputs"]
     roles = {role: bool(entry.get("required", True)) for role, entry in inputs.items()}
+    labels = read_labels(table)
     return ModelCard(
         **{key: table[key] for key in REQUIRED_KEYS},
         weights=folder / weights["file"],
         weights_sha256=weights["sha256"],
+        weights_format=find_format(weights),
         required_roles=tuple(role for role, required in roles.items() if required),
         optional_roles=tuple(role for role, required in roles.items() if not required),
-        numbers={key: table[key] for key in ("preprocessing", "thresholds", "architecture") if key in table},
+        modalities={role: _read_modalities(entry) for role, entry in inputs.items()},
+        numbers={key: table[key] for key in NUMBER_TABLES if key in table},
         title=table.get("title", ""),
-        looked_for=_read_labels(table, path),
+        looked_for=tuple(label.code for label in labels),
+        labels=labels,
+        bundle=read_bundle(table),
     )
 
 
-def _check_values(table: Mapping[str, Any], path: Path) -> None:
-    for key in LINE_KEYS:
-        text = table.get(key, "")
-        if not isinstance(text, str) or len(text) > MAX_LINE or not text.isprintable() or "\\" in text:
-            raise ModelInvalid(f"{path}: {key} is {text!r}; give at most {MAX_LINE} characters without a backslash")
-    offset = table["series_offset"]
-    if type(offset) is not int or not 0 <= offset <= MAX_SERIES_OFFSET:
-        raise ModelInvalid(f"{path}: series_offset is {offset!r}; give a whole number from 0 to {MAX_SERIES_OFFSET}")
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_labels(table: Mapping[str, Any], path: Path) -> tuple[Code, ...]:
-    labels = table.get("labels", [])
-    codes = []
-    for label in labels if isinstance(labels, list) else [labels]:
-        code = label.get("code") if isinstance(label, Mapping) else None
-        parts = [part for part in code if isinstance(part, str) and part] if isinstance(code, list) else []
-        if len(parts) != len(CODE_PARTS):
-            raise ModelInvalid(f"{path}: each of [[labels]] needs code = [{', '.join(CODE_PARTS)}], found {code!r}")
-        codes.append(Code(*parts))
-    return tuple(codes)
+def list_files(folder: Path) -> tuple[str, ...]:
+    """Return the files of a model folder but `model.toml`, as paths below it."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return tuple(sorted(one.as_posix() for one in found if one.as_posix() != MODEL_FILE))
 
 
-def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = table.get(key)
-    return value if isinstance(value, Mapping) else {}
+def _read_modalities(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    told = entry.get("modality", ())
+    return (told,) if isinstance(told, str) else tuple(told)
 
 
 def find_model(name: str, folders: tuple[Path, ...]) -> ModelCard:
@@ -159,6 +179,14 @@ def find_model(name: str, folders: tuple[Path, ...]) -> ModelCard:
     raise ModelInvalid(f"model {name!r} is in none of {looked}; see `radnode models list`")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A model folder that is none: where it is, why, and what to do."""
+
+    folder: Path
+    text: str
+
+
 def list_models(folders: tuple[Path, ...]) -> tuple[ModelCard, ...]:
     """Return every model of `folders`, by name; the first folder wins.
 
@@ -167,9 +195,21 @@ def list_models(folders: tuple[Path, ...]) -> tuple[ModelCard, ...]:
     ModelInvalid
         If a model folder is incomplete.
     """
+    cards, faults = survey_folders(folders)
+    if faults:
+        raise ModelInvalid(faults[0].text)
+    return cards
+
+
+def survey_folders(folders: tuple[Path, ...]) -> tuple[tuple[ModelCard, ...], tuple[Fault, ...]]:
+    """Return every model of `folders`, by name, the first folder wins; and the folders that are incomplete."""
     found: dict[str, ModelCard] = {}
-    for folder in folders:
-        for path in sorted(folder.glob(f"*/{MODEL_FILE}")):
+    faults = []
+    for path in (one for folder in folders for one in sorted(folder.glob(f"[!.]*/{MODEL_FILE}"))):
+        try:
             card = read_model(path.parent)
+        except ModelInvalid as exc:
+            faults.append(Fault(folder=path.parent, text=str(exc)))
+        else:
             found.setdefault(card.name, card)
-    return tuple(found[name] for name in sorted(found))
+    return tuple(found[name] for name in sorted(found)), tuple(faults)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from node.clock import utc_now
-from node.domain.decision import Decision
+from node.domain.decision import Decision, Outcome
 from node.domain.job import Job, JobState
 from node.domain.result import Result
 from node.domain.uids import StudyUID
-from node.errors import Broken, NodeError, NotDicom, PipelineUnknown
+from node.errors import Broken, ModelInvalid, NodeError, NotDicom, PipelineUnknown
 from node.fhir.diagnostic_report import build_bundle
 from node.header.part10 import PREAMBLE, has_prefix
 from node.header.scan import scan_file
@@ -27,7 +27,7 @@ from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView, StudyStory
 from node.rules.explain import refusal_of
 from node.settings import Settings
-from node.site import build_assembly, build_routing, retry_policy
+from node.site import build_assembly, build_routing, retry_policy, survey_models
 from node.version import product_version
 from node.volumes import open_store
 from node.workforce import spawn_worker
@@ -137,8 +137,15 @@ class OfflineNode:
             "jobs": [self._report_job(job, story, out) for job in story.jobs],
         }
         if not story.jobs:
-            entry["refusal"] = refusal_of(story.decisions)
+            entry["refusal"] = refusal_of(story.decisions) or self._say_faults(story)
         return entry
+
+    def _say_faults(self, story: StudyStory) -> dict[str, str] | None:
+        """Return why nothing ran for a Study whose rules asked for Pipelines without a model; None for others."""
+        faults = survey_models(self._settings).faults
+        asked = {name for rule in self._settings.rules for name in rule.get("run", ()) if name in faults}
+        matched = [one.reason for one in story.decisions if one.outcome is Outcome.MATCH]
+        return {"code": ModelInvalid.code, "text": " ".join(matched)} if asked and matched else None
 
     def _report_job(self, job: Job, story: StudyStory, out: Path) -> dict[str, Any]:
         reason = {"reason": {"code": job.reason_code, "text": job.reason_text}} if job.reason_code else {}

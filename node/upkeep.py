@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from node.audit.inspection import read_records
 from node.audit.witness import Witness
 from node.clock import Clock, utc_now
-from node.domain.retention import Proof
 from node.errors import LedgerDamaged, WrongState
 from node.intake.adoption import Adoption
 from node.journals import adopt_journals
@@ -20,8 +18,9 @@ from node.ledger.restoration import RestorationLedger
 from node.ledger.retention import RetentionLedger
 from node.lock import FolderLock
 from node.restoration import Remains, Restored, is_marked, prepare, restore
-from node.retention import Gatekeeper, Premises, Retention, Teller, Terms
+from node.retention import Premises, Retention, Teller
 from node.settings import Settings
+from node.site import retention_terms
 from node.store.trash import Trash
 from node.volumes import audit_folder, open_store, open_trail
 
@@ -32,26 +31,6 @@ def build_retention(settings: Settings, engine: Engine, *, adoption: Adoption, t
         ledger=RetentionLedger(engine), trash=Trash(settings.store_root), teller=teller, adopt=adoption.adopt
     )
     return Retention(premises, retention_terms(settings))
-
-
-def build_gatekeeper(settings: Settings, engine: Engine) -> Gatekeeper:
-    """Return what lets a Study go when a person says so."""
-    return Gatekeeper(RetentionLedger(engine), Trash(settings.store_root), retention_terms(settings).proof)
-
-
-def retention_terms(settings: Settings) -> Terms:
-    """Return how long Studies stay."""
-    told = settings.retention
-    return Terms(
-        proof=Proof(
-            keep_until=told.keep_until,
-            confirming=frozenset(name for name, entry in settings.destinations.items() if entry.is_asked),
-        ),
-        studies=timedelta(days=told.studies_days) if told.studies_days else None,
-        results=timedelta(days=told.results_days),
-        high_percent=told.high_percent or None,
-        low_percent=told.low_percent,
-    )
 
 
 class LedgerRestorer:

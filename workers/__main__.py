@@ -56,6 +56,10 @@ def _build_parser() -> argparse.ArgumentParser:
     check.add_argument("--originals", type=Path, required=True, help="where the images lie that they speak of")
     check.add_argument("--json", action="store_true", dest="as_json", help="print JSON instead of lines")
     check.set_defaults(verb=_check)
+    convert = verbs.add_parser("convert", help="write weights of others as safetensors, without running them, then end")
+    convert.add_argument("source", type=Path, help="state dict or pickled module, as torch saves it")
+    convert.add_argument("target", type=Path, help="where the safetensors go")
+    convert.set_defaults(verb=_convert)
     bench = verbs.add_parser("bench", help="measure what a part of the worker costs, then end")
     bench.add_argument("part", choices=("encode",))
     bench.add_argument("--rounds", type=int, required=True, help="how often each Subject is measured")
@@ -96,6 +100,13 @@ def _bench(arguments: Arguments, _settings: Settings) -> int:
 
     measured = measure_encoding(rounds=arguments.rounds)
     arguments.out.write_text(json.dumps(measured), encoding="utf-8")
+    return 0
+
+
+def _convert(arguments: Arguments, _settings: Settings) -> int:
+    from workers.inference.conversion import convert_weights
+
+    convert_weights(arguments.source, arguments.target)
     return 0
 
 

@@ -15,6 +15,7 @@ from node.ledger.capabilities import CapabilityLedger
 from node.ledger.engine import open_engine
 from node.ledger.jobs import JobLedger, RetryPolicy
 from node.ledger.retractions import RetractionLedger
+from node.manifest import BUNDLE_PIPELINE
 from node.models import SHIPPED_MODELS, ModelCard, find_model
 from node.settings import Settings
 from node.store.files import FileStore, Reserve
@@ -23,6 +24,7 @@ from workers.heartbeat import LeaseTerms
 from workers.inference.faults import prove_device
 from workers.pipelines.base import Pipeline
 from workers.pipelines.brain_tumour import BrainTumour
+from workers.pipelines.bundle import BundlePipeline
 from workers.pipelines.chest_xray import ChestXray
 from workers.pipelines.lung_nodules import LungNodules
 from workers.post import Post
@@ -36,6 +38,7 @@ PIPELINES: Mapping[str, PipelineMaker] = {
     "lung_nodules": LungNodules,
     "brain_tumour": BrainTumour,
     "chest_xray": ChestXray,
+    BUNDLE_PIPELINE: BundlePipeline,
 }
 
 
@@ -63,7 +66,9 @@ class WarmShelf:
         return self._warm[name]
 
     def _load(self, name: str) -> WarmPipeline:
-        maker, card = self._makers.get(name), _find_card(self._settings, name)
+        card = _find_card(self._settings, name)
+        # A site may give a Pipeline a name of its own; then its model says which code that is.
+        maker = self._makers.get(name if card.bundle is None else BUNDLE_PIPELINE) or self._makers.get(card.pipeline)
         if maker is None:
             raise _unknown(name)
         return WarmPipeline(pipeline=maker(card, self._device), card=card)
@@ -143,7 +148,7 @@ def _time_limit_s(settings: Settings, name: str) -> float:
 def _find_card(settings: Settings, name: str) -> ModelCard:
     if name not in settings.pipelines:
         raise _unknown(name)
-    return find_model(settings.pipelines[name].model, (*settings.models.dirs, SHIPPED_MODELS))
+    return find_model(settings.pipelines[name].model, (*settings.model_dirs, SHIPPED_MODELS))
 
 
 def _unknown(name: str) -> PipelineUnknown:

@@ -21,10 +21,21 @@ def require_sound(answers: NDArray[np.floating], network: str) -> None:
     ModelOutputInvalid
         If there is NaN or infinity among them, or if all are the same.
     """
-    if not np.isfinite(answers).all():
-        raise ModelOutputInvalid(f"the {network} network answered with NaN; check the weights and the device")
+    require_finite(answers, network)
     if answers.size > 1 and np.ptp(answers) == 0:
         raise ModelOutputInvalid(
             f"the {network} network answered {float(answers.flat[0]):.3g} at each of {answers.size} places; check the "
             "weights and the device"
         )
+
+
+def require_finite(answers: NDArray[np.floating], network: str) -> None:
+    """Refuse answers with NaN or infinity among them.
+
+    Raises
+    ------
+    ModelOutputInvalid
+        If there are any.
+    """
+    if not np.isfinite(answers).all():
+        raise ModelOutputInvalid(f"the {network} network answered with NaN; check the weights and the device")
