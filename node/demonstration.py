@@ -27,6 +27,7 @@ from node.rehearsal.pacs import SimulatedPacs
 from node.rehearsal.record import PacsRecord
 from node.rehearsal.truth import Verdict, judge_label, judge_lesion, judge_nodules
 from node.settings import DestinationSettings, Settings
+from node.web.host import url_of
 
 STUDY_TIMEOUT_S = 300.0
 LOOK_EVERY_S = 0.1
@@ -96,13 +97,15 @@ class Demonstration:
         The node's; ports, Destination and quiet time are replaced.
     out
         Folder for what the PACS receives, and one picture a Study.
+    with_web
+        Whether people can look at it in the console.
     """
 
-    def __init__(self, settings: Settings, out: Path) -> None:
+    def __init__(self, settings: Settings, out: Path, *, with_web: bool = False) -> None:
         self._out = out
         self._pacs = SimulatedPacs(out, aet=PACS_AET)
         self._pacs.start()
-        self._settings = demonstration_settings(settings, self._pacs.peer)
+        self._settings = demonstration_settings(settings, self._pacs.peer, with_web=with_web)
         self._app = NodeApp(self._settings)
         self._peer: Peer | None = None
 
@@ -121,6 +124,10 @@ class Demonstration:
         if self._peer is None:
             raise NotFound("the demonstration is not running; enter it first")
         return self._peer
+
+    def open_console(self) -> str:
+        """Return the one-time link by which a person makes an account and sees the console."""
+        return f"{url_of(self._settings.web)}/welcome/{self._app.first_link()}"
 
     def play(self, case: Case) -> list[Outcome]:
         """Send one case and wait until the PACS has its Results; one outcome a Study.
@@ -161,12 +168,12 @@ class Demonstration:
         return target
 
 
-def demonstration_settings(settings: Settings, pacs: Peer) -> Settings:
-    """Return `settings` with a free port, no web, the simulated PACS as only Destination, every picture drawn."""
+def demonstration_settings(settings: Settings, pacs: Peer, *, with_web: bool = False) -> Settings:
+    """Return `settings` with a free port for DICOM, the simulated PACS as only Destination, every picture drawn."""
     destination = DestinationSettings(transport="cstore", aet=pacs.aet, host=pacs.host, port=pacs.port)
     changes: dict[str, Any] = {
         "node": settings.node.model_copy(update={"port": 0}),
-        "web": settings.web.model_copy(update={"port": 0}),
+        "web": settings.web if with_web else settings.web.model_copy(update={"port": 0}),
         "assembly": settings.assembly.model_copy(update={"quiet_seconds": QUIET_SECONDS}),
         "destinations": {"pacs": destination},
         "pipelines": {

@@ -43,8 +43,12 @@ class RoutingLedger(Protocol):
         orders: tuple[JobOrder, ...],
         forwards: tuple[Forward, ...],
         now: datetime,
-    ) -> None:
-        """Commit all and move the Study to ROUTED, in one transaction; nothing if it changed since it was read."""
+    ) -> bool:
+        """Commit all and move the Study to ROUTED, in one transaction; returns whether it did.
+
+        Nothing is written if the Study changed since it was read, or if a Pipeline was switched so that an order of it
+        must not be given any more.
+        """
         ...
 
 
@@ -82,16 +86,17 @@ class Routing:
         Returns after Decisions, Jobs and the Study's state are committed.
         """
         waiting = self._ledger.settled_studies(STUDIES_A_TICK)
-        for study_instance_uid in waiting:
-            self._route(study_instance_uid, now)
-        return now if len(waiting) == STUDIES_A_TICK else None
+        are_routed = [self._route(study_instance_uid, now) for study_instance_uid in waiting]
+        return now if len(waiting) == STUDIES_A_TICK or not all(are_routed) else None
 
-    def _route(self, study_instance_uid: StudyUID, now: datetime) -> None:
+    def _route(self, study_instance_uid: StudyUID, now: datetime) -> bool:
         study = self._ledger.study_facts(study_instance_uid)
         routed = tell_faults(route_study(study, self._rules, self._models), self._rules, self._faults)
         decisions, orders, forwards = heed_switches(routed, self._rules, self._read_modes())
-        self._ledger.record_routing(study, decisions=decisions, orders=orders, forwards=forwards, now=now)
-        log.info("study routed", extra={"study_uid": study_instance_uid, "count": len(orders)})
+        is_routed = self._ledger.record_routing(study, decisions=decisions, orders=orders, forwards=forwards, now=now)
+        if is_routed:
+            log.info("study routed", extra={"study_uid": study_instance_uid, "count": len(orders)})
+        return is_routed
 
 
 def route_study(study: StudyFacts, rules: Sequence[Rule], models: Mapping[str, ModelCard]) -> Routed:

@@ -317,7 +317,7 @@ class WebSettings(Section):
     @property
     def trusted_proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """Whose word on where a request comes from counts; nobody else connects. None without a proxy."""
-        return (*THIS_MACHINE, *self.proxies) if self.behind_proxy else ()
+        return (self.proxies or THIS_MACHINE) if self.behind_proxy else ()
 
 
 class TlsSettings(Section):

@@ -137,7 +137,8 @@ def build_routing(settings: Settings, engine: Engine) -> Routing:
         logger.error("pipeline is off", extra={"pipeline": name, "reason_code": ModelInvalid.code})
     rules = read_rules(settings, survey.models)
     read_modes = SwitchLedger(engine).read_modes
-    return Routing(StudyLedger(engine), rules, survey.models, read_modes=read_modes, faults=survey.faults)
+    ledger = StudyLedger(engine, rejects_superseded=settings.results.reject_superseded)
+    return Routing(ledger, rules, survey.models, read_modes=read_modes, faults=survey.faults)
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

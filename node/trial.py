@@ -1,25 +1,42 @@
-"""An edit of the rules, tried on the Studies of the ledger before it is installed; nothing is stored."""
+"""An edit of the rules, tried on the Studies of the ledger before it is installed; nothing is stored.
 
+It is tried by a process of its own: a regular expression may try ways without end, and holds up every thread of the
+process in which it does.
+"""
+
+import copyreg
+import math
+import os
+import pickle
+import resource
+import subprocess
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 from node.domain.study import StudyFacts
+from node.domain.switch import Mode
 from node.domain.uids import StudyUID
 from node.errors import NotFound, PipelineUnknown, RuleInvalid
-from node.ledger.engine import Engine
+from node.ledger.engine import Engine, open_engine
 from node.ledger.history import HistoryLedger
 from node.ledger.studies import StudyLedger
-from node.rules.dry_run import DryRun, dry_run
+from node.ledger.switches import SwitchLedger
+from node.routing import heed_switches, route_study, tell_faults
+from node.rules.dry_run import DryRun, Wish, dry_run, wish_of
 from node.rules.rule import Rule
 from node.rules.writing import find_line
-from node.settings import Settings
-from node.site import find_models, read_rules, read_tables
+from node.settings import Settings, load_settings
+from node.site import ModelSurvey, find_models, read_rules, read_tables, survey_models
 
 MAX_TEXT = 200_000
+# As a module that is run, it would be another one than that in which the answer is read.
+ENTRY = "from node.trial import main; main()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +49,13 @@ class Limits:
         The newest so many are asked.
     seconds
         After so long no further Study is asked.
+    around_s
+        So much longer the trial may take, to begin and to end on a busy machine, before it is ended by force.
     """
 
     studies: int = 500
     seconds: float = 10.0
+    around_s: float = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +89,79 @@ def read_edit(text: str, settings: Settings) -> tuple[Rule, ...]:
         raise RuleInvalid(str(exc) if line is None else f"line {line}: {exc}") from exc
 
 
-def try_edit(engine: Engine, settings: Settings, edited: tuple[Rule, ...], *, since: datetime, limits: Limits) -> Trial:
-    """Return what `edited` rules would have done otherwise with the Studies that changed after `since`.
+def try_edit(text: str, settings: Settings, *, since: datetime, limits: Limits) -> Trial:
+    """Return what the rules of `text` would have done otherwise with the Studies that changed after `since`.
+
+    Pipelines count as they are switched now; one that is off, or has no model, starts on nothing.
 
     Raises
     ------
     RuleInvalid, PipelineUnknown
-        If the rules of the settings cannot be evaluated themselves.
+        If these rules, or those of the settings, cannot be evaluated, or take without end.
     """
+    read_edit(text, settings)
+    read_rules(settings, find_models(settings))
+    environment = {**os.environ, **settings.as_environment()}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", ENTRY],
+            input=pickle.dumps((text, since, limits)),
+            stdout=subprocess.PIPE,
+            # What Python says of a fault may quote values of a patient.
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            timeout=limits.seconds + limits.around_s,
+            check=True,
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as exc:
+        raise RuleInvalid(
+            f"the trial was ended: it died, or took far more than {limits.seconds:g} s; a regular expression that "
+            "repeats what repeats, such as (a+)+, may try ways without end; write it otherwise"
+        ) from exc
+    trial: Trial = pickle.loads(done.stdout)  # noqa: S301 written by a process of our own
+    return trial
+
+
+def main() -> None:
+    """Try the edit that standard input tells of, and write what was found to standard output."""
+    text, since, limits = pickle.load(sys.stdin.buffer)  # noqa: S301 written by a process of our own
+    # Whoever asked may be gone, and ends it no more.
+    seconds = math.ceil(limits.seconds + limits.around_s)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    # A Decision holds mappings that nobody may change; the answer is a copy.
+    copyreg.pickle(MappingProxyType, _copy)
+    settings = load_settings()
+    engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
+    edited = read_edit(text, settings)
+    pickle.dump(_try_rules(engine, settings, edited, since=since, limits=limits), sys.stdout.buffer)
+    engine.dispose()
+
+
+def _copy(mapping: "MappingProxyType[Any, Any]") -> tuple[type, tuple[dict[Any, Any]]]:
+    return dict, (dict(mapping),)
+
+
+def _try_rules(engine: Engine, settings: Settings, edited: Sequence[Rule], *, since: datetime, limits: Limits) -> Trial:
     history, until = HistoryLedger(engine), monotonic() + limits.seconds
+    survey, modes = survey_models(settings), SwitchLedger(engine).read_modes()
     uids = history.recent_studies(since, limit=limits.studies)
     found = dry_run(
         _read_studies(StudyLedger(engine), uids),
-        current=read_rules(settings, find_models(settings)),
-        edited=edited,
+        current=_asking(read_rules(settings, survey.models), survey, modes),
+        edited=_asking(edited, survey, modes),
         is_time_up=lambda: monotonic() >= until,
     )
     return Trial(found=found, studies=history.count_studies(since))
+
+
+def _asking(rules: Sequence[Rule], survey: ModelSurvey, modes: Mapping[str, Mode]) -> Callable[[StudyFacts], Wish]:
+    """Return what tells what routing would do with a Study."""
+
+    def ask(study: StudyFacts) -> Wish:
+        routed = tell_faults(route_study(study, rules, survey.models), rules, survey.faults)
+        return wish_of(*heed_switches(routed, rules, modes))
+
+    return ask
 
 
 def _read_studies(ledger: StudyLedger, uids: tuple[StudyUID, ...]) -> Iterator[StudyFacts]:

@@ -25,6 +25,7 @@ from node.journals import FAREWELL_S, adopt_journal, open_journal
 from node.ledger.engine import open_engine
 from node.ledger.instances import InstanceLedger, association_prefix
 from node.ledger.registrar import Registrar
+from node.ledger.retractions import RetractionLedger
 from node.ledger.views import LedgerView
 from node.logs import configure_logging
 from node.receiver import (
@@ -39,8 +40,10 @@ from node.web.app import create_app
 from node.web.host import DRAIN_S, VERB, identity_of
 from node.web.link import Link
 from node.web.pixels import PixelPool
-from node.web.server import Guards, WebServer
+from node.web.retraction import Retractor
+from node.web.server import MAX_OF_ONE_ADDRESS, Guards, WebServer
 from node.web.services import Services
+from node.web.tester import Tester
 from node.web.witnessing import Witnessing
 
 logger = logging.getLogger(__name__)
@@ -100,31 +103,30 @@ def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link
         registrar = Registrar(instances, link.tell_committed, journal, max_age_s=settings.ledger.busy_timeout_s)
         witness = Witness(trail=open_trail(settings), ledger=registrar, clock=utc_now)
         intake = build_intake(settings, store=store, ledger=registrar, witness=witness)
-        hashes = PasswordHashes()
+        hashes, view = PasswordHashes(), LedgerView(engine)
         services = Services(
             settings=settings,
             engine=engine,
-            view=LedgerView(engine),
+            view=view,
             store=store,
             intake=intake,
             doorkeeper=open_doorkeeper(engine, settings.web, hashes=hashes, clock=utc_now, tell=witness.record),
             registry=open_registry(engine, hashes=hashes, clock=utc_now, tell=witness.record),
-            witnessing=Witnessing(witness.record, LedgerView(engine).patient_id),
+            witnessing=Witnessing(witness.record, view.patient_id),
             record=witness.record,
             pixels=PixelPool(folder=settings.store_root),
             clock=utc_now,
             name_association=lambda: f"{association_prefix(own_name)}{uuid4().hex}",
             are_receivers_ready=link.are_receivers_ready,
             wait_committed=registrar.wait_committed,
+            tester=Tester(settings, engine, clock=utc_now, record=witness.record),
+            retractor=Retractor(settings, RetractionLedger(engine), view, record=witness.record, clock=utc_now),
         )
         server = _build_server(services)
         registrar.start()
         witness.start()
         services.witnessing.start()
-        Thread(target=_stop_at_end, args=(link, server, services), name="link", daemon=True).start()
-        logger.info("web started", extra={"host": settings.web.bind, "port": settings.web.port})
-        server.run(listening)
-        services.pixels.close()
+        _run(server, services, listening=listening, link=link)
         services.witnessing.stop()
         witness.stop()
         registrar.stop()
@@ -138,10 +140,19 @@ def _build_server(services: Services) -> WebServer:
         networks=settings.web.trusted_proxies or settings.security.allowed_networks,
         refused=lambda host: services.intake.note_refusal(stranger_refused(host)),
         stalled_s=settings.node.dimse_timeout_s,
+        max_of_one_address=None if settings.web.behind_proxy else MAX_OF_ONE_ADDRESS,
     )
     identity = identity_of(settings.web)
     tls = None if identity is None else server_context(identity)
     return WebServer(create_app(services), guards, drain_s=DRAIN_S, tls=tls)
+
+
+def _run(server: WebServer, services: Services, *, listening: socket.socket, link: Link) -> None:
+    web = services.settings.web
+    Thread(target=_stop_at_end, args=(link, server, services), name="link", daemon=True).start()
+    logger.info("web started", extra={"host": web.bind, "port": web.port})
+    server.run(listening)
+    services.pixels.close()
 
 
 def _stop_at_end(link: Link, server: WebServer, services: Services) -> None:

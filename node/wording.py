@@ -1,8 +1,12 @@
 """Words and figures as people read them, in the terminal and in the console."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 WHOLE_UID = 16
+# Age String (AS): three digits and one of these (PS3.5 6.2); a year is written as in ``68 y``.
+AGE_DIGITS = 3
+AGE_UNITS = {"Y": "y", "M": "month", "W": "week", "D": "day"}
+DAYS_OF_YEAR = 365.2425
 
 
 def short_uid(uid: str) -> str:
@@ -17,9 +21,9 @@ def age(at: datetime) -> str:
 
 def span(seconds: float) -> str:
     """Return how long that is, in the unit people would use."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+    for size, unit in ((86400, "day"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
+            return _counted(round(seconds / size), unit)
     return f"{seconds:.0f} s"
 
 
@@ -40,9 +44,32 @@ def calendar_date(date: str) -> str:
     return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdigit() else date
 
 
+def patient_age(sent: str, *, birth: str = "", study: str = "") -> str:
+    """Return Patient's Age (0010,1010) in words, else as it follows from two dates; empty where neither tells it.
+
+    Parameters
+    ----------
+    sent
+        An Age String such as ``063Y``; an image may hold anything instead.
+    birth, study
+        Patient's Birth Date and Study Date (DA).
+
+    References
+    ----------
+    DICOM PS3.5 6.2
+    """
+    count, unit = sent[:-1], sent[-1:]
+    if count.isascii() and count.isdecimal() and len(count) <= AGE_DIGITS and unit in AGE_UNITS:
+        return _counted(int(count), AGE_UNITS[unit])
+    born, read = _day(birth), _day(study)
+    if born is None or read is None or read < born:
+        return ""
+    return f"{int((read - born).days / DAYS_OF_YEAR)} y"
+
+
 def size_words(size_bytes: int) -> str:
     """Return a size in the unit people would use."""
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if size_bytes >= size:
             return f"{size_bytes / size:.1f} {unit}" if size_bytes < 10 * size else f"{size_bytes / size:.0f} {unit}"
     return f"{size_bytes} bytes"
@@ -51,3 +78,16 @@ def size_words(size_bytes: int) -> str:
 def sentence(text: str) -> str:
     """Return `text` with a capital at its begin, the rest as it is."""
     return text[:1].upper() + text[1:]
+
+
+def _counted(count: int, unit: str) -> str:
+    """Return a number with its unit; units that are words have a plural."""
+    is_word = unit in ("day", "week", "month")
+    return f"{count} {unit}{'s' * (is_word and count != 1)}"
+
+
+def _day(text: str) -> date | None:
+    try:
+        return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        return None

@@ -26,15 +26,18 @@ from node.intake.station import Intake
 from node.ledger.engine import Engine, open_engine
 from node.ledger.instances import InstanceLedger
 from node.ledger.registrar import Registrar
+from node.ledger.retractions import RetractionLedger
 from node.ledger.views import LedgerView
 from node.settings import Settings, load_settings
 from node.tls import server_context
 from node.volumes import open_store
 from node.web.app import create_app
 from node.web.host import identity_of
+from node.web.retraction import Retractor
 from node.web.rights import PLAIN_COOKIE
-from node.web.server import HEADERS_S, STALLED_S, Guards, WebServer
+from node.web.server import HEADERS_S, MAX_OF_ONE_ADDRESS, STALLED_S, Guards, WebServer
 from node.web.services import Services
+from node.web.tester import Tester
 from node.web.witnessing import Witnessing
 from tests.instances import EXPLICIT, ct_slice, encode
 from tests.ledgers import copy_ledger
@@ -107,6 +110,7 @@ def website(
     *,
     headers_s: float = HEADERS_S,
     stalled_s: float = STALLED_S,
+    max_of_one_address: int | None = MAX_OF_ONE_ADDRESS,
     name_association: Callable[[], str] = lambda: f"test.{uuid4().hex}",
     rights: frozenset[Right] = USUAL,
     clock: Clock = utc_now,
@@ -132,6 +136,7 @@ def website(
         refused=lambda host: services.intake.note_refusal(stranger_refused(host)),
         headers_s=headers_s,
         stalled_s=stalled_s,
+        max_of_one_address=max_of_one_address,
     )
     identity = identity_of(settings.web)
     tls = None if identity is None else server_context(identity)
@@ -195,6 +200,8 @@ def _services(
         name_association=lambda: f"test.{uuid4().hex}",
         are_receivers_ready=lambda: True,
         wait_committed=registrar.wait_committed,
+        tester=Tester(settings, engine, clock=clock, record=told.append),
+        retractor=Retractor(settings, RetractionLedger(engine), LedgerView(engine), record=told.append, clock=clock),
     )
 
 

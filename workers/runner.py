@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -160,7 +160,12 @@ class JobRunner:
             heart = Heartbeat(shop.ledger, job, terms=shop.terms, time_limit_s=limit_s, clock=shop.clock)
             with heart, named_faults():
                 outcome = self._work(job, watch, heart)
-            shop.ledger.finish_job(job, outcome, now=shop.clock())
+            now = shop.clock()
+
+            def shelve(order: JobOrder) -> None:
+                shelve_card(shop.store, replace(job, order=order), outcome, now=now)
+
+            shop.ledger.finish_job(job, outcome, now=now, shelve=shelve)
         except Rejected as exc:
             logger.warning("job refused", extra={"reason_code": exc.code})
             shop.ledger.refuse_job(job, reason_code=exc.code, reason_text=str(exc), now=shop.clock())
@@ -201,7 +206,7 @@ class JobRunner:
             encoded = encode(analysis, provenance, inputs, shop.wishes(job.order))
             check_results(encoded, analysis, inputs)
             results = tuple(shelve_result(shop.store, job, one) for one in encoded)
-        outcome = JobOutcome(
+        return JobOutcome(
             findings=[finding.as_json() for finding in analysis.findings],
             seconds=watch.seconds,
             model_sha256=warm.card.weights_sha256,
@@ -210,8 +215,6 @@ class JobRunner:
             threshold=analysis.threshold,
             rejects_predecessor=shop.rejects_superseded,
         )
-        shelve_card(shop.store, job, outcome, now=shop.clock())
-        return outcome
 
     def _provenance(self, job: Job, card: ModelCard, inputs: Mapping[str, Sequence[Dataset]]) -> Provenance:
         moment = newest_moment(chain(*inputs.values())) if self._shop.dates_by_inputs else job.accepted_at

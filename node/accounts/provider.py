@@ -6,8 +6,10 @@ References: OpenID Connect Core 1.0 3.1, Discovery 1.0 4; RFC 7636, RFC 9207, RF
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, cast
 
+from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oidc.core import CodeIDToken
@@ -29,6 +31,8 @@ LEEWAY_S = 60
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 # What an error of RFC 6749 5.2 looks like; nothing else of what it says is told on.
 WORD = re.compile(r"[a-z_]{1,40}\Z")
+# What the provider says of itself and its keys is asked for anew after so long.
+KEPT = timedelta(minutes=5)
 STATE, NONCE, VERIFIER = "state", "nonce", "verifier"
 
 
@@ -52,16 +56,25 @@ class Terms:
     roles: RoleTerms
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What the provider said of itself: where its pages are, or its keys."""
+
+    content: Mapping[str, Any]
+    until: datetime
+
+
 class Provider:
     """Sends people to the provider, and reads with what it sends them back.
 
     Everything of one login (state, nonce, code verifier) is derived from one secret that the browser keeps meanwhile:
-    any process of the node can finish what another one has begun, and nothing is kept here.
+    any process of the node can finish what another one has begun, and nothing of a person is kept here.
     """
 
     def __init__(self, terms: Terms, *, clock: Clock) -> None:
         self._terms = terms
         self._clock = clock
+        self._kept: dict[str, _Said] = {}
 
     def begin(self, secret: str, redirect_uri: str) -> str:
         """Return the URL where somebody logs in.
@@ -145,7 +158,7 @@ class Provider:
 
     def _discover(self, session: Any) -> Mapping[str, Any]:
         issuer = self._terms.issuer
-        found = _json(lambda: session.get(issuer.rstrip("/") + DISCOVERY, withhold_token=True, timeout=TIMEOUT_S))
+        found = self._ask_kept(session, issuer.rstrip("/") + DISCOVERY)
         if found.get("issuer") != issuer:
             raise ProviderFailed(
                 "the provider calls itself otherwise than web.oidc.issuer; correct the one or the other"
@@ -162,34 +175,55 @@ class Provider:
             raise LoginRefused(
                 f"the provider gave nothing for its own code ({why}); see web.oidc, or begin again"
             ) from exc
-        except (RequestException, ValueError) as exc:
+        except (RequestException, AuthlibBaseError, ValueError) as exc:
             raise ProviderFailed(f"the provider gave no tokens ({type(exc).__name__}); see its log") from exc
         return tokens
 
     def _read_id_token(
         self, session: Any, found: Mapping[str, Any], secret: str, tokens: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        keys = _json(lambda: session.get(_named(found, "jwks_uri"), withhold_token=True, timeout=TIMEOUT_S))
         must: dict[str, Any] = {
             "iss": {"essential": True, "value": self._terms.issuer},
             "aud": {"essential": True, "value": self._terms.client_id},
         }
         said = {"nonce": derive(secret, NONCE), "client_id": self._terms.client_id}
         try:
-            token = jwt.decode(
-                str(tokens.get("id_token", "")),
-                KeySet.import_key_set(cast("KeySetSerialization", keys)),
-                algorithms=list(ALGORITHMS),
-            )
+            token = self._decode(session, _named(found, "jwks_uri"), str(tokens.get("id_token", "")))
             params = {**said, "access_token": tokens.get("access_token")}
             claims = CodeIDToken(token.claims, token.header, must, params)
             claims.validate(now=int(self._clock().timestamp()), leeway=LEEWAY_S)
-        except (JoseError, ValueError, TypeError, KeyError) as exc:
+        except (JoseError, AuthlibBaseError, ValueError, TypeError, KeyError) as exc:
             raise ProviderFailed(
                 f"what the provider says of this person is not valid ({type(exc).__name__}); look at both clocks, and "
                 "at web.oidc.client_id"
             ) from exc
         return dict(claims)
+
+    def _decode(self, session: Any, url: str, id_token: str) -> jwt.Token:
+        try:
+            return _decoded(id_token, self._ask_kept(session, url))
+        except (JoseError, ValueError, KeyError):
+            # Its keys may have changed since.
+            if self._kept.pop(url, None) is None:
+                raise
+            return _decoded(id_token, self._ask_kept(session, url))
+
+    def _ask_kept(self, session: Any, url: str) -> Mapping[str, Any]:
+        """Return what the provider says there, or has said some minutes ago."""
+        now, kept = self._clock(), self._kept.get(url)
+        if kept is not None and kept.until - KEPT <= now < kept.until:
+            return kept.content
+        content = _json(lambda: session.get(url, withhold_token=True, timeout=TIMEOUT_S))
+        self._kept = {**self._fresh(now), url: _Said(content=content, until=now + KEPT)}
+        return content
+
+    def _fresh(self, now: datetime) -> dict[str, _Said]:
+        return {url: said for url, said in self._kept.items() if now < said.until}
+
+
+def _decoded(id_token: str, keys: Mapping[str, Any]) -> jwt.Token:
+    known = KeySet.import_key_set(cast("KeySetSerialization", keys))
+    return jwt.decode(id_token, known, algorithms=list(ALGORITHMS))
 
 
 def _json(ask: Callable[[], Response]) -> Mapping[str, Any]:
@@ -197,7 +231,7 @@ def _json(ask: Callable[[], Response]) -> Mapping[str, Any]:
         response = ask()
         response.raise_for_status()
         found = response.json()
-    except (RequestException, OSError, ValueError) as exc:
+    except (RequestException, AuthlibBaseError, OSError, ValueError) as exc:
         raise ProviderFailed(f"the provider does not answer ({type(exc).__name__}); see web.oidc.issuer") from exc
     if not isinstance(found, dict):
         raise ProviderFailed("the provider answers other than OpenID says; see web.oidc.issuer")

@@ -81,17 +81,25 @@ class Registry:
         return user
 
     def remove_user(self, name: str, *, by: str) -> None:
-        """Commit that somebody is no user any more; raises NotFound if they were none."""
+        """Commit that somebody is no user any more.
+
+        Raises
+        ------
+        NotFound
+            If they were none.
+        WrongState
+            If they are the last admin who may come in.
+        """
         self._accounts.remove_user(name)
         self._changed(f"{by} removed user {name}", by, name)
 
     def set_disabled(self, name: str, *, is_disabled: bool, by: str) -> None:
-        """Commit whether a user may come in; raises NotFound if there is none."""
+        """Commit whether a user may come in; raises as `remove_user` does."""
         self._accounts.set_disabled(name, is_disabled=is_disabled)
         self._changed(f"{by} {'disabled' if is_disabled else 'enabled'} user {name}", by, name)
 
     def set_role(self, name: str, role: Role, *, by: str) -> None:
-        """Commit a role; raises NotFound if there is no such user."""
+        """Commit a role; raises as `remove_user` does."""
         self._accounts.set_role(name, role)
         self._changed(f"{by} made user {name} {role.value}", by, name)
 
@@ -126,7 +134,7 @@ class Registry:
         if user.is_disabled:
             raise LoginRefused("you may not come in; ask who keeps the users of this node")
         if user.role is not person.role:
-            self._accounts.set_role(user.name, person.role)
+            self._accounts.set_role(user.name, person.role, is_of_provider=True)
             self._changed(f"the provider made {user.name} {person.role.value}", user.name, user.name, address)
         return user
 
@@ -142,6 +150,8 @@ class Registry:
         ------
         NotFound
             If there is no such user.
+        WrongState
+            If the user is disabled.
         """
         secret = new_secret()
         self._accounts.add_link(digest_of(secret), name=name, expires_at=self._clock() + LINK_LIFE)
@@ -202,6 +212,19 @@ class Registry:
         """Commit that a token counts no more; raises NotFound if there is none."""
         self._logins.revoke_token(name)
         self._changed(f"{by} revoked token {name}", by, name)
+
+    def tokens_of(self, name: str) -> tuple[str, ...]:
+        """Return the names of the tokens that a user has made and that still count."""
+        now = self._clock()
+        return tuple(
+            token.name
+            for token in self._logins.list_tokens()
+            if token.created_by == name and (token.expires_at is None or token.expires_at > now)
+        )
+
+    def find_user(self, name: str) -> User:
+        """Return a user; raises NotFound if there is none of this name."""
+        return self._accounts.find_user(name)
 
     def users(self) -> tuple[User, ...]:
         """Return all users by name."""

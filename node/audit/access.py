@@ -13,7 +13,9 @@ from node.audit.message import (
     this_process,
 )
 from node.domain.codes import (
+    DESTINATION_MEDIA,
     DESTINATION_ROLE,
+    EXPORT,
     INSTANCES_ACCESSED,
     INSTANCES_TRANSFERRED,
     PATIENT_NUMBER,
@@ -21,6 +23,8 @@ from node.domain.codes import (
     SOP_CLASS_UID,
     SOURCE_ROLE,
     STUDY_INSTANCE_UID,
+    URI,
+    URI_MEDIA,
 )
 
 # A search by QIDO-RS asks for what a C-FIND of this SOP Class asks for, and has none of its own (PS3.4 C.6.2).
@@ -98,6 +102,32 @@ def studies_searched(attributes: Sequence[str], *, name: str, address: str) -> A
         participants=(visitor, this_process(DESTINATION_ROLE)),
         objects=(query,),
         facts={"visitor": name, "peer": address},
+    )
+
+
+def table_exported(table: str, *, rows: int, name: str, address: str) -> AuditEvent:
+    """Return that somebody took a table of the node's away, as a file (PS3.15 A.5.3.4).
+
+    Parameters
+    ----------
+    table
+        What its rows are: ``studies``.
+    """
+    visitor = Participant(user_id=name, role=DESTINATION_MEDIA, address=address, is_requestor=True, media=URI_MEDIA)
+    listing = AuditedObject(
+        kind=ObjectKind.SECURITY_RESOURCE,
+        id_type=URI,
+        object_id=f"urn:radnode:table:{table}",
+        detail=("Rows", str(rows)),
+    )
+    return AuditEvent(
+        kind="table-exported",
+        event_id=EXPORT,
+        action=Action.READ,
+        text=f"{name} took away the table of {table}, {rows} rows",
+        participants=(this_process(SOURCE_ROLE), visitor),
+        objects=(listing,),
+        facts={"table": table, "rows": rows, "visitor": name, "peer": address},
     )
 
 

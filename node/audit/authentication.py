@@ -1,5 +1,6 @@
 """What the trail tells of people who come and go, and of who may (PS3.15 A.5.3.11, A.5.3.12)."""
 
+from node.audit.events import Notice
 from node.audit.message import Action, AuditedObject, AuditEvent, ObjectKind, Outcome, Participant, this_process
 from node.domain.codes import (
     APPLICATION,
@@ -13,6 +14,9 @@ from node.domain.codes import (
 
 ALERT_DETAIL = "Alert Description"  # PS3.15 A.5.3.11
 ACCOUNTS_CHANGED = "accounts-changed"
+LOGIN_FAILED = "login-failed"
+# Of several, or of nobody who is known.
+UNKNOWN = "unknown"
 
 
 def logged_in(name: str, *, address: str) -> AuditEvent:
@@ -31,7 +35,19 @@ def login_failed(name: str, *, address: str, why: str) -> AuditEvent:
         In words that quote nothing of what was typed.
     """
     text = f"{name} could not log in: {why}"
-    return _authentication(name, address, kind="login-failed", text=text, outcome=Outcome.MINOR_FAILURE)
+    return _authentication(name, address, kind=LOGIN_FAILED, text=text, outcome=Outcome.MINOR_FAILURE)
+
+
+def failure_of(event: AuditEvent) -> Notice | None:
+    """Return of which flood a record is one; None: it is no failed login. Those of one address are alike."""
+    if event.kind != LOGIN_FAILED:
+        return None
+    return Notice(kind=event.kind, code=event.kind, text=event.text, peer=str(event.facts["peer"]))
+
+
+def logins_failed(flood: Notice) -> AuditEvent:
+    """Return that so many could not log in from one address (PS3.15 A.5.3.12)."""
+    return _authentication(UNKNOWN, flood.peer, kind=flood.kind, text=flood.text, outcome=Outcome.MINOR_FAILURE)
 
 
 def logged_out(name: str, *, address: str) -> AuditEvent:

@@ -1,7 +1,7 @@
 """Orders of people that change what the node does, as the trail tells them."""
 
 from node.audit.message import Action, AuditedObject, AuditEvent, ObjectKind, Participant, this_process
-from node.domain.codes import NODE_ID, SECURITY_ALERT, SOFTWARE_CONFIGURATION
+from node.domain.codes import NODE_ID, SECURITY_ALERT, SOFTWARE_CONFIGURATION, USE_OF_RESTRICTED_FUNCTION
 from node.domain.switch import Switch
 
 
@@ -17,4 +17,18 @@ def pipeline_switched(switch: Switch) -> AuditEvent:
         participants=(Participant(user_id=switch.changed_by, is_requestor=True), this_process()),
         objects=(subject,),
         facts={"pipeline": switch.pipeline, "mode": switch.mode.value},
+    )
+
+
+def destination_tested(name: str, *, account: str) -> AuditEvent:
+    """Return that a person lets the node call a Destination, to see what it answers (PS3.15 A.5.3.11)."""
+    return AuditEvent(
+        kind="destination-tested",
+        event_id=SECURITY_ALERT,
+        type_code=USE_OF_RESTRICTED_FUNCTION,
+        action=Action.EXECUTE,
+        text=f"{account} tests destination {name}",
+        participants=(Participant(user_id=account, is_requestor=True), this_process()),
+        objects=(AuditedObject(kind=ObjectKind.SECURITY_RESOURCE, id_type=NODE_ID, object_id=name),),
+        facts={"destination": name},
     )

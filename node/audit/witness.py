@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from node.audit.allowance import Allowance
+from node.audit.authentication import failure_of, logins_failed
 from node.audit.events import Notice, records_lost, security_alert
 from node.audit.message import AuditEvent
 from node.audit.trail import Trail
@@ -52,7 +53,7 @@ class Witness:
         self._trail = trail
         self._ledger = ledger
         self._clock = clock
-        self._allowance = Allowance()
+        self._allowance, self._failures = Allowance(), Allowance()
         self._lost = 0
         self._untold_losses = 0
         self._losses_told_s = -LOSS_TOLD_S
@@ -78,7 +79,15 @@ class Witness:
             self._tell(notice)
 
     def record(self, event: AuditEvent) -> None:
-        """Add one record to the trail; it survives the end of this process, and after `SYNC_S` a loss of power."""
+        """Add one record to the trail; it survives the end of this process, and after `SYNC_S` a loss of power.
+
+        Of failed logins, which cost whoever sends them nothing, a flood from one address is told as a number only.
+        """
+        failure = failure_of(event)
+        if failure is None or self._failures.allows(failure, monotonic()):
+            self._append(event)
+
+    def _append(self, event: AuditEvent) -> None:
         trail = self._trail
         if trail is None:
             return
@@ -107,6 +116,8 @@ class Witness:
     def _tell_floods(self, *, is_end: bool = False) -> None:
         for notice in self._allowance.due(monotonic(), is_end=is_end):
             self._tell(notice)
+        for flood in self._failures.due(monotonic(), is_end=is_end):
+            self._append(logins_failed(flood))
 
     def _run(self) -> None:
         while not self._ending.wait(SYNC_S):

@@ -15,6 +15,7 @@ from node.benchmark.usage import SAMPLE_S
 
 GIGABYTE = 1e9
 Key = TypeVar("Key")
+Turn = TypeVar("Turn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,8 @@ def take_turns(
 ) -> Mapping[Key, Sequence[Round]]:
     """Return what each entry did in each round; every turn begins with a fresh process and an empty folder.
 
+    Each round begins with the next entry, so that none always follows the same one.
+
     Parameters
     ----------
     note
@@ -115,12 +118,18 @@ def take_turns(
     """
     measured: dict[Key, list[Round]] = {key: [] for key in entries}
     for number in range(rounds):
-        for key, entry in entries.items():
+        for key, entry in order_of(tuple(entries.items()), number):
             note(f"Round {number + 1} of {rounds}: {entry.receiver.name}")
             place = folder / f"round-{number}"
             measured[key].append(_measure(entry, sent, place))
             shutil.rmtree(place)
     return measured
+
+
+def order_of(entries: Sequence[Turn], number: int) -> Sequence[Turn]:
+    """Return the order in which entries have their turns in the round of this number, from 0."""
+    begin = number % len(entries)
+    return (*entries[begin:], *entries[:begin])
 
 
 def summarize(entry: Entry, rounds: Sequence[Round], bases: Mapping[str, Sequence[Round]]) -> Figures:

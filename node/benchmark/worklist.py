@@ -20,17 +20,20 @@ from node.clock import utc_now
 from node.domain.account import Right
 from node.errors import Broken
 from node.intake.station import Intake
-from node.ledger.crowd import Note, fill, find_member
+from node.ledger.benchmark_crowd import Note, fill, find_member, require_empty
 from node.ledger.engine import Engine, migrate, open_engine
 from node.ledger.instances import InstanceLedger
 from node.ledger.registrar import Registrar
+from node.ledger.retractions import RetractionLedger
 from node.ledger.views import LedgerView
 from node.settings import Settings, load_settings
 from node.volumes import open_store
 from node.web.app import create_app
 from node.web.console.worklist import write_mark
+from node.web.retraction import Retractor
 from node.web.server import Guards, WebServer
 from node.web.services import Services
+from node.web.tester import Tester
 from node.web.witnessing import Witnessing
 
 LIMIT_S = 120.0
@@ -70,10 +73,16 @@ def measure(ledger_url: str, *, studies: int, rounds: int, folder: Path, note: N
     ----------
     ledger_url
         Of an empty database.
+
+    Raises
+    ------
+    WrongState
+        If it is the ledger of a node; nothing was changed.
     """
     settings = load_settings(None, {"RADNODE__NODE__DATA_DIR": str(folder), "RADNODE__LEDGER__URL": ledger_url})
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
     try:
+        require_empty(engine)
         migrate(engine)
         fill(engine, studies_wanted=studies, now=utc_now(), note=note)
         with _serving(settings, engine) as (port, token):
@@ -180,6 +189,8 @@ def _serving(settings: Settings, engine: Engine) -> Iterator[tuple[int, str]]:
         name_association=lambda: uuid4().hex,
         are_receivers_ready=lambda: True,
         wait_committed=registrar.wait_committed,
+        tester=Tester(settings, engine, clock=utc_now, record=_nobody),
+        retractor=Retractor(settings, RetractionLedger(engine), LedgerView(engine), record=_nobody, clock=utc_now),
         witnessing=Witnessing(_nobody, LedgerView(engine).patient_id),
     )
     order = TokenOrder(name=f"bench-{uuid4().hex}", scopes=frozenset({Right.READ}))
@@ -195,6 +206,7 @@ def _serving(settings: Settings, engine: Engine) -> Iterator[tuple[int, str]]:
             server.stop()
             thread.join()
             services.pixels.close()
+            services.registry.revoke_token(order.name, by="bench")
 
 
 def _nobody(*_told: object) -> None:

@@ -65,7 +65,8 @@ def retry_deliveries(
     settings: SettingsOption = None,
 ) -> None:
     """Make every waiting, refused or lost Delivery due again."""
-    count = open_deliveries(read_settings(settings)).retry_deliveries(destination=destination, now=utc_now())
+    ledger = open_deliveries(read_settings(settings))
+    count = ledger.retry_deliveries(destination=destination, ordered_by=find_account(), now=utc_now())
     stdout().print(f"{count} Deliveries are due again.")
 
 

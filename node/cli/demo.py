@@ -37,7 +37,7 @@ def demo(
         configure_logging(loaded.log.level, log)
         _send_worker_log_to(log.fileno())
         node = loaded.node.model_copy(update={"data_dir": Path(folder)})
-        with Demonstration(loaded.model_copy(update={"node": node}), out) as stage:
+        with Demonstration(loaded.model_copy(update={"node": node}), out, with_web=keep) as stage:
             outcomes = _play(stage, cases)
             _print_outcomes(outcomes, out)
             if keep:
@@ -97,6 +97,8 @@ def _wait_for_end(stage: Demonstration) -> None:
     ending = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: ending.set())
-    stdout().print(f"\nThe node still receives DICOM at {stage.peer}; Ctrl-C ends it.")
+    stdout().print(f"\nThe node still receives DICOM at {stage.peer}. Make an account, and look at it in the console:")
+    stdout().print(stage.open_console())
+    stdout().print("Ctrl-C ends it.")
     sys.stdout.flush()
     ending.wait()

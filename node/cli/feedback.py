@@ -8,10 +8,10 @@ import typer
 from node.cli.context import SettingsOption, read_settings
 from node.cli.output import print_json, reports_errors
 from node.errors import SettingsInvalid
+from node.feedback import COLUMNS, to_cells
 from node.ledger.opening import open_ledger
 from node.ledger.reviews import ReviewLedger
-from node.web.api.sheet import sheet_lines
-from node.web.console.feedback import COLUMNS, to_cells
+from node.sheet import sheet_lines
 
 app = typer.Typer(no_args_is_help=True, help="What radiologists say of findings.")
 

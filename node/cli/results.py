@@ -2,28 +2,25 @@
 
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from node.audit.account import find_account
-from node.audit.events import StudySubject, results_retracted
 from node.cli.context import JsonOption, SettingsOption, look_into_ledger, read_settings, record_audit
 from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.domain.result import Delivery
-from node.domain.retraction import REJECTION_TITLES, RejectionReason, Retraction, RetractionOrder
+from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.uids import InstanceUID, StudyUID
 from node.errors import Broken
 from node.ledger.opening import open_retractions, open_view
-from node.ledger.retractions import RetractionLedger
 from node.ledger.views import ResultLine
-from node.settings import Settings
+from node.web.retraction import Retractor
 from node.wording import age, short_uid
-from node.workforce import spawn_worker
 
 app = typer.Typer(no_args_is_help=True, help="Results in the ledger, and objects of anybody in a folder.")
 
@@ -128,26 +125,17 @@ def retract_results(
     order = RetractionOrder(
         reason=reason, comment=comment, struck=tuple(dict.fromkeys(strike or ())), ordered_by=find_account()
     )
-    retractions = open_retractions(loaded)
-    retraction = retractions.order_retraction(InstanceUID(sop_instance_uid), order, now=utc_now())
+    record = partial(record_audit, loaded)
+    retractor = Retractor(loaded, open_retractions(loaded), open_view(loaded), record=record, clock=utc_now)
+    retraction = retractor.order(InstanceUID(sop_instance_uid), order)
     try:
-        _audit(loaded, retractions, retraction)
+        retractor.tell(retraction)
     finally:
         # Also when the trail cannot be written: the Destinations must know.
-        exit_code = spawn_worker(loaded, ("retract",)).wait()
+        exit_code = retractor.write()
     if exit_code != 0:
         raise Broken("the Results are taken back, but what tells others so could not be written; see above")
     stdout().print("Taken back; `radnode studies show` tells when the Destinations know.")
-
-
-def _audit(settings: Settings, ledger: RetractionLedger, retraction: Retraction) -> None:
-    """Add to the audit trail who took back what."""
-    study = ledger.find_job(retraction).order.study_instance_uid
-    subject = StudySubject(study_instance_uid=study, patient_id=open_view(settings).patient_id(study))
-    sop_classes = Counter(result.sop_class_uid for result in ledger.retracted_results(retraction))
-    title = REJECTION_TITLES[retraction.order.reason]
-    account = retraction.order.ordered_by
-    record_audit(settings, results_retracted(subject, sop_classes, account=account, title=title))
 
 
 def _standing(line: ResultLine) -> str:

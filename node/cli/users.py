@@ -25,6 +25,10 @@ StdinOption = Annotated[
     typer.Option("--password-stdin", help="Read the password from standard input, one line; else a link is printed."),
 ]
 
+RevokeOption = Annotated[
+    bool, typer.Option("--revoke-tokens", help="Revoke the tokens that they have made, too; else these still count.")
+]
+
 
 @app.command("list")
 @reports_errors
@@ -89,10 +93,12 @@ def change_password(
 
 @app.command("disable")
 @reports_errors
-def disable_user(name: NameArgument, *, settings: SettingsOption = None) -> None:
+def disable_user(name: NameArgument, *, revoke_tokens: RevokeOption = False, settings: SettingsOption = None) -> None:
     """Let a user in no more, at once; their name stays."""
-    build_registry(read_settings(settings)).set_disabled(name, is_disabled=True, by=find_account())
+    registry = build_registry(read_settings(settings))
+    registry.set_disabled(name, is_disabled=True, by=find_account())
     stdout().print(f"{name} may not come in any more; `radnode users enable {name}` undoes it.")
+    _tell_tokens(registry, name, is_revoked=revoke_tokens)
 
 
 @app.command("enable")
@@ -105,10 +111,12 @@ def enable_user(name: NameArgument, *, settings: SettingsOption = None) -> None:
 
 @app.command("remove")
 @reports_errors
-def remove_user(name: NameArgument, *, settings: SettingsOption = None) -> None:
+def remove_user(name: NameArgument, *, revoke_tokens: RevokeOption = False, settings: SettingsOption = None) -> None:
     """Remove a user; what they did stays in time lines and in the audit trail."""
-    build_registry(read_settings(settings)).remove_user(name, by=find_account())
+    registry = build_registry(read_settings(settings))
+    registry.remove_user(name, by=find_account())
     stdout().print(f"{name} is removed.")
+    _tell_tokens(registry, name, is_revoked=revoke_tokens)
 
 
 def build_registry(settings: Settings) -> Registry:
@@ -125,6 +133,16 @@ def _print_link(settings: Settings, secret: str) -> None:
     out = stdout()
     out.print("Within 24 hours, once, they set a password at")
     out.print(f"{url_of(settings.web)}/welcome/{secret}", markup=False)
+
+
+def _tell_tokens(registry: Registry, name: str, *, is_revoked: bool) -> None:
+    made = registry.tokens_of(name)
+    if is_revoked:
+        for token in made:
+            registry.revoke_token(token, by=find_account())
+    if made:
+        what = "are revoked" if is_revoked else "still count; `radnode tokens revoke NAME` ends one"
+        stdout().print(f"Tokens that {name} has made {what}: {', '.join(made)}.", markup=False)
 
 
 def _word(user: User) -> str:

@@ -119,9 +119,11 @@ class Courier:
         LedgerBusy
             If an answer could not be written.
         """
+        # What a person orders while this tick lasts is for the next one.
+        is_urged = self._is_urged()
         closed_for = timedelta(0) if self._closed_until is None else self._closed_until - now
         # Longer than any pause: somebody has set the clock back.
-        if timedelta(0) < closed_for <= self._patience.longest_pause and not self._is_urged():
+        if timedelta(0) < closed_for <= self._patience.longest_pause and not is_urged:
             return self._closed_until
         self._closed_until = None
         self._write_answers(Counter())
@@ -282,7 +284,6 @@ class Courier:
     def _defer(self, error: Obstacle) -> None:
         """Close the Destination for one back-off step."""
         now = self._surroundings.clock()
-        self._is_urged()
         self._failures += 1
         # The first, second, fourth, eighth … time: an outage of a day is not told 10,000 times.
         is_news = self._failures.bit_count() == 1

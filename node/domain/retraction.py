@@ -1,5 +1,6 @@
 """Retraction: a person, or a newer answer, takes the Results of a Job back."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +9,10 @@ from types import MappingProxyType
 
 from node.domain.codes import REJECTED_FOR_QUALITY, REJECTED_FOR_SAFETY, WRONG_WORKLIST_ENTRY, Code
 from node.domain.job import JobID
+from node.errors import RequestMalformed
+
+MAX_COMMENT = 1000
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class RejectionReason(StrEnum):
@@ -46,6 +51,19 @@ class RetractionOrder:
     comment: str
     struck: tuple[str, ...]
     ordered_by: str
+
+    def check(self) -> None:
+        """Return where the comment can stand in a rejection note.
+
+        Raises
+        ------
+        RequestMalformed
+            If it is too long, or is more than one line.
+        """
+        if len(self.comment) > MAX_COMMENT:
+            raise RequestMalformed(f"a comment has at most {MAX_COMMENT} characters, this one {len(self.comment)}")
+        if CONTROL_CHARACTER.search(self.comment):
+            raise RequestMalformed("a comment is one line, without control characters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,9 +89,13 @@ class AccountLedger(Desk):
         ------
         NotFound
             If there is none of this name.
+        WrongState
+            If they are the last admin who may come in.
         """
         with self.writing() as connection:
-            connection.execute(delete(users).where(users.c.user_id == _row_of(connection, name).user_id))
+            found = _row_of(connection, name).user_id
+            _require_other_admin(connection, found)
+            connection.execute(delete(users).where(users.c.user_id == found))
 
     def set_password(self, name: str, password: str) -> None:
         """Commit a hash; every session and every link of the user ends.
@@ -104,16 +108,25 @@ class AccountLedger(Desk):
         with self.writing() as connection:
             _set_password(connection, _row_of(connection, name).user_id, password)
 
-    def set_role(self, name: str, role: Role) -> None:
+    def set_role(self, name: str, role: Role, *, is_of_provider: bool = False) -> None:
         """Commit a role; it counts from the next request on.
+
+        Parameters
+        ----------
+        is_of_provider
+            Whether an OpenID provider says so, which names another admin when it likes.
 
         Raises
         ------
         NotFound
             If there is none of this name.
+        WrongState
+            If they are the last admin who may come in, and would be none any more.
         """
         with self.writing() as connection:
             found = _row_of(connection, name).user_id
+            if role is not Role.ADMIN and not is_of_provider:
+                _require_other_admin(connection, found)
             connection.execute(update(users).where(users.c.user_id == found).values(role=role.value))
 
     def set_disabled(self, name: str, *, is_disabled: bool) -> None:
@@ -123,9 +136,13 @@ class AccountLedger(Desk):
         ------
         NotFound
             If there is none of this name.
+        WrongState
+            If they are the last admin who may come in.
         """
         with self.writing() as connection:
             found = _row_of(connection, name).user_id
+            if is_disabled:
+                _require_other_admin(connection, found)
             connection.execute(update(users).where(users.c.user_id == found).values(is_disabled=is_disabled))
             if is_disabled:
                 connection.execute(delete(sessions).where(sessions.c.user_id == found))
@@ -143,9 +160,14 @@ class AccountLedger(Desk):
         ------
         NotFound
             If there is no user of this name.
+        WrongState
+            If the user is disabled.
         """
         with self.writing() as connection:
-            found = None if name is None else _row_of(connection, name).user_id
+            row = None if name is None else _row_of(connection, name)
+            if row is not None and row.is_disabled:
+                raise WrongState(f"user {name} is disabled; `radnode users enable {name}` first")
+            found = None if row is None else row.user_id
             connection.execute(delete(links).where(links.c.user_id.is_not_distinct_from(found)))
             connection.execute(insert(links).values(digest=digest, user_id=found, expires_at=expires_at))
 
@@ -202,6 +224,13 @@ def _row_of(connection: Connection, name: str) -> Row[Any]:
     return row
 
 
+def _require_other_admin(connection: Connection, user_id: int) -> None:
+    """Return unless this user is the only one who may manage; all admins are locked, so that no two go at a time."""
+    may = select(users.c.user_id).where(users.c.role == Role.ADMIN.value, users.c.is_disabled.is_(False))
+    if connection.execute(may.with_for_update()).scalars().all() == [user_id]:
+        raise WrongState("this is the last admin who may come in; make another user admin first")
+
+
 def _add(connection: Connection, new: NewUser, now: datetime) -> User:
     if connection.execute(select(users.c.user_id).where(users.c.name == new.name)).first() is not None:
         raise WrongState(f"there is a user {new.name} already; take another name")
@@ -222,7 +251,10 @@ def _whose_link(connection: Connection, digest: str, now: datetime) -> User | No
         raise _link_gone()
     if link.user_id is None:
         return None
-    return _to_user(connection.execute(_asked().where(users.c.user_id == link.user_id)).one())
+    owner = _to_user(connection.execute(_asked().where(users.c.user_id == link.user_id)).one())
+    if owner.is_disabled:
+        raise _link_gone()
+    return owner
 
 
 def _link_gone() -> NotFound:

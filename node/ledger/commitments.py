@@ -28,6 +28,7 @@ from node.domain.result import Delivery, DeliveryState
 from node.domain.uids import StudyUID
 from node.ledger.deliveries import IS_PURGED, IS_RETRACTED, RETRACTED
 from node.ledger.engine import Desk
+from node.ledger.placement import touch
 from node.ledger.rows import add_alarm, add_event, to_delivery
 from node.ledger.schema import confirmations, deliveries, events, instances, results
 
@@ -307,6 +308,7 @@ def _change(connection: Connection, delivery_ids: Collection[int], **values: Any
 def _move(connection: Connection, delivery: Delivery, state: DeliveryState, *, now: datetime, **values: Any) -> None:
     same = deliveries.c.delivery_id == delivery.delivery_id
     connection.execute(update(deliveries).where(same).values(state=state.value, changed_at=now, **values))
+    touch(connection, delivery.study_instance_uid)
 
 
 def _commit(connection: Connection, delivery: Delivery, *, by: str, now: datetime) -> None:

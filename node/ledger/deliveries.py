@@ -21,6 +21,7 @@ from node.ledger.tallies import TallyName, add_tallies
 
 # Reason of a Delivery whose Result was taken back before it left.
 RETRACTED = "retracted"
+RETRIED = "delivery-retried"
 PENDING = deliveries.c.state == DeliveryState.PENDING.value
 # Somebody is still to do something: a courier, or a person.
 WAITS = or_(PENDING, and_(deliveries.c.state == DeliveryState.LOST.value, deliveries.c.seen_at.is_(None)))
@@ -207,18 +208,21 @@ class DeliveryLedger(Desk):
                 .values(not_before=not_before, changed_at=now, reason_code=code, reason_text=text)
             )
 
-    def retry_deliveries(self, *, destination: str | None, now: datetime) -> int:
+    def retry_deliveries(self, *, destination: str | None, ordered_by: str, now: datetime) -> int:
         """Make every PENDING, REFUSED or LOST Delivery due again by hand, as if ordered now; returns how many.
 
-        Results that were taken back or purged stay where they are.
+        Results that were taken back or purged stay where they are. Who ordered it stands in the time line of each
+        Study.
         """
         only = () if destination is None else (deliveries.c.destination == destination,)
         with self.writing() as connection:
             due = _make_due(connection, only, now=now)
             returned = due.returning(deliveries.c.destination, deliveries.c.study_instance_uid)
             rows = connection.execute(returned).all()
-            for uid in {row.study_instance_uid for row in rows}:
-                touch(connection, uid)
+            where = "" if destination is None else f" to {destination}"
+            for uid, count in Counter(row.study_instance_uid for row in rows).items():
+                text = f"{count} Deliveries{where} are due again, by {ordered_by}"
+                add_event(connection, at=now, kind=RETRIED, text=text, study_instance_uid=StudyUID(uid))
             return _count_orders(connection, (row.destination for row in rows), now=now)
 
     def retries_ordered(self, destination: str) -> int:
@@ -242,7 +246,7 @@ class DeliveryLedger(Desk):
             rows = connection.execute(_make_due(connection, only, now=now).returning(deliveries)).mappings().all()
             for delivery in map(to_delivery, rows):
                 text = f"{delivery.sop_instance_uid} to {delivery.destination} is due again, by {ordered_by}"
-                kind, job_id = "delivery-retried", delivery.job_id
+                kind, job_id = RETRIED, delivery.job_id
                 add_event(connection, at=now, kind=kind, text=text, study_instance_uid=study, job_id=job_id)
             return _count_orders(connection, (row["destination"] for row in rows), now=now)
 
@@ -324,9 +328,9 @@ def _settle(
     reason: tuple[str | None, str | None],
 ) -> Delivery | None:
     """Move one Delivery to `state`; None when it is not there any more, or something newer is known of it."""
-    row = connection.execute(
+    moved = (
         update(deliveries)
-        .where(*_as_it_was(delivery, now), ~HAS_ARRIVED)
+        .where(*_as_it_was(delivery, now))
         .values(
             state=state.value,
             attempts=deliveries.c.attempts + 1,
@@ -335,8 +339,14 @@ def _settle(
             changed_at=now,
         )
         .returning(deliveries)
-    ).mappings()
-    return next(map(to_delivery, row), None)
+    )
+    row = connection.execute(moved.where(PENDING)).mappings().first()
+    if row is None:
+        # It was given up, or was lost, while the Destination took it: that counts no more.
+        row = connection.execute(moved.where(~HAS_ARRIVED)).mappings().first()
+        if row is not None:
+            touch(connection, row["study_instance_uid"])
+    return None if row is None else to_delivery(row)
 
 
 def _as_it_was(delivery: Delivery, answered_at: datetime) -> tuple[ColumnElement[bool], ...]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, Operational
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from node.errors import LedgerBusy, LedgerDamaged, LedgerUnusable
-from node.ledger.placement import forget_touched, place_missing, place_touched
+from node.ledger.placement import begin_placing, forget_touched, has_unplaced, place_some, place_touched
 from node.ledger.postgresql import NAME, SNAPSHOT, is_about_the_row, open_postgresql
 
 __all__ = [
@@ -92,6 +92,9 @@ def migrate(engine: Engine) -> None:
     try:
         if schema_of(engine) != newest_schema():
             _migrate(engine)
+        # Who else opens the ledger meanwhile takes part; what is left when a process ends is placed by the next.
+        while _place_some(engine):
+            pass
     except DBAPIError as exc:
         what = f"ledger {_name(engine)} cannot be opened ({type(exc.orig).__name__})"
         if _says_damage(exc):
@@ -119,7 +122,16 @@ def _migrate(engine: Engine) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        place_missing(connection)
+        begin_placing(connection)
+
+
+def _place_some(engine: Engine) -> bool:
+    """Place some Studies of an earlier version, so that others may write in between; return whether some are left."""
+    with engine.connect().execution_options(**{READ_ONLY: True}) as connection:
+        if not has_unplaced(connection):
+            return False
+    with engine.begin() as connection:
+        return place_some(connection)
 
 
 def newest_schema() -> str:

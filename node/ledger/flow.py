@@ -109,9 +109,11 @@ class FlowLedger(Desk):
         at_us = type_coerce(events.c.at, BigInteger)
         begin_us, part_us = (since - EPOCH) // MICROSECOND, part // MICROSECOND
         number = ((at_us - begin_us) // part_us).label("number")
+        within = events.c.at >= since, events.c.at < since + part * parts
         statement = (
             select(events.c.kind, number, func.count())
-            .where(events.c.at >= since, events.c.at < since + part * parts, events.c.kind.in_([*PASSED, *FAILED]))
+            # As a bare column, the kind would lead to every Event of these kinds that there ever was.
+            .where(*within, func.coalesce(events.c.kind, "").in_([*PASSED, *FAILED]))
             .group_by(events.c.kind, number)
         )
         counts = {station: [0] * parts for station in Station}

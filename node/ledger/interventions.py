@@ -66,7 +66,7 @@ class Interventions(Desk):
     ) -> None:
         """Commit SCHEDULED for a Job that is not COMPLETED, with all its attempts, to start at once.
 
-        A Job that runs is taken from its worker.
+        A Job that runs is taken from its worker. It is in shadow where its Pipeline is now.
 
         Parameters
         ----------
@@ -87,7 +87,8 @@ class Interventions(Desk):
             if job.state is JobState.COMPLETED or job.reason_code == SUPERSEDED:
                 what = "COMPLETED; its answer stands" if job.state is JobState.COMPLETED else "superseded"
                 raise WrongState(f"job {job_id} is {what}; see `radnode studies show {job.order.study_instance_uid}`")
-            if mode_of(connection, job.order.pipeline) is Mode.OFF:
+            mode = mode_of(connection, job.order.pipeline)
+            if mode is Mode.OFF:
                 raise WrongState(
                     f"job {job_id}: pipeline {job.order.pipeline} is switched off; see `radnode pipelines list`"
                 )
@@ -95,8 +96,10 @@ class Interventions(Desk):
             twin = _find_twin(connection, job, model)
             if twin is not None:
                 raise WrongState(f"job {job_id}: job {twin} asks the same of {model}; see `radnode jobs show {twin}`")
-            _move(connection, job, {**scheduled_again(None, now), **_asking(model)})
+            in_shadow = mode is Mode.SHADOW
+            _move(connection, job, {**scheduled_again(None, now), **_asking(model), "is_shadow": in_shadow})
             text = f"tried again by {ordered_by}" + ("" if model == _model_of(job) else f", asking {model}")
+            text += ", in shadow" * in_shadow
             tell(connection, job, now=now, kind="job-scheduled", text=text)
 
     def reprocess(self, study_instance_uid: StudyUID, *, ordered_by: str, now: datetime) -> None:

@@ -1,24 +1,23 @@
 """What dispatch and workers ask of the ledger: ring, claim under a fence, beat, finish, fail, give back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, or_, select, update
 
-from node.domain.job import Job, JobID, JobState, Priority
+from node.domain.job import Job, JobID, JobOrder, JobState, Priority
 from node.domain.result import Result
-from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import LeaseLost
 from node.ledger.engine import Desk
 from node.ledger.results import keep_result
-from node.ledger.retractions import has_standing_results, retract_results
+from node.ledger.retractions import retract_superseded
 from node.ledger.rows import to_instance, to_job, to_result
 from node.ledger.schema import instances, jobs, results
-from node.ledger.switches import order_at_end
+from node.ledger.switches import end_where_off, order_at_end
 from node.ledger.transitions import canceled, scheduled_again, tell
 
 SCHEDULED = jobs.c.state == JobState.SCHEDULED.value
@@ -131,7 +130,10 @@ class JobLedger(Desk):
             return tuple(job.job_id for job in expired)
 
     def claim_job(self, job_id: JobID, *, owner: str, lease_s: float, now: datetime) -> Job | None:
-        """Make `owner` the only worker that may write to this Job; None when it is not to be had."""
+        """Make `owner` the only worker that may write to this Job; None when it is not to be had.
+
+        One whose Pipeline is off is CANCELED.
+        """
         with self.writing() as connection:
             row = connection.execute(
                 update(jobs)
@@ -152,6 +154,8 @@ class JobLedger(Desk):
                 _forget_rung(connection, job_id)
                 return None
             job = claimed[0]
+            if end_where_off(connection, job, now=now):
+                return None
             text = f"{job.order.pipeline} started, attempt {job.attempts}"
             tell(connection, job, now=now, kind="job-started", text=text)
             return job
@@ -175,8 +179,16 @@ class JobLedger(Desk):
             )
             _require_held(changed.rowcount, job)
 
-    def finish_job(self, job: Job, outcome: JobOutcome, *, now: datetime) -> None:
+    def finish_job(
+        self, job: Job, outcome: JobOutcome, *, now: datetime, shelve: Callable[[JobOrder], None] | None = None
+    ) -> None:
         """Commit findings, Results, their Deliveries and COMPLETED in one transaction.
+
+        Parameters
+        ----------
+        shelve
+            Called in the transaction, with the order of the Job as it stands at its end, before anything is committed;
+            what it raises undoes all. It is not called for a worker whose Job this is no longer.
 
         Raises
         ------
@@ -202,10 +214,12 @@ class JobLedger(Desk):
             )
             _require_held(changed.rowcount, job)
             order = order_at_end(connection, job)
+            if shelve is not None:
+                shelve(order)
             for result in outcome.results:
                 keep_result(connection, result, order, now=now)
             if outcome.rejects_predecessor and job.supersedes is not None and not order.is_shadow:
-                _retract_superseded(connection, job.supersedes, now=now)
+                retract_superseded(connection, job.supersedes, now=now)
             said = ", in shadow: they are not delivered" if order.is_shadow else ""
             text = f"findings: {len(outcome.findings)}, Results: {len(outcome.results)}{said}"
             tell(connection, job, now=now, kind="job-completed", text=text)
@@ -287,16 +301,6 @@ class JobLedger(Desk):
                 select(results).where(results.c.job_id == job_id).order_by(results.c.created_at)
             ).mappings()
             return tuple(to_result(row) for row in rows)
-
-
-def _retract_superseded(connection: Connection, job_id: JobID, *, now: datetime) -> None:
-    if not has_standing_results(connection, job_id):
-        return
-    order = RetractionOrder(
-        reason=RejectionReason.QUALITY, comment="A newer answer replaces this one.", struck=(), ordered_by="radnode"
-    )
-    predecessor = to_job(connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().one())
-    retract_results(connection, predecessor, order, now=now)
 
 
 def _of_series(study: StudyUID, series: SeriesUID) -> tuple[Any, ...]:

@@ -1,12 +1,12 @@
 """Who is in: sessions of people, tokens of programs, and how often it went wrong."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import Row, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from node.domain.account import Right, Role, Token
@@ -71,6 +71,21 @@ class Patience:
     forget: timedelta
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A session that is to be.
+
+    Attributes
+    ----------
+    password
+        Hash that must still be the user's; None: any, or none.
+    """
+
+    digest: str
+    user_id: int
+    password: str | None = None
+
+
 class LoginLedger(Desk):
     """Sessions, tokens, and failures."""
 
@@ -80,22 +95,41 @@ class LoginLedger(Desk):
         self._session_of = Question(engine, SESSION_OF)
         self._token_of = Question(engine, TOKEN_OF)
 
-    def open_session(self, digest: str, *, user_id: int, now: datetime, lifetimes: Lifetimes) -> None:
-        """Commit that somebody has logged in; sessions of anybody that are over are forgotten."""
+    def open_session(self, opening: Opening, *, now: datetime, lifetimes: Lifetimes) -> bool:
+        """Commit that somebody has logged in; sessions of anybody that are over are forgotten.
+
+        Returns
+        -------
+        bool
+            False, and nothing was opened: the user is gone or disabled, or has another password by now.
+        """
         over = or_(sessions.c.seen_at <= now - lifetimes.idle, sessions.c.created_at <= now - lifetimes.whole)
+        # Whoever changes the user ends their sessions; locked, so that this one is there by then, or never is.
+        asked = select(users.c.password, users.c.is_disabled).where(users.c.user_id == opening.user_id)
         with self.writing() as connection:
             connection.execute(delete(sessions).where(over))
-            connection.execute(insert(sessions).values(digest=digest, user_id=user_id, created_at=now, seen_at=now))
+            user = connection.execute(asked.with_for_update()).one_or_none()
+            if user is None or user.is_disabled or opening.password not in {None, user.password}:
+                return False
+            values = {"digest": opening.digest, "user_id": opening.user_id, "created_at": now, "seen_at": now}
+            connection.execute(insert(sessions).values(**values))
+            return True
 
-    def find_session(self, digest: str, *, now: datetime, lifetimes: Lifetimes) -> Session | None:
-        """Return whose session it is, and commit now and then that it was used; None: it is none, or over."""
+    def find_session(self, digest: str, *, now: datetime, lifetimes: Lifetimes, is_use: bool = True) -> Session | None:
+        """Return whose session it is, and commit now and then that it was used; None: it is none, or over.
+
+        Parameters
+        ----------
+        is_use
+            False: it ends as if nobody had asked.
+        """
         row = self._session_of.ask(digest=digest)
         if row is None:
             return None
         name, role, created_at, seen_at = row[0], Role(row[1]), to_instant(row[2]), to_instant(row[3])
         if seen_at <= now - lifetimes.idle or created_at <= now - lifetimes.whole:
             return None
-        if now - seen_at >= NOTED_EVERY:
+        if is_use and now - seen_at >= NOTED_EVERY:
             with self.writing() as connection:
                 connection.execute(update(sessions).where(sessions.c.digest == digest).values(seen_at=now))
         return Session(name=name, role=role)
@@ -163,7 +197,8 @@ class LoginLedger(Desk):
     def begin_try(self, terms: Mapping[str, Patience], *, now: datetime) -> datetime | None:
         """Commit one more try for each subject, as one that went wrong; whoever is right takes it back.
 
-        Counted before it is judged, so that many tries at once are not all free.
+        Counted before it is judged, so that many tries at once are not all free. Who has to wait is told so without a
+        write. The first word of a subject says what it is; those alike are forgotten alike.
 
         Returns
         -------
@@ -171,14 +206,19 @@ class LoginLedger(Desk):
             Until when there must be none, in which case nothing was counted; None: it may be judged.
         """
         failed = login_failures
+        asked = select(failed).where(failed.c.subject.in_(terms))
+        with self.reading() as connection:
+            until = _until(connection.execute(asked).all(), now)
+        if until is not None:
+            return until
         with self.writing() as connection:
-            for patience in terms.values():
-                connection.execute(delete(failed).where(failed.c.failed_at <= now - patience.forget))
-            asked = select(failed).where(failed.c.subject.in_(terms)).with_for_update()
-            known = {row.subject: row for row in connection.execute(asked)}
-            waiting: list[datetime] = [row.not_before for row in known.values() if row.not_before > now]
-            if waiting:
-                return max(waiting)
+            for subject, patience in terms.items():
+                alike = failed.c.subject.startswith(f"{subject.partition(' ')[0]} ", autoescape=True)
+                connection.execute(delete(failed).where(alike, failed.c.failed_at <= now - patience.forget))
+            known = {row.subject: row for row in connection.execute(asked.with_for_update())}
+            until = _until(known.values(), now)
+            if until is not None:
+                return until
             for subject, patience in terms.items():
                 count = known[subject].failures + 1 if subject in known else 1
                 values = {"failures": count, "failed_at": now, "not_before": now + _pause(patience, count)}
@@ -198,6 +238,10 @@ class LoginLedger(Desk):
         changed = {"failures": login_failures.c.failures - 1, "not_before": login_failures.c.failed_at}
         with self.writing() as connection:
             connection.execute(update(login_failures).where(login_failures.c.subject == subject).values(**changed))
+
+
+def _until(rows: Iterable[Row[Any]], now: datetime) -> datetime | None:
+    return max((row.not_before for row in rows if row.not_before > now), default=None)
 
 
 def _pause(patience: Patience, failures: int) -> timedelta:

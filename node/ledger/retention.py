@@ -28,7 +28,7 @@ from node.domain.retention import Candidate, KeepUntil, Proof, Purge, PurgeOrder
 from node.domain.study import SeriesState
 from node.domain.uids import StudyUID
 from node.errors import NotFound, WrongState
-from node.ledger.catalogue import enter_result, strike_empty
+from node.ledger.catalogue import STANDS, enter_result, strike_empty
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.reviews import forget_comments
@@ -61,8 +61,10 @@ _IS_REFUSED = deliveries.c.state == DeliveryState.REFUSED.value
 _other = deliveries.alias("other")
 # Another object of the same Job is there: the picture in place of a SEG, or the SR without its PDF.
 _IS_REPLACED = exists().where(
+    deliveries.c.job_id.is_not(None),
     _other.c.study_instance_uid == deliveries.c.study_instance_uid,
-    _other.c.destination == deliveries.c.destination,
+    # As a bare column, SQLite would look through all that the Destination ever took.
+    func.coalesce(_other.c.destination, "") == deliveries.c.destination,
     _other.c.job_id == deliveries.c.job_id,
     _other.c.state.in_(ARRIVED),
 )
@@ -308,13 +310,11 @@ def _until(proof: Proof) -> Obstacles:
 
 
 def _kept_results() -> ColumnElement[bool]:
-    """Return the condition of a Result that stands for the Study beside it, and whose file is there."""
-    return and_(
-        _OF_RESULTS,
-        results.c.purged_at.is_(None),
-        results.c.retracted_at.is_(None),
-        results.c.is_substitute.is_(False),
-    )
+    """Return the condition of a Result that stands for the Study beside it, and whose file is there.
+
+    One in shadow does not: nobody else is ever sent it.
+    """
+    return and_(_OF_RESULTS, STANDS, results.c.is_substitute.is_(False))
 
 
 def _rests_since(before: datetime) -> ColumnElement[bool]:

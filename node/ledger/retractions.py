@@ -139,9 +139,15 @@ def retract_results(connection: Connection, job: Job, order: RetractionOrder, *,
     return retraction
 
 
-def has_standing_results(connection: Connection, job_id: JobID) -> bool:
-    """Return whether a Job wrote Results that nobody took back yet."""
-    return bool(connection.execute(select(exists().where(_standing(job_id)))).scalar_one())
+def retract_superseded(connection: Connection, job_id: JobID, *, now: datetime) -> None:
+    """Take back what a Job wrote whose place a newer answer has taken, if any of it stands, in the transaction."""
+    if not connection.execute(select(exists().where(_standing(job_id)))).scalar_one():
+        return
+    order = RetractionOrder(
+        reason=RejectionReason.QUALITY, comment="A newer answer replaces this one.", struck=(), ordered_by="radnode"
+    )
+    predecessor = to_job(connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().one())
+    retract_results(connection, predecessor, order, now=now)
 
 
 def _standing(job_id: JobID) -> ColumnElement[bool]:
@@ -161,7 +167,9 @@ def _job_of(connection: Connection, retraction: Retraction) -> Job:
 
 
 def _is_replaced(connection: Connection, job: Job) -> bool:
-    newer = exists().where(jobs.c.supersedes == job.job_id, jobs.c.state == JobState.COMPLETED.value)
+    # What is in shadow takes the place of nothing that went out.
+    is_newer = jobs.c.supersedes == job.job_id, jobs.c.state == JobState.COMPLETED.value, ~jobs.c.is_shadow
+    newer = exists().where(*is_newer)
     return bool(connection.execute(select(newer)).scalar_one())
 
 

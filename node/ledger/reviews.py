@@ -10,6 +10,7 @@ from node.domain.review import Instead, ModelVerdicts, Review, ReviewOrder, Verd
 from node.domain.uids import StudyUID
 from node.errors import NotFound, WrongState
 from node.ledger.engine import Desk
+from node.ledger.pages import Listing, PageAsked, PageFound, read_page
 from node.ledger.rows import to_job
 from node.ledger.schema import jobs, reviews
 from node.ledger.transitions import tell
@@ -35,9 +36,9 @@ class ReviewLedger(Desk):
         WrongState
             If the Job has not answered.
         """
-        order.check()
         with self.writing() as connection:
             job = _find_job(connection, order.job_id)
+            order.check()
             if job.state is not JobState.COMPLETED:
                 raise WrongState(f"job {job.job_id} is {job.state.value}; only an answer is reviewed")
             if not 1 <= order.number <= len(job.findings):
@@ -57,6 +58,13 @@ class ReviewLedger(Desk):
     def list_reviews(self) -> tuple[Review, ...]:
         """Return every verdict that was ever given, the newest first."""
         return self._read(_newest_first())
+
+    def page_reviews(self, asked: PageAsked) -> PageFound[Review]:
+        """Return a page of all verdicts that were ever given, the newest first."""
+        rows = select(*reviews.c, IS_CURRENT.label("is_current"))
+        with self.reading() as connection:
+            found = read_page(connection, Listing(rows=rows, key=(reviews.c.review_id,)), asked)
+        return PageFound(rows=tuple(map(_to_review, found.rows)), rest=found.rest)
 
     def verdicts_by_model(self) -> tuple[ModelVerdicts, ...]:
         """Return how the newest verdict of each Finding adds up, for each version of a model."""

@@ -112,8 +112,9 @@ class StageLedger(Desk):
         """Return how long each stage took that ended after `since`, sorted; of the newest `READ_AT_ONCE` ends only."""
         newest = (
             select(*COLUMNS)
-            .where(events.c.at > since, events.c.kind.in_(ENDS))
-            .order_by(events.c.event_id.desc())
+            # As a bare column, the kind would lead to every Event of these kinds that there ever was.
+            .where(events.c.at > since, func.coalesce(events.c.kind, "").in_(ENDS))
+            .order_by(events.c.at.desc(), events.c.event_id.desc())
             .limit(READ_AT_ONCE)
         )
         found: dict[str, list[float]] = {stage.name: [] for stage in STAGES}
@@ -149,27 +150,17 @@ def _measure(connection: Connection, told: Sequence[RowMapping]) -> Iterable[tup
     ended = [event for event in told if event["kind"] in ENDS and event["study_instance_uid"] is not None]
     if not ended:
         return
-    uids = {event["study_instance_uid"] for event in ended}
+    uids, wanted = {event["study_instance_uid"] for event in ended}, {event["event_id"] for event in ended}
     # By Study alone: a database that is told the kinds too may well read every Event of those kinds.
     of_studies = select(*COLUMNS).where(events.c.study_instance_uid.in_(uids))
-    lines: dict[str, list[RowMapping]] = {}
+    begun: dict[tuple[str, str, str | None], datetime] = {}
     for row in sorted(connection.execute(of_studies).mappings(), key=lambda row: int(row["event_id"])):
-        lines.setdefault(row["study_instance_uid"], []).append(row)
-    for event in ended:
         for stage in STAGES:
-            if stage.ends == event["kind"]:
-                began = _find_begin(lines[event["study_instance_uid"]], stage, event)
-                if began is not None:
-                    # A clock that was set back in between says nothing.
-                    yield stage.name, max(0.0, (event["at"] - began).total_seconds())
-
-
-def _find_begin(line: Sequence[RowMapping], stage: Stage, ended: RowMapping) -> datetime | None:
-    began = [
-        row["at"]
-        for row in line
-        if row["event_id"] < ended["event_id"]
-        and row["kind"] in stage.begins
-        and (not stage.same_job or (row["job_id"] == ended["job_id"] is not None))
-    ]
-    return began[-1] if began else None
+            key = stage.name, row["study_instance_uid"], row["job_id"] if stage.same_job else None
+            if stage.same_job and row["job_id"] is None:
+                continue
+            if stage.ends == row["kind"] and row["event_id"] in wanted and key in begun:
+                # A clock that was set back in between says nothing.
+                yield stage.name, max(0.0, (row["at"] - begun[key]).total_seconds())
+            if row["kind"] in stage.begins:
+                begun[key] = row["at"]

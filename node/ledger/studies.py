@@ -15,11 +15,11 @@ from node.domain.series_summary import summarize_study
 from node.domain.study import SeriesState, StudyFacts
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import NotFound
-from node.ledger.engine import Desk
+from node.ledger.engine import Desk, Engine
 from node.ledger.orders import add_delivery
 from node.ledger.rows import add_event, from_clause, to_instance
 from node.ledger.schema import decisions, events, instances, jobs, receptions, results, series, studies
-from node.ledger.switches import revive_job
+from node.ledger.switches import are_outdated, find_predecessor, revive_job
 from node.ledger.transitions import REPROCESSED, canceled
 
 LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
@@ -46,7 +46,17 @@ class OpenSeries:
 
 
 class StudyLedger(Desk):
-    """Series and Studies on their way from OPEN to ROUTED."""
+    """Series and Studies on their way from OPEN to ROUTED.
+
+    Parameters
+    ----------
+    rejects_superseded
+        Whether Results that others replace are taken back where they were delivered, when an answer leaves the shadow.
+    """
+
+    def __init__(self, engine: Engine, *, rejects_superseded: bool = False) -> None:
+        super().__init__(engine)
+        self._rejects_superseded = rejects_superseded
 
     def open_series(self) -> tuple[OpenSeries, ...]:
         """Return every Series in state OPEN with its evidence."""
@@ -151,14 +161,23 @@ class StudyLedger(Desk):
         orders: Sequence[JobOrder],
         forwards: Sequence[Forward],
         now: datetime,
-    ) -> None:
+    ) -> bool:
         """Commit what the rules concluded, in one transaction; nothing when the Study changed since `study` was read.
+
+        Neither is anything written when a Pipeline was switched off, or into shadow, since `orders` were made.
 
         An order whose question already has a Job is dropped. Earlier Jobs of the same Pipeline on other content of the
         Study are superseded: unfinished ones are CANCELED, the last completed one is named as predecessor.
+
+        Returns
+        -------
+        bool
+            False: nothing was written, and the Study is to be looked at anew.
         """
         uid = study.study_instance_uid
         with self.writing() as connection:
+            if are_outdated(connection, orders):
+                return False
             moved = connection.execute(
                 update(studies)
                 .where(
@@ -169,10 +188,10 @@ class StudyLedger(Desk):
                 .values(state=SeriesState.ROUTED.value, changed_at=now)
             )
             if moved.rowcount == 0:
-                return
+                return False
             _add_decisions(connection, decisions, revision=study.revision, now=now)
             for order in orders:
-                _add_job(connection, order, now=now)
+                _add_job(connection, order, rejects_superseded=self._rejects_superseded, now=now)
             for forward in forwards:
                 _add_forward(connection, uid, forward, now=now)
             connection.execute(
@@ -180,6 +199,7 @@ class StudyLedger(Desk):
             )
             text = f"rules asked: {len(decisions)}; {_tell_wanted(orders, forwards)}"
             add_event(connection, at=now, kind=ROUTED, text=text, study_instance_uid=uid)
+            return True
 
 
 def _tell_wanted(orders: Sequence[JobOrder], forwards: Sequence[Forward]) -> str:
@@ -213,35 +233,28 @@ def _add_decisions(connection: Connection, found: Sequence[Decision], *, revisio
         )
 
 
-def _add_job(connection: Connection, order: JobOrder, *, now: datetime) -> None:
-    same_line = (jobs.c.study_instance_uid == order.study_instance_uid) & (jobs.c.pipeline == order.pipeline)
-    same_question = same_line & (
-        (jobs.c.model == order.model)
-        & (jobs.c.model_version == order.model_version)
-        & (jobs.c.content == order.content)
+def _add_job(connection: Connection, order: JobOrder, *, rejects_superseded: bool, now: datetime) -> None:
+    same_question = (
+        jobs.c.study_instance_uid == order.study_instance_uid,
+        jobs.c.pipeline == order.pipeline,
+        jobs.c.model == order.model,
+        jobs.c.model_version == order.model_version,
+        jobs.c.content == order.content,
     )
-    known = connection.execute(select(jobs.c.job_id).where(same_question)).scalar_one_or_none()
+    known = connection.execute(select(jobs.c.job_id).where(*same_question)).scalar_one_or_none()
     if known is not None:
-        _tell_known(connection, order, JobID(known), now=now)
-        revive_job(connection, JobID(known), order, now=now)
+        if not revive_job(connection, JobID(known), order, rejects_superseded=rejects_superseded, now=now):
+            _tell_known(connection, order, JobID(known), now=now)
         return
-    # What nobody outside has seen is not replaced outside.
-    may_precede = () if order.is_shadow else (~jobs.c.is_shadow,)
-    completed = (
-        select(jobs.c.job_id)
-        .where(same_line, jobs.c.state == JobState.COMPLETED.value, *may_precede)
-        .order_by(jobs.c.finished_at.desc())
-        .limit(1)
-    )
-    predecessor = connection.execute(completed).scalar_one_or_none()
+    predecessor = find_predecessor(connection, order)
     _supersede(connection, order, now=now)
-    job_id = JobID(str(uuid.uuid4()))
+    job_id, where = JobID(str(uuid.uuid4())), "in shadow, " * order.is_shadow
     connection.execute(insert(jobs).values(job_id=job_id, supersedes=predecessor, **_job_values(order, now)))
     add_event(
         connection,
         at=now,
         kind="job-scheduled",
-        text=f"{order.pipeline} by rule {order.rule!r}, {'in shadow, ' * order.is_shadow}priority {order.priority.word}",
+        text=f"{order.pipeline} by rule {order.rule!r}, {where}priority {order.priority.word}",
         study_instance_uid=order.study_instance_uid,
         job_id=job_id,
     )

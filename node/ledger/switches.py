@@ -1,17 +1,19 @@
 """Switches of Pipelines, for every node of one ledger; and what an answer in shadow means for its way out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from node.domain.job import Job, JobID, JobOrder, JobState
+from node.domain.result import ResultKind
 from node.domain.switch import SWITCHED_OFF, Mode, Switch
 from node.errors import WrongState
 from node.ledger.catalogue import STANDS, enter_result
 from node.ledger.engine import Desk
 from node.ledger.orders import add_delivery
 from node.ledger.results import delivery_values
+from node.ledger.retractions import retract_superseded
 from node.ledger.rows import add_event, to_job, to_result
 from node.ledger.schema import jobs, results, switches
 from node.ledger.transitions import canceled, scheduled_again, tell
@@ -81,11 +83,42 @@ def order_at_end(connection: Connection, job: Job) -> JobOrder:
     return to_job(connection.execute(select(jobs).where(this)).mappings().one()).order
 
 
-def revive_job(connection: Connection, job_id: JobID, order: JobOrder, *, now: datetime) -> None:
+def end_where_off(connection: Connection, job: Job, *, now: datetime) -> bool:
+    """End a Job whose Pipeline is off, in the caller's transaction; return whether it did."""
+    if mode_of(connection, job.order.pipeline) is not Mode.OFF:
+        return False
+    text = f"{job.order.pipeline} is switched off"
+    _write(connection, job.job_id, {**canceled(SWITCHED_OFF, text, now), "fence": job.fence + 1})
+    tell(connection, job, now=now, kind="job-canceled", text=f"{SWITCHED_OFF}: {text}")
+    return True
+
+
+def are_outdated(connection: Connection, orders: Sequence[JobOrder]) -> bool:
+    """Return whether a Pipeline was switched off, or into shadow, since somebody made these orders."""
+    modes = {name: switch.mode for name, switch in switches_of(connection).items()} if orders else {}
+    return any(
+        modes.get(order.pipeline) is Mode.OFF or (modes.get(order.pipeline) is Mode.SHADOW and not order.is_shadow)
+        for order in orders
+    )
+
+
+def revive_job(
+    connection: Connection, job_id: JobID, order: JobOrder, *, rejects_superseded: bool, now: datetime
+) -> bool:
     """Let a Job that is there do what `order` asks for anew, where a switch kept it from that, in the transaction.
 
     One that ended because its Pipeline was off is SCHEDULED again. The answer of one in shadow, whose Pipeline is on
     now, enters the catalogue and gets its Deliveries; a Job that still runs does at its end.
+
+    Parameters
+    ----------
+    rejects_superseded
+        Whether the Results that such an answer replaces are taken back where they were delivered.
+
+    Returns
+    -------
+    bool
+        False: no switch kept it from anything.
     """
     job = to_job(connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().one())
     anew = {
@@ -98,17 +131,50 @@ def revive_job(connection: Connection, job_id: JobID, order: JobOrder, *, now: d
         _write(connection, job_id, {**anew, **scheduled_again(None, now), "attempts": 0, "fence": job.fence + 1})
         text = f"{order.pipeline} was switched off, and is {'in shadow' if order.is_shadow else 'on'} now"
         tell(connection, job, now=now, kind="job-scheduled", text=text)
-    elif job.order.is_shadow and not order.is_shadow:
-        _write(connection, job_id, anew)
-        if job.state is JobState.COMPLETED:
-            count = _publish(connection, job_id, order, now=now)
-            text = f"{order.pipeline} answered this in shadow and is on now: {count} Results go out"
-            tell(connection, job, now=now, kind="job-published", text=text)
+        return True
+    if not job.order.is_shadow or order.is_shadow:
+        return False
+    _write(connection, job_id, anew)
+    if job.state is JobState.COMPLETED:
+        count = _publish(connection, job_id, order, now=now)
+        predecessor = find_predecessor(connection, order, but=job_id)
+        _write(connection, job_id, {"supersedes": predecessor})
+        if count and rejects_superseded and predecessor is not None:
+            retract_superseded(connection, predecessor, now=now)
+        text = f"{order.pipeline} answered this in shadow and is on now: {count} Results go out"
+        tell(connection, job, now=now, kind="job-published", text=text)
+    return True
+
+
+def find_predecessor(connection: Connection, order: JobOrder, *, but: JobID | None = None) -> JobID | None:
+    """Return the Job that answered last for this Pipeline and Study, of which somebody outside may have the answer.
+
+    Parameters
+    ----------
+    but
+        A Job that is not its own predecessor.
+    """
+    completed = (
+        select(jobs.c.job_id)
+        .where(
+            jobs.c.study_instance_uid == order.study_instance_uid,
+            jobs.c.pipeline == order.pipeline,
+            jobs.c.state == JobState.COMPLETED.value,
+            jobs.c.job_id.is_distinct_from(but),
+            # What nobody outside has seen is not replaced outside.
+            ~jobs.c.is_shadow,
+        )
+        .order_by(jobs.c.finished_at.desc())
+        .limit(1)
+    )
+    found = connection.execute(completed).scalar_one_or_none()
+    return None if found is None else JobID(found)
 
 
 def _publish(connection: Connection, job_id: JobID, order: JobOrder, *, now: datetime) -> int:
-    # The Job is in shadow no more, so that its Results stand.
-    rows = connection.execute(select(results).where(results.c.job_id == job_id, STANDS)).mappings().all()
+    # The Job is in shadow no more, so that its Results stand. A note on what nobody was sent rejects nothing.
+    is_note = results.c.kind == ResultKind.REJECTION_NOTE.value
+    rows = connection.execute(select(results).where(results.c.job_id == job_id, STANDS, ~is_note)).mappings().all()
     for row in rows:
         enter_result(connection, dict(row))
         result = to_result(row)

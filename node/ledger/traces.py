@@ -66,11 +66,13 @@ class TraceLedger(Desk):
         return Harvest(spans=spans, read_to=told[-1]["event_id"], is_full=len(told) == READ_AT_ONCE)
 
     def record_told(self, read_to: int, *, now: datetime) -> None:
-        """Commit that everything up to an Event was told."""
+        """Commit that everything up to an Event was told; the mark never goes back to what another node told before."""
         with self.writing() as connection:
-            moved = connection.execute(update(tallies).where(*MARK).values(value=read_to, counted_at=now))
-            if moved.rowcount == 0:
+            mark = connection.execute(select(tallies.c.value).where(*MARK)).scalar_one_or_none()
+            if mark is None:
                 add_tallies(connection, {(TallyName.TRACES_READ, ""): read_to}, at=now)
+            elif mark < read_to:
+                connection.execute(update(tallies).where(*MARK).values(value=read_to, counted_at=now))
 
 
 def _is_told(event: RowMapping, now: datetime) -> bool:
@@ -96,9 +98,9 @@ def _read_lines(connection: Connection, ended: Sequence[RowMapping]) -> Mapping[
     }
     return {
         uid: TimeLine(
-            study_instance_uid=uid,
+            uid,
             events=lines.get(uid, ()),
-            jobs={row["job_id"]: row for row in worked.get(uid, ())},
+            jobs=worked.get(uid, ()),
             deliveries=given.get(uid, ()),
             last_received=received,
         )

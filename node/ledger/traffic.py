@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from node.domain.result import Delivery, DeliveryState
 from node.ledger.engine import Desk
@@ -89,15 +90,19 @@ class TrafficLedger(Desk):
 
     def list_open(self, destination: str) -> Sequence[Delivery]:
         """Return what waits for a Destination or ended badly there, the oldest first, at most `SHOWN`."""
-        is_bad = deliveries.c.state.in_(BAD) & deliveries.c.seen_at.is_(None)
-        statement = (
-            select(deliveries)
-            .where(
-                deliveries.c.destination == destination,
-                (deliveries.c.state == DeliveryState.PENDING.value) | is_bad,
-            )
-            .order_by(deliveries.c.delivery_id)
-            .limit(SHOWN)
-        )
+        is_open = {DeliveryState.PENDING.value: (), **dict.fromkeys(BAD, (deliveries.c.seen_at.is_(None),))}
         with self.reading() as connection:
-            return [to_delivery(row) for row in connection.execute(statement).mappings()]
+            # An index leads to the oldest of each state; to sort them all would read whatever waits.
+            found = [
+                row
+                for state, conditions in is_open.items()
+                for row in connection.execute(_oldest(destination, state).where(*conditions)).mappings()
+            ]
+        found.sort(key=lambda row: (row["created_at"], row["delivery_id"]))
+        return [to_delivery(row) for row in found[:SHOWN]]
+
+
+def _oldest(destination: str, state: str) -> Select[Any]:
+    there = deliveries.c.destination == destination, deliveries.c.state == state
+    order = deliveries.c.created_at, deliveries.c.delivery_id
+    return select(deliveries).where(*there).order_by(*order).limit(SHOWN)

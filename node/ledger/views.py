@@ -1,6 +1,6 @@
 """The ledger as people and programs read it: Studies, Jobs, Deliveries, time lines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,7 @@ from node.ledger.listings import (
     describe_results,
     to_event,
 )
-from node.ledger.pages import PageAsked
+from node.ledger.pages import USUAL, PageAsked, PageFound, Reach, Row
 from node.ledger.rows import to_decision, to_delivery, to_job, to_result
 from node.ledger.schema import decisions, deliveries, events, instances, jobs, results, series, studies
 
@@ -66,11 +66,17 @@ class StudyStory:
 
 
 class LedgerView(Desk):
-    """Read-only questions; what is listed is the first page of `node.ledger.listings`."""
+    """Read-only questions; what is listed is the beginning of `node.ledger.listings`.
 
-    def __init__(self, engine: Engine) -> None:
+    Parameters
+    ----------
+    reach
+        How much one page of a listing may cost.
+    """
+
+    def __init__(self, engine: Engine, *, reach: Reach = USUAL) -> None:
         super().__init__(engine)
-        self._listings = Listings(engine)
+        self._listings = Listings(engine, reach=reach)
 
     def list_studies(self, limit: int) -> tuple[StudyStory, ...]:
         """Return the Studies that changed last, newest first."""
@@ -122,7 +128,7 @@ class LedgerView(Desk):
 
     def list_jobs(self, *, state: JobState | None, limit: int) -> tuple[Job, ...]:
         """Return Jobs, newest first."""
-        return self._listings.jobs(JobFilter(state=state), PageAsked(limit=limit)).rows
+        return _first(limit, lambda asked: self._listings.jobs(JobFilter(state=state), asked))
 
     def find_job(self, job_id: JobID) -> Job:
         """Return one Job.
@@ -150,11 +156,11 @@ class LedgerView(Desk):
     ) -> tuple[Delivery, ...]:
         """Return Deliveries, newest first."""
         wanted = DeliveryFilter(destination=destination, state=state)
-        return self._listings.deliveries(wanted, PageAsked(limit=limit)).rows
+        return _first(limit, lambda asked: self._listings.deliveries(wanted, asked))
 
     def list_results(self, *, study: StudyUID | None, limit: int) -> tuple[ResultLine, ...]:
         """Return Results, newest first; of one Study where it is named."""
-        return self._listings.results(study=study, asked=PageAsked(limit=limit)).rows
+        return _first(limit, lambda asked: self._listings.results(study=study, asked=asked))
 
     def find_result(self, sop_instance_uid: InstanceUID) -> ResultLine:
         """Return one Result.
@@ -174,6 +180,16 @@ class LedgerView(Desk):
     def list_events(self, limit: int) -> tuple[Event, ...]:
         """Return the last events of the node, newest first."""
         return self._listings.events(EventFilter(), PageAsked(limit=limit)).rows
+
+
+def _first(limit: int, read: Callable[[PageAsked], PageFound[Row]]) -> tuple[Row, ...]:
+    """Return the first rows of a listing, however many pages are short before there are so many."""
+    found = read(PageAsked(limit=limit))
+    rows = found.rows
+    while found.rest is not None and len(rows) < limit:
+        found = read(PageAsked(limit=limit - len(rows), behind=found.rest))
+        rows += found.rows
+    return rows
 
 
 def _of_study(table: Any, uid: StudyUID) -> Select[Any]:

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from node.domain.decision import Decision, Outcome
-from node.domain.job import Priority
+from node.domain.forward import Forward
+from node.domain.job import JobOrder, Priority
 from node.domain.study import StudyFacts
 from node.domain.uids import SeriesUID, StudyUID
-from node.rules.evaluate import evaluate, matching_series
-from node.rules.rule import Need, Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +41,9 @@ class Wish:
     runs: Mapping[str, Run]
     forwards: Mapping[str, frozenset[SeriesUID]]
     decisions: tuple[Decision, ...]
+
+
+Ask = Callable[[StudyFacts], Wish]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +89,13 @@ class DryRun:
     stopped: Mapping[str, int] = field(default_factory=dict)
 
 
-def dry_run(
-    studies: Iterable[StudyFacts], *, current: Sequence[Rule], edited: Sequence[Rule], is_time_up: Callable[[], bool]
-) -> DryRun:
+def dry_run(studies: Iterable[StudyFacts], *, current: Ask, edited: Ask, is_time_up: Callable[[], bool]) -> DryRun:
     """Return how `edited` rules differ from `current` ones on these Studies, in their order.
 
     Parameters
     ----------
+    current, edited
+        Each returns what a set of rules wants of a Study.
     is_time_up
         Asked before each Study; the first True ends it.
     """
@@ -104,7 +106,7 @@ def dry_run(
             is_whole = False
             break
         tried += 1
-        found = compare(wish_of(current, study), wish_of(edited, study))
+        found = compare(current(study), edited(study))
         if found is not None:
             differences.append(found)
     return DryRun(
@@ -116,22 +118,16 @@ def dry_run(
     )
 
 
-def wish_of(rules: Sequence[Rule], study: StudyFacts) -> Wish:
-    """Return what `rules` want of a Study; where two pick different Series for a Pipeline, the first counts."""
-    runs: dict[str, Run] = {}
-    forwards: dict[str, frozenset[SeriesUID]] = {}
-    decisions = []
-    for rule in rules:
-        decision = evaluate(rule, study)
-        decisions.append(decision)
-        if decision.outcome is not Outcome.MATCH:
-            continue
-        for need in rule.needs:
-            run = _run(rule, need, decision)
-            runs[need.pipeline] = _join(runs.get(need.pipeline, run), run)
-        for destination in rule.forward:
-            forwards[destination] = forwards.get(destination, frozenset()).union(matching_series(rule, study))
-    return Wish(runs=runs, forwards=forwards, decisions=tuple(decisions))
+def wish_of(decisions: Sequence[Decision], orders: Iterable[JobOrder], forwards: Iterable[Forward]) -> Wish:
+    """Return what rules want of a Study, as routing orders it."""
+    return Wish(
+        runs={
+            order.pipeline: Run(inputs=order.inputs, priority=order.priority, deliver_to=frozenset(order.recipients))
+            for order in orders
+        },
+        forwards={forward.destination: frozenset(forward.series_instance_uids) for forward in forwards},
+        decisions=tuple(decisions),
+    )
 
 
 def compare(before: Wish, after: Wish) -> Difference | None:
@@ -149,23 +145,6 @@ def compare(before: Wish, after: Wish) -> Difference | None:
         otherwise=tuple(otherwise),
         before=told_before,
         after=told_after,
-    )
-
-
-def _run(rule: Rule, need: Need, decision: Decision) -> Run:
-    roles = (*need.required_roles, *need.optional_roles)
-    inputs = {role: decision.inputs[role] for role in roles if role in decision.inputs}
-    return Run(inputs=inputs, priority=rule.priority, deliver_to=frozenset(rule.deliver_to))
-
-
-def _join(earlier: Run, run: Run) -> Run:
-    """Return the one Job of two rules, as routing orders it."""
-    if earlier.inputs != run.inputs:
-        return earlier
-    return Run(
-        inputs=run.inputs,
-        priority=min(earlier.priority, run.priority),
-        deliver_to=earlier.deliver_to | run.deliver_to,
     )
 
 

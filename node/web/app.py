@@ -25,7 +25,7 @@ from node.web.console import (
 )
 from node.web.console.page import Pages
 from node.web.console.problem import ProblemPages
-from node.web.edge import HeadAsGet, HostGuard, Manners, NetworkGuard
+from node.web.edge import HeadAsGet, HostGuard, Manners, NetworkGuard, ProxySpeaksTls
 from node.web.forgery import ForgeryGuard
 from node.web.places import DICOM_WEB
 from node.web.problems import install_problems
@@ -85,7 +85,8 @@ def create_app(services: Services) -> FastAPI:
         app.add_middleware(NetworkGuard, networks=services.settings.security.allowed_networks)
     app.add_middleware(AccessLog)
     app.add_middleware(ProblemPages, pages=Pages(services))
-    app.add_middleware(Manners, prefix=DICOM_WEB)
+    app.add_middleware(Manners, prefix=DICOM_WEB, body_s=services.settings.node.dimse_timeout_s)
     if web.behind_proxy:
+        app.add_middleware(ProxySpeaksTls)
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(one) for one in web.trusted_proxies])
     return app

@@ -4,15 +4,18 @@ import asyncio
 import logging
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 
-from node.errors import NodeError
+from node.errors import Broken, NodeError
 
 logger = logging.getLogger(__name__)
 
 # Of all browsers together; each takes a connection and some KB, and no thread.
 MAX_LISTENERS = 128
+# Of one visitor, so that nobody takes all; each open page has one.
+MAX_OF_ONE = 8
 LOOK_EVERY_S = 1.0
 # So that no proxy ends what is silent.
 HEARTBEAT_S = 15.0
@@ -26,6 +29,7 @@ class Listener:
     """One stream."""
 
     loop: AbstractEventLoop
+    visitor: str
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -46,17 +50,19 @@ class Audience:
         self._is_watched = False
         self._closing = Event()
 
-    def join(self, sign: Callable[[], object]) -> Listener | None:
-        """Return a place among those who listen, None when all are taken or the server ends.
+    def join(self, sign: Callable[[], object], *, visitor: str) -> Listener | None:
+        """Return a place among those who listen, None when all are taken, or theirs are, or the server ends.
 
         Parameters
         ----------
         sign
             Returns another value after each change; asked in a thread.
         """
-        listener = Listener(asyncio.get_running_loop())
+        listener = Listener(asyncio.get_running_loop(), visitor)
         with self._lock:
             if self._closing.is_set() or len(self._listeners) >= self.max_listeners:
+                return None
+            if sum(other.visitor == visitor for other in self._listeners) >= MAX_OF_ONE:
                 return None
             self._listeners.add(listener)
             if not self._is_watched:
@@ -102,7 +108,9 @@ class Audience:
     def _wake(self) -> None:
         with self._lock:
             for listener in self._listeners:
-                listener.loop.call_soon_threadsafe(listener.woken.set)
+                # Its loop may have ended meanwhile; the others are told all the same.
+                with suppress(RuntimeError):
+                    listener.loop.call_soon_threadsafe(listener.woken.set)
 
 
 def _read(sign: Callable[[], object]) -> object:
@@ -111,4 +119,7 @@ def _read(sign: Callable[[], object]) -> object:
     except NodeError as exc:
         # Whoever looks is to see that the ledger does not answer.
         logger.warning("change not looked for", extra={"reason_code": exc.code})
+        return None
+    except Exception:  # the outer edge of the thread: without it, no page would be told of anything any more
+        logger.exception("change not looked for", extra={"reason_code": Broken.code})
         return None

@@ -96,10 +96,19 @@ class Hold:
         DecodersBusy
             If too much waits for clients already.
         """
+        cargo = self._load(size_bytes, wait_s=self._wait_s if is_under_way else 0)
+        if cargo is None:
+            raise DecodersBusy(f"{self._taken_bytes} bytes wait for the clients that asked for them; try again")
+        return cargo
+
+    def find_room(self, size_bytes: int) -> Cargo | None:
+        """Return room for so many bytes as `load` does; None where there is none now."""
+        return self._load(size_bytes, wait_s=0)
+
+    def _load(self, size_bytes: int, *, wait_s: float) -> Cargo | None:
         with self._has_room:
-            wait_s = self._wait_s if is_under_way else 0
             if not self._has_room.wait_for(lambda: self._fits(size_bytes), wait_s):
-                raise DecodersBusy(f"{self._taken_bytes} bytes wait for the clients that asked for them; try again")
+                return None
             self._taken_bytes += size_bytes
         try:
             cargo = Cargo(size_bytes, self._folder)

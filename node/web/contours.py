@@ -20,6 +20,8 @@ BINARY, LABELMAP = "BINARY", "LABELMAP"
 BACKGROUND = 0
 # Of one Frame; what has more is no region that a person could follow.
 MAX_EDGES = 200_000
+# Of one SEG; a browser draws so many, and a page is not worth more memory.
+MAX_POINTS = 500_000
 Point = tuple[float, float]
 # From one corner of a pixel to the next.
 Corner = tuple[int, int]
@@ -37,7 +39,8 @@ def read_contours(path: str) -> bytes:
     Raises
     ------
     PixelsUndecodable
-        If it is no SEG with one Segment a pixel, a Frame does not say which image it lies on, or cannot be decoded.
+        If it is no SEG with one Segment a pixel, a Frame does not say which image it lies on, or cannot be decoded, or
+        its outlines have more than `MAX_POINTS` points.
 
     References
     ----------
@@ -55,7 +58,7 @@ def read_contours(path: str) -> bytes:
             "rows": int(header.Rows),
             "columns": int(header.Columns),
             "segments": [_read_segment(item) for item in header.SegmentSequence],
-            "frames": [_read_frame(source, number, kind) for number in range(1, source.frames + 1)],
+            "frames": _read_frames(source, kind),
         }
     return json.dumps(told).encode()
 
@@ -75,6 +78,19 @@ def trace(region: NDArray[np.bool_]) -> list[list[Point]]:
         middles = [((a[1] + b[1]) / 2, (a[0] + b[0]) / 2) for a, b in pairwise([*corners, corners[0]])]
         outlines.append(_simplify(middles))
     return outlines
+
+
+def _read_frames(source: Source, kind: str) -> list[dict[str, Any]]:
+    frames, points = [], 0
+    for number in range(1, source.frames + 1):
+        frame = _read_frame(source, number, kind)
+        points += sum(len(outline) for outlines in frame["outlines"].values() for outline in outlines)
+        if points > MAX_POINTS:
+            raise PixelsUndecodable(
+                f"instance {source.uid}: outlines of more than {MAX_POINTS} points by Frame {number}; none are drawn"
+            )
+        frames.append(frame)
+    return frames
 
 
 def _read_frame(source: Source, number: int, kind: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What holds for every answer, whatever its route: names of this node, ends of connections, caches, HEAD."""
 
+import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, ip_address
@@ -7,7 +8,7 @@ from ipaddress import IPv6Address, ip_address
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from node.errors import NodeError, NotAuthorized, NotThisHost, RequestMalformed
+from node.errors import NodeError, NotAuthorized, NotThisHost, RequestMalformed, RequestStalled
 from node.networks import Network, is_allowed
 from node.web.problems import problem_of
 
@@ -15,6 +16,9 @@ AUTHORITY = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})
 MAX_PORT = 65535
 OWN_NAMES = ("localhost", "127.0.0.1", "::1")
 # Answers depend on what is accepted and, soon, on who asks; a copy of one is asked for again by its ETag.
+FORM = b"application/x-www-form-urlencoded"
+# By whoever came by TLS, this node is asked by TLS only for so long: thirty days (RFC 6797 6.1).
+TLS_ONLY = "max-age=2592000"
 OF_OBJECTS = {"Vary": "Accept", "Cache-Control": "private, no-cache"}
 
 
@@ -71,19 +75,44 @@ class NetworkGuard:
         await problem_of(NotAuthorized("this address is not in security.allowed_networks"))(scope, receive, send)
 
 
-class Manners:
-    """Tells caches what they may keep, answers HEAD like GET, and ends what cannot go on.
+class ProxySpeaksTls:
+    """Takes it that a browser speaks TLS to the proxy, unless the proxy says otherwise."""
 
-    A connection whose request was answered before its body was read is closed: nobody waits for the rest.
-    """
-
-    def __init__(self, app: ASGIApp, *, prefix: str) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        answer = _Answer(scope, receive, send, is_object=scope["path"].startswith(self._prefix))
+        if "x-forwarded-proto" not in Headers(scope=scope):
+            scope["scheme"] = "https"
+        await self._app(scope, receive, send)
+
+
+class Manners:
+    """Tells caches what they may keep, and ends what cannot go on.
+
+    A body that does not come in time is given up, and a connection whose request was answered before its body was read
+    is closed: nobody waits for the rest.
+
+    Parameters
+    ----------
+    prefix
+        Paths of the DICOMweb services, whose bodies are large: who reads one has a patience of its own.
+    body_s
+        How long any other body may take as a whole; seconds.
+    """
+
+    def __init__(self, app: ASGIApp, *, prefix: str, body_s: float) -> None:
+        self._app = app
+        self._prefix = prefix
+        self._body_s = body_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        is_object = scope["path"].startswith(self._prefix)
+        # A form is read for its proof by the guard, wherever it is sent to.
+        is_small = not is_object or dict(scope["headers"]).get(b"content-type", b"").lower().startswith(FORM)
+        answer = _Answer(scope, receive, send, is_object=is_object, body_s=self._body_s if is_small else None)
         await self._app(scope, answer.receive, answer.send)
 
 
@@ -119,22 +148,36 @@ class HeadAsGet:
 
 
 class _Answer:
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, is_object: bool) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, is_object: bool, body_s: float | None) -> None:
         headers = Headers(scope=scope)
+        self._ends_at = None if body_s is None else asyncio.get_running_loop().time() + body_s
+        self._is_secure = scope["scheme"] == "https"
         self._receive = receive
         self._send = send
         self._is_object = is_object
+        self._is_answered = False
         self._is_read = "transfer-encoding" not in headers and headers.get("content-length", "0").strip("0") == ""
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        # Who has answered, or has the whole body, waits for nothing but the end of the connection.
+        ends_at = None if self._is_read or self._is_answered else self._ends_at
+        try:
+            async with asyncio.timeout_at(ends_at):
+                message = await self._receive()
+        except TimeoutError as exc:
+            if not self._is_answered:
+                raise RequestStalled("the body did not come in time; send it again") from exc
+            message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             self._is_read = True
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self._is_answered = True
             headers = MutableHeaders(scope=message)
+            if self._is_secure:
+                headers["Strict-Transport-Security"] = TLS_ONLY
             if not self._is_read:
                 headers["Connection"] = "close"
             if self._is_object:

@@ -65,8 +65,15 @@ def _require_own_site(headers: Headers) -> None:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None and site not in OWN_SITES:
         raise ForgedRequest("another site sent this; open the page here and send it again")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _place_of(origin) != headers.get("host", "").lower():
         raise ForgedRequest("Origin is another site than this one; a proxy in between has to pass Host on")
+
+
+def _place_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError as exc:
+        raise ForgedRequest("Origin is no site; correct the client") from exc
 
 
 async def _require_proof(request: Request, receive: Receive, wanted: str) -> Receive:

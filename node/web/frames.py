@@ -18,6 +18,7 @@ from node.web.payload import (
     Part,
     Region,
     cargo_response,
+    in_threads,
     is_known,
     multipart_response,
     not_modified,
@@ -137,7 +138,7 @@ def _frames(shelf: Shelf, request: Request, wanted: _Wanted) -> Response:
         Part(media_type=wanted.media_type, content=cargo.chunks(), location=f"{address}/frames/{number}")
         for number, cargo in zip(wanted.numbers, _cargoes(shelf, wanted), strict=True)
     )
-    return multipart_response(parts, kind=offer.name, headers={"ETag": tag})
+    return multipart_response(parts, kind=offer.name, streamers=shelf.pixels.streamers, headers={"ETag": tag})
 
 
 def _cargoes(shelf: Shelf, wanted: _Wanted) -> Iterator[Cargo]:
@@ -165,8 +166,9 @@ def _pixels(shelf: Shelf, request: Request, holding: Holding) -> Response:
             return region_response(request, region, media_type=wanted.media_type, tag=tag)
         part = Part(media_type=wanted.media_type, content=region.chunks())
     if not offer.is_multipart:
-        return StreamingResponse(part.content, media_type=wanted.media_type, headers={"ETag": tag})
-    return multipart_response([part], kind=OCTETS, headers={"ETag": tag})
+        content = in_threads(iter(part.content), shelf.pixels.streamers)
+        return StreamingResponse(content, media_type=wanted.media_type, headers={"ETag": tag})
+    return multipart_response([part], kind=OCTETS, streamers=shelf.pixels.streamers, headers={"ETag": tag})
 
 
 def _chunks(shelf: Shelf, wanted: _Wanted) -> Iterator[bytes]:
@@ -183,7 +185,8 @@ def _value(shelf: Shelf, request: Request, holding: Holding, steps: Sequence[str
         return not_modified(tag)
     cargo = shelf.pixels.value(str(shelf.path(holding)), steps)
     if offer.is_multipart:
-        return multipart_response([Part(media_type=OCTETS, content=cargo.chunks())], kind=OCTETS, headers={"ETag": tag})
+        part = Part(media_type=OCTETS, content=cargo.chunks())
+        return multipart_response([part], kind=OCTETS, streamers=shelf.pixels.streamers, headers={"ETag": tag})
     return cargo_response(request, cargo, media_type=OCTETS, tag=tag)
 
 

@@ -57,6 +57,7 @@ def gather(reading: Reading, holdings: Sequence[Holding], make: MakePart, *, kin
     DICOM PS3.18 10.4.3.1
     """
     left_out: list[NodeError] = []
+    streamers = reading.shelf.pixels.streamers
     parts = _parts(reading, holdings, make, left_out)
     first = next(parts, None)
     if first is None:
@@ -64,10 +65,14 @@ def gather(reading: Reading, holdings: Sequence[Holding], make: MakePart, *, kin
     gone = sum(not isinstance(cause, NotFound) for cause in left_out)
     gone += sum(_is_gone(reading.shelf, holding) for holding in holdings[len(left_out) + 1 :])
     if not gone:
-        return multipart_response(chain([first], parts), kind=kind)
+        return multipart_response(chain([first], parts), kind=kind, streamers=streamers)
     warning = f'299 radnode: "{gone} of {len(holdings)} Instances cannot be read and are left out"'
     return multipart_response(
-        chain([first], parts), kind=kind, headers={"Warning": warning}, status=HTTPStatus.PARTIAL_CONTENT
+        chain([first], parts),
+        kind=kind,
+        streamers=streamers,
+        headers={"Warning": warning},
+        status=HTTPStatus.PARTIAL_CONTENT,
     )
 
 

@@ -4,6 +4,7 @@ import queue
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 
 COMMITTED = b"committed"
 ASK_RECEIVERS = b"are receivers ready"
@@ -25,8 +26,9 @@ def heed(endpoint: socket.socket, *, committed: Callable[[], None], are_receiver
         while word := endpoint.recv(MAX_WORD_BYTES):
             if word == COMMITTED:
                 committed()
-            elif word == ASK_RECEIVERS:
-                endpoint.send(YES if are_receivers_ready() else NO)
+            elif word.startswith(ASK_RECEIVERS):
+                number = word.removeprefix(ASK_RECEIVERS)
+                endpoint.send((YES if are_receivers_ready() else NO) + number)
 
 
 class Link:
@@ -34,7 +36,9 @@ class Link:
 
     def __init__(self, endpoint: socket.socket) -> None:
         self._endpoint = endpoint
-        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._numbers = count()
+        # By the number of its question: what comes too late is nobody's.
+        self._awaited: dict[bytes, queue.SimpleQueue[bytes]] = {}
 
     def tell_committed(self) -> None:
         """Tell that the ledger has news for the stations; they look for themselves now and then, too."""
@@ -43,14 +47,22 @@ class Link:
 
     def are_receivers_ready(self) -> bool:
         """Return whether the node has a receiver that takes connections."""
+        number, answer = b" %d" % next(self._numbers), queue.SimpleQueue[bytes]()
+        self._awaited[number] = answer
         try:
-            self._endpoint.send(ASK_RECEIVERS)
-            return self._answers.get(timeout=ANSWER_S) == YES
+            # A node that reads nothing any more is not waited for.
+            self._endpoint.send(ASK_RECEIVERS + number, socket.MSG_DONTWAIT)
+            return answer.get(timeout=ANSWER_S) == YES
         except (OSError, queue.Empty):
             return False
+        finally:
+            del self._awaited[number]
 
     def listen(self) -> None:
         """Return when the node says that it is time to end, or is gone."""
         with suppress(OSError):
             while word := self._endpoint.recv(MAX_WORD_BYTES):
-                self._answers.put(word)
+                said, blank, number = word.partition(b" ")
+                asker = self._awaited.get(blank + number)
+                if asker is not None:
+                    asker.put(said)

@@ -20,8 +20,8 @@ def router(services: Services) -> APIRouter:
     audience = services.audience
 
     @routes.get("/live")
-    async def live(_visitor: Annotated[Visitor, Depends(authorize(Right.READ))]) -> Response:
-        listener = audience.join(changes.sign)
+    async def live(visitor: Annotated[Visitor, Depends(authorize(Right.READ, is_use=False))]) -> Response:
+        listener = audience.join(changes.sign, visitor=visitor.name)
         if listener is None:
             return Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER_S)})
         return StreamingResponse(audience.tell(listener), media_type="text/event-stream", headers=HEADERS)

@@ -1,12 +1,14 @@
 """Responses that hold objects: parts one after the other, or one with its tag and its ranges (RFC 9110 13, 14)."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
@@ -97,18 +99,34 @@ class Content:
 
 
 def multipart_response(
-    parts: Iterable[Part], *, kind: str, headers: Mapping[str, str] | None = None, status: int = HTTPStatus.OK
+    parts: Iterable[Part],
+    *,
+    kind: str,
+    streamers: CapacityLimiter,
+    headers: Mapping[str, str] | None = None,
+    status: int = HTTPStatus.OK,
 ) -> Response:
     """Return a multipart/related response; only one part at a time is in memory.
 
     The first bytes are read before it begins: what is wrong with the first part can still be answered as a problem.
+
+    Parameters
+    ----------
+    streamers
+        Threads that read the rest, those of the pool.
     """
     boundary = uuid4().hex
     body = _body(parts, boundary)
     first = next(body, b"")
     content_type = f'{MULTIPART_RELATED}; type="{kind}"; boundary={boundary}'
-    stream = _with_first(first, body)
+    stream = in_threads(_with_first(first, body), streamers)
     return StreamingResponse(stream, status_code=status, media_type=content_type, headers=dict(headers or {}))
+
+
+async def in_threads(content: Iterator[bytes], streamers: CapacityLimiter) -> AsyncIterator[bytes]:
+    """Yield `content`, made in threads of `streamers`; none is held while a client takes a piece."""
+    while (piece := await run_sync(next, content, None, limiter=streamers)) is not None:
+        yield piece
 
 
 def tag_of(digest: str, variant: str = "") -> str:

@@ -15,6 +15,8 @@ from threading import BoundedSemaphore, Lock
 from time import monotonic
 from typing import Any
 
+from anyio import CapacityLimiter
+
 from node.errors import (
     DecoderDied,
     DecodersBusy,
@@ -54,6 +56,8 @@ class PoolLimits:
     waiting
         Requests that may wait for one; the next is refused at once. Each keeps a thread of the 40 that all readers
         share. A browser asks for six things at a time.
+    streaming
+        Threads that go on with answers of which a part is out already; none of them is one of those 40.
     outstanding_bytes
         All answers together that wait for their clients, in memory and in files.
     """
@@ -63,6 +67,7 @@ class PoolLimits:
     seconds: float = 60.0
     wait_s: float = 30.0
     waiting: int = 12
+    streaming: int = 16
     outstanding_bytes: int = MAX_OUTSTANDING_BYTES
 
 
@@ -98,6 +103,12 @@ class PixelPool:
     ----------
     folder
         Where large answers wait for their clients, in files without names; None: where temporary files are.
+
+    Attributes
+    ----------
+    streamers
+        Threads for answers that go on when a part of them is out: they wait for a process in any case, so that they
+        must not wait in the threads that all readers share.
     """
 
     def __init__(self, limits: PoolLimits | None = None, *, folder: Path | None = None) -> None:
@@ -108,6 +119,7 @@ class PixelPool:
         self._lock = Lock()
         self._idle: list[_Decoder] = []
         self._waiting = 0
+        self.streamers = CapacityLimiter(self._limits.streaming)
 
     def frame(self, path: str, number: int, *, is_stored: bool, is_under_way: bool = False) -> Cargo:
         """Return a Frame as it is stored, or as in Explicit VR Little Endian.
@@ -204,15 +216,25 @@ class PixelPool:
         return content
 
     def _fetch(self, request: Mapping[str, Any], *, is_under_way: bool = False) -> Cargo:
-        """Return an answer that waits for its client, who may be slow."""
-        with self._decoder(is_under_way=is_under_way) as decoder:
-            answer = decoder.ask(request)
-            if answer.status == DONE:
-                cargo = self._hold.load(answer.size_bytes, is_under_way=is_under_way)
+        """Return an answer that waits for its client, who may be slow.
+
+        While it waits for room it keeps no process from others: it lets the answer go, and asks for it again.
+        """
+        room: Cargo | None = None
+        while True:
+            with self._decoder(is_under_way=is_under_way) as decoder:
+                answer = decoder.ask(request)
+                refusal = b"" if answer.status == DONE else b"".join(answer.pieces)
+                if refusal:
+                    break
+                if room is None or room.size_bytes != answer.size_bytes:
+                    room = self._hold.find_room(answer.size_bytes)
                 for piece in answer.pieces:
-                    cargo.write(piece)
-                return cargo
-            refusal = b"".join(answer.pieces)
+                    if room is not None:
+                        room.write(piece)
+            if room is not None:
+                return room
+            room = self._hold.load(answer.size_bytes, is_under_way=is_under_way)
         raise _refusal(refusal)
 
     @contextmanager
@@ -235,18 +257,19 @@ class PixelPool:
             self._free.release()
 
     def _wait(self, *, is_under_way: bool) -> None:
-        with self._lock:
-            is_full = self._waiting >= self._limits.waiting and not is_under_way
-            self._waiting += not is_full
+        # What is under way waits in threads of its own, and takes no place of others.
+        place = 0 if is_under_way else 1
         busy = DecodersBusy(f"{self._limits.processes} requests are being decoded, and others wait; try again")
-        if is_full:
-            raise busy
+        with self._lock:
+            if place and self._waiting >= self._limits.waiting:
+                raise busy
+            self._waiting += place
         try:
             if not self._free.acquire(timeout=self._limits.wait_s):
                 raise busy
         finally:
             with self._lock:
-                self._waiting -= 1
+                self._waiting -= place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

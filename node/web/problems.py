@@ -86,8 +86,8 @@ def _ask_for_login(request: Request, exc: NotAuthenticated) -> Response:
     """Return what leads a person to the login, and tells a program what to show."""
     path = request.url.path
     if "text/html" in request.headers.get("accept", "") and not path.startswith(FOR_PROGRAMS):
-        query = f"?{request.url.query}" if request.url.query else ""
-        way_back = f"?next={quote(path + query, safe='/')}" if request.method == "GET" else ""
+        # Without its query, which may name a patient and would stand in the log of every proxy.
+        way_back = f"?next={quote(path, safe='/')}" if request.method == "GET" else ""
         return RedirectResponse(LOGIN + way_back, status_code=HTTPStatus.SEE_OTHER)
     problem = problem_of(exc)
     problem.headers.append("WWW-Authenticate", f"Bearer {REALM}")

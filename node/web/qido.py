@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Request, Response
 
 from node.domain.study import Attributes
@@ -39,7 +40,7 @@ BOUNDED = "the search ended before it had looked at everything; narrow it by dat
 def router(services: Services) -> APIRouter:
     """Return the routes that search."""
     routes = APIRouter(prefix=DICOM_WEB)
-    searcher = _Searcher(SearchLedger(services.engine), services.witnessing)
+    searcher = _Searcher(SearchLedger(services.engine), services.witnessing, services.pixels.streamers)
 
     @routes.get("/studies")
     def studies(request: Request, visitor: Reader) -> Response:
@@ -69,9 +70,10 @@ def router(services: Services) -> APIRouter:
 
 
 class _Searcher:
-    def __init__(self, ledger: SearchLedger, witnessing: Witnessing) -> None:
+    def __init__(self, ledger: SearchLedger, witnessing: Witnessing, streamers: CapacityLimiter) -> None:
         self._ledger = ledger
         self._witnessing = witnessing
+        self._streamers = streamers
 
     def answer(self, request: Request, visitor: Visitor, level: Level, scope: Mapping[str, str]) -> Response:
         """Return what a request searches for."""
@@ -85,7 +87,7 @@ class _Searcher:
         headers = {"Warning": ", ".join(f'299 radnode: "{text}"' for text in warnings)} if warnings else {}
         if offer.name == DICOM_XML:
             parts = [Part(media_type=DICOM_XML, content=[to_xml(model)]) for model in models]
-            return multipart_response(parts, kind=DICOM_XML, headers=headers)
+            return multipart_response(parts, kind=DICOM_XML, streamers=self._streamers, headers=headers)
         content = json.dumps(models, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         return Response(content, media_type=offer.name, headers=headers)
 

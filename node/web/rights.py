@@ -16,6 +16,8 @@ __all__ = ["Right", "Visitor", "authorize", "identify", "is_secure", "session_co
 
 # A browser takes the first kind of cookie from HTTPS only, for this host only, and for all of it (RFC 6265bis 4.1.3).
 SECURE_COOKIE, PLAIN_COOKIE = "__Host-radnode", "radnode"
+# What a page shows that asks for itself anew, with nobody who clicked.
+BY_ITSELF = "x-live"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +40,15 @@ class Visitor:
     address: str = ""
 
 
-def authorize(right: Right) -> Callable[[Request], Awaitable[Visitor]]:
+def authorize(right: Right, *, is_use: bool = True) -> Callable[[Request], Awaitable[Visitor]]:
     """Return what lets a request pass that may use `right`, for ``Depends``; it gives the Visitor.
 
     Whoever connects from outside of security.allowed_networks never gets so far.
+
+    Parameters
+    ----------
+    is_use
+        Whether a person asks, which keeps their session alive; False for what an open page asks by itself.
 
     Raises
     ------
@@ -53,7 +60,7 @@ def authorize(right: Right) -> Callable[[Request], Awaitable[Visitor]]:
 
     async def check(request: Request) -> Visitor:
         # It asks the ledger, for which the loop does not wait.
-        visitor = await run_in_threadpool(identify, request)
+        visitor = await run_in_threadpool(_identify, request, is_use=is_use)
         if right not in visitor.rights:
             raise NotAuthorized(f"{visitor.name} may not do that; it needs the right to {right.value}")
         return visitor
@@ -69,6 +76,10 @@ def identify(request: Request) -> Visitor:
     NotAuthenticated
         If nobody knows.
     """
+    return _identify(request, is_use=True)
+
+
+def _identify(request: Request, *, is_use: bool) -> Visitor:
     keeper: Doorkeeper = request.app.state.doorkeeper
     shown = request.headers.get("authorization", "")
     if shown:
@@ -76,7 +87,7 @@ def identify(request: Request) -> Visitor:
     secret = session_cookie(request)
     if not secret:
         raise NotAuthenticated("log in, or show a token; see docs/accounts.md")
-    return _visitor(keeper.of_session(secret), request)
+    return _visitor(keeper.of_session(secret, is_use=is_use and BY_ITSELF not in request.headers), request)
 
 
 def session_cookie(request: Request) -> str:

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from node.errors import RequestMalformed
 from node.networks import Network, is_allowed
 from node.web.problems import problem_of
-from node.web.stream import STREAM, BodyStream
+from node.web.stream import STREAM, BodyStream, duplicate
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ RESET = struct.pack("ii", 1, 0)
 MAX_HEADER_BYTES = 64 * 1024
 # Each costs a descriptor; beyond, requests are told 503.
 MAX_CONNECTIONS = 512
+# A terminal server with many browsers is one address; none takes all. Each open page has one for what is new.
+MAX_OF_ONE_ADDRESS = MAX_CONNECTIONS // 2
 BACKLOG = 128
 LIBRARIES = ("uvicorn", "uvicorn.error", "asyncio")
 
@@ -50,12 +52,15 @@ class Guards:
         How long the headers of a request may take, and how long one may be waited for at first.
     stalled_s
         How long a peer may take none of what waits for it.
+    max_of_one_address
+        How many connections one address may have; what comes beyond is closed. None: any, where all come by a proxy.
     """
 
     networks: Sequence[Network] = ()
     refused: Callable[[str], None]
     headers_s: float = HEADERS_S
     stalled_s: float = STALLED_S
+    max_of_one_address: int | None = MAX_OF_ONE_ADDRESS
 
 
 class GuardedProtocol(H11Protocol):
@@ -78,6 +83,10 @@ class GuardedProtocol(H11Protocol):
             logger.warning("connection refused", extra={"peer": host, "outcome": "network not allowed"})
             # The ledger may be locked for long, and the loop waits for nobody.
             self.loop.run_in_executor(None, self.guards.refused, host)
+            transport.abort()
+            return
+        if self._is_one_too_many(host):
+            logger.warning("connection refused", extra={"peer": host, "outcome": "too many of one address"})
             transport.abort()
             return
         self._wait_for_headers()
@@ -112,6 +121,10 @@ class GuardedProtocol(H11Protocol):
         length = headers.get("content-length")
         if length is None or cycle.disconnected or not cycle.more_body or self.conn.their_state is not h11.SEND_BODY:
             return None
+        connection = duplicate(self.transport)
+        if connection is None:
+            # The usual way needs no descriptor, and tells that a client is gone.
+            return None
         begun = bytes(cycle.body)
         if cycle.waiting_for_100_continue:
             self.transport.write(self.conn.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
@@ -120,7 +133,7 @@ class GuardedProtocol(H11Protocol):
         cycle.conn = self.conn = _past_body(keeps_open=self._keeps_open(headers))
         cycle.body, cycle.message_event = bytearray(), asyncio.Event()
         self.flow.pause_reading()
-        return begun, BodyStream(self.transport, self, int(length) - len(begun))
+        return begun, BodyStream(self.transport, connection, self, int(length) - len(begun))
 
     def _keeps_open(self, headers: Headers) -> bool:
         return self.scope["http_version"] == "1.1" and "close" not in headers.get("connection", "").lower()
@@ -143,6 +156,11 @@ class GuardedProtocol(H11Protocol):
         for event in events:
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+    def _is_one_too_many(self, host: str) -> bool:
+        most = self.guards.max_of_one_address
+        return most is not None and sum(one.client is not None and one.client[0] == host for one in self.connections
+                                        if isinstance(one, H11Protocol)) > most  # fmt: skip
 
     def _look_at_waiting(self) -> None:
         waiting_bytes = self.transport.get_write_buffer_size()

@@ -14,6 +14,8 @@ from node.settings import Settings
 from node.store.files import FileStore
 from node.web.audience import Audience
 from node.web.pixels import PixelPool
+from node.web.retraction import Retractor
+from node.web.tester import Tester
 from node.web.witnessing import Witnessing
 
 
@@ -41,6 +43,10 @@ class Services:
         Returns whether DICOM can be received, too.
     wait_committed
         Returns whether everything that intake recorded is committed, after so many seconds at most.
+    tester
+        Tests Destinations.
+    retractor
+        Takes Results back.
     pixels
         Processes that read what is inside of files; whoever builds the services closes it.
     audience
@@ -60,5 +66,7 @@ class Services:
     name_association: Callable[[], str]
     are_receivers_ready: Callable[[], bool]
     wait_committed: Callable[[float], bool]
+    tester: Tester
+    retractor: Retractor
     pixels: PixelPool = field(default_factory=PixelPool)
     audience: Audience = field(default_factory=Audience)

@@ -9,6 +9,7 @@ import select
 import socket
 from collections.abc import Callable
 from os import dup
+from threading import Lock
 from time import monotonic
 from typing import Protocol
 
@@ -46,12 +47,19 @@ class BodyStream(asyncio.BufferedProtocol):
     ----------
     transport
         Whose reading is paused.
+    connection
+        Its socket once more, for the thread; it is closed when the stream ends, and while no thread reads.
     left_bytes
         How much of the body is to come, > 0.
     """
 
-    def __init__(self, transport: asyncio.Transport, owner: Owner, left_bytes: int) -> None:
+    def __init__(self, transport: asyncio.Transport, connection: socket.socket, owner: Owner, left_bytes: int) -> None:
         self._transport = transport
+        self._connection = connection
+        # Not select(): it knows descriptors up to 1023 only.
+        self._readable = select.poll()
+        self._readable.register(connection, select.POLLIN)
+        self._reading = Lock()
         self._owner = owner
         self._left_bytes = left_bytes
         self._memory = memoryview(bytearray(min(BUFFER_BYTES, left_bytes)))
@@ -86,18 +94,25 @@ class BodyStream(asyncio.BufferedProtocol):
 
         For a thread, between calls of `wait`.
         """
+        try:
+            with self._reading:
+                return self._pour(take)
+        finally:
+            if self._is_lost:
+                self._close()
+
+    def _pour(self, take: Callable[[memoryview], None]) -> int:
         poured = 0
-        with socket.socket(fileno=dup(self._transport.get_extra_info("socket").fileno())) as connection:
-            while True:
-                filled, self._filled_bytes = self._filled_bytes, 0
-                take(self._memory[:filled])
-                poured += filled
-                if (filled < WORTH_BYTES and poured > filled) or poured >= TURN_BYTES or not self._left_bytes:
-                    return poured
-                self._filled_bytes = self._fill(connection)
-                self._left_bytes -= self._filled_bytes
-                if not self._filled_bytes:
-                    return poured
+        while True:
+            filled, self._filled_bytes = self._filled_bytes, 0
+            take(self._memory[:filled])
+            poured += filled
+            if (filled < WORTH_BYTES and poured > filled) or poured >= TURN_BYTES or not self._left_bytes:
+                return poured
+            self._filled_bytes = self._fill()
+            self._left_bytes -= self._filled_bytes
+            if not self._filled_bytes:
+                return poured
 
     def forget(self) -> None:
         """Pass over what came."""
@@ -105,6 +120,7 @@ class BodyStream(asyncio.BufferedProtocol):
 
     def give_back(self) -> None:
         """Let the owner have the connection again, once all of the body was read."""
+        self._close()
         self._transport.set_protocol(self._owner)  # type: ignore[arg-type]  # it is uvicorn's
         self._owner.body_over()
 
@@ -122,6 +138,7 @@ class BodyStream(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note that the client is gone."""
         self._is_lost = True
+        self._close()
         self._has_news.set()
         self._owner.connection_lost(exc)
 
@@ -133,21 +150,35 @@ class BodyStream(asyncio.BufferedProtocol):
         """Tell whoever writes."""
         self._owner.resume_writing()
 
-    def _fill(self, connection: socket.socket) -> int:
+    def _close(self) -> None:
+        """Close the socket, unless a thread reads from it, which closes it then."""
+        if self._reading.acquire(blocking=False):
+            self._connection.close()
+            self._reading.release()
+
+    def _fill(self) -> int:
         """Return how many bytes came into the buffer before it was full, or `WORTH_S` passed with too few."""
         filled, room, until_s = 0, self._memory[: self._left_bytes], monotonic() + WORTH_S
         while filled < min(WORTH_BYTES, len(room)):
             try:
-                got = connection.recv_into(room[filled:])
+                got = self._connection.recv_into(room[filled:])
             except BlockingIOError:
                 left_s = until_s - monotonic()
-                if left_s <= 0 or not select.select([connection], [], [], left_s)[0]:
+                if left_s <= 0 or not self._readable.poll(1000 * left_s):
                     break
                 continue
             except OSError:
+                # The event loop hears of it, too, or has closed it already.
                 break
             if not got:
-                # The event loop will hear of it, too.
                 break
             filled += got
         return filled
+
+
+def duplicate(transport: asyncio.Transport) -> socket.socket | None:
+    """Return the socket of a connection once more; None where it is closed, or no descriptor is free."""
+    try:
+        return socket.socket(fileno=dup(transport.get_extra_info("socket").fileno()))
+    except OSError:
+        return None

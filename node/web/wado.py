@@ -25,6 +25,7 @@ from node.web.payload import (
     Part,
     Region,
     cargo_response,
+    in_threads,
     is_known,
     multipart_response,
     not_modified,
@@ -98,7 +99,8 @@ def _one(shelf: Shelf, request: Request, holding: Holding) -> Response:
     if is_known(request, tag):
         return not_modified(tag)
     if offer.is_multipart:
-        return multipart_response([_part(shelf, request, holding, offer)], kind=DICOM, headers={"ETag": tag})
+        part = _part(shelf, request, holding, offer)
+        return multipart_response([part], kind=DICOM, streamers=shelf.pixels.streamers, headers={"ETag": tag})
     media_type = f"{DICOM}; transfer-syntax={offer.transfer_syntax_uid}"
     if is_stored:
         return region_response(request, Region(path=shelf.whole(holding)), media_type=media_type, tag=tag)
@@ -133,8 +135,8 @@ def _metadata(shelf: Shelf, request: Request, holdings: Sequence[Holding]) -> Re
             for group in groups
             for model in json.loads(b"[" + group + b"]")
         )
-        return multipart_response(parts, kind=DICOM_XML)
-    return StreamingResponse(_array(groups), media_type=offer.name)
+        return multipart_response(parts, kind=DICOM_XML, streamers=shelf.pixels.streamers)
+    return StreamingResponse(in_threads(_array(groups), shelf.pixels.streamers), media_type=offer.name)
 
 
 def _models(shelf: Shelf, request: Request, holdings: Sequence[Holding]) -> Iterator[bytes]:

@@ -1,18 +1,18 @@
 """Who looked at whose data: one record of the audit trail a visitor, Study and some minutes; no answer waits for it."""
 
 import logging
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from queue import SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
 
 from fastapi import Request
 
-from node.audit.access import instance_left_out, studies_searched, study_retrieved, study_viewed
+from node.audit.access import instance_left_out, studies_searched, study_retrieved, study_viewed, table_exported
 from node.audit.events import StudySubject
 from node.audit.message import AuditEvent
-from node.domain.uids import StudyUID
-from node.errors import NodeError
+from node.domain.uids import StudyUID, check_uid
+from node.errors import Broken, NodeError
 from node.web.rights import Visitor
 
 logger = logging.getLogger(__name__)
@@ -66,10 +66,26 @@ class Witnessing:
             self._thread.join()
 
     def saw(self, request: Request, visitor: Visitor, study_instance_uid: str) -> None:
-        """Take note that `visitor` looks at pictures, headers or findings of a Study; call it before they are sent."""
-        name, address, uid = visitor.name, _address(request, visitor), study_instance_uid
+        """Take note that `visitor` looks at pictures, headers or findings of a Study; call it before they are sent.
+
+        Raises
+        ------
+        BadIdentifier
+            If it is no UID: there is no such Study to be seen.
+        """
+        name, address, uid = visitor.name, _address(request, visitor), _checked(study_instance_uid)
         if self._is_news(("viewed", name, address, uid)):
             self._tell(lambda: study_viewed(self._subject(uid), name=name, address=address))
+
+    def saw_each(self, request: Request, visitor: Visitor, study_instance_uids: Iterable[str]) -> None:
+        """Take note that `visitor` looks at these Studies, as `saw` does for one."""
+        for uid in dict.fromkeys(study_instance_uids):
+            self.saw(request, visitor, uid)
+
+    def exported(self, request: Request, visitor: Visitor, table: str, *, rows: int) -> None:
+        """Take note that `visitor` took a table of so many rows away; each time it is a record of its own."""
+        name, address = visitor.name, _address(request, visitor)
+        self._tell(lambda: table_exported(table, rows=rows, name=name, address=address))
 
     def retrieved(
         self, request: Request, visitor: Visitor, study_instance_uid: str, sop_classes: Mapping[str, int]
@@ -80,14 +96,25 @@ class Witnessing:
         ----------
         sop_classes
             SOP Class UID to number of Instances that this request asks for.
+
+        Raises
+        ------
+        BadIdentifier
+            If it is no UID.
         """
-        name, address, uid = visitor.name, _address(request, visitor), study_instance_uid
+        name, address, uid = visitor.name, _address(request, visitor), _checked(study_instance_uid)
         if self._is_news(("retrieved", name, address, uid)):
             self._tell(lambda: study_retrieved(self._subject(uid), sop_classes, name=name, address=address))
 
     def left_out(self, request: Request, visitor: Visitor, study_instance_uid: str, sop_instance_uid: str) -> None:
-        """Take note that `visitor` does not get an Instance of a Study, because it cannot be read."""
-        name, address, uid = visitor.name, _address(request, visitor), study_instance_uid
+        """Take note that `visitor` does not get an Instance of a Study, because it cannot be read.
+
+        Raises
+        ------
+        BadIdentifier
+            If what names the Study is no UID.
+        """
+        name, address, uid = visitor.name, _address(request, visitor), _checked(study_instance_uid)
         if self._is_news(("left out", name, address, sop_instance_uid)):
             self._tell(lambda: instance_left_out(self._subject(uid), sop_instance_uid, name=name, address=address))
 
@@ -113,7 +140,7 @@ class Witnessing:
         if self._waiting.qsize() < MAX_WAITING:
             self._waiting.put(telling)
         else:
-            self._record(telling())
+            self._write(telling)
 
     def _subject(self, study_instance_uid: str) -> StudySubject:
         uid = StudyUID(study_instance_uid)
@@ -123,11 +150,24 @@ class Witnessing:
             # The Study is told, and names the patient to whoever has the archive.
             logger.warning("patient not found for a record", extra={"reason_code": exc.code})
             patient_id = ""
+        except Exception:  # the outer edge of the thread: without a Patient ID the view is told, too
+            logger.exception("patient not found for a record", extra={"reason_code": Broken.code})
+            patient_id = ""
         return StudySubject(study_instance_uid=uid, patient_id=patient_id)
 
     def _run(self) -> None:
         while (telling := self._waiting.get()) is not None:
+            self._write(telling)
+
+    def _write(self, telling: Telling) -> None:
+        try:
             self._record(telling())
+        except Exception:  # the outer edge of the thread: what cannot be told must not end what comes after it
+            logger.exception("audit record lost", extra={"reason_code": Broken.code})
+
+
+def _checked(study_instance_uid: str) -> str:
+    return check_uid(study_instance_uid, keyword="StudyInstanceUID")
 
 
 def _address(request: Request, visitor: Visitor) -> str:

@@ -29,6 +29,7 @@ def a_hand() -> Sequence[FileDataset]:
     film = deepcopy(small_chest_xray(with_opacity=False).dataset)
     film.BodyPartExamined, film.PatientName, film.PatientID = "HAND", "Hand^Henry", "PH-HAND"
     film.StudyDescription = film.SeriesDescription = "Hand ap"
+    del film.AnatomicRegionSequence
     return [film]
 
 

@@ -46,7 +46,8 @@ def test_a_wrong_setting_stops_the_start_and_names_the_key(tmp_path: Path, text:
 def test_a_port_in_use_is_named_with_its_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = run_radnode("up", "--settings", write(tmp_path, f"[node]\nport = {port}\n[web]\nport = 0\n"), cwd=tmp_path)
+        settings = write(tmp_path, f"[node]\nport = {port}\n[web]\nport = 0\n")
+        ended = run_radnode("up", "--settings", settings, cwd=tmp_path)
     assert ended.returncode == USAGE
     assert str(port) in ended.stderr
     assert "node.port" in ended.stderr

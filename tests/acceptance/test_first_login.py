@@ -75,6 +75,8 @@ def test_a_site_comes_from_its_first_link_to_a_gateway_that_stores(site: Site) -
     response, _ = site.ask("POST", STUDIES, body=body, headers={"Content-Type": DICOM, **bearer})
     assert response.status == 200
     assert site.ask("GET", STUDIES, headers=bearer)[0].status == 403
+    assert "last admin" in run_radnode("users", "disable", "ada", *settings).stderr
+    assert run_radnode("users", "add", "carl", "--role", "admin", *settings).returncode == 0
     assert run_radnode("users", "disable", "ada", *settings).returncode == 0
     assert site.ask("GET", STUDIES, headers=session)[0].status == 401
     assert run_radnode("tokens", "revoke", "ct1", *settings).returncode == 0
@@ -85,6 +87,8 @@ def test_a_site_comes_from_its_first_link_to_a_gateway_that_stores(site: Site) -
         "accounts-changed",  # the first user
         "logged-in",
         "accounts-changed",  # the token
+        "accounts-changed",  # carl
+        "accounts-changed",  # the link of carl
         "accounts-changed",  # disabled
         "accounts-changed",  # revoked
     ]

@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import re
+import socket
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from http.client import HTTPResponse
 from pathlib import Path
@@ -14,13 +17,14 @@ from jsonschema import Draft202012Validator
 
 from node.accounts.registry import TokenOrder
 from node.audit.events import security_alert, stranger_refused
-from node.domain.account import Right
+from node.domain.account import RIGHTS, Right, Role
 from node.domain.decision import Outcome
 from node.domain.job import JobState
 from node.domain.uids import StudyUID
 from node.volumes import open_trail
 from tests.ledgers import Books, make_decision
 from tests.openapi import DOCUMENT
+from tests.peers import wait_until
 from tests.populated import PATIENT, Populated, populate
 from tests.websites import Website, website
 
@@ -233,8 +237,48 @@ def test_a_destination_is_tried_and_what_it_takes_is_known(client: Client) -> No
     assert client.get("/destinations/pacs")["takes"] == []
     status, told = client.order("/destinations/pacs/test")
     assert (status, told["is_passed"]) == (200, True)
+    tested = [event for event in client.site.told if event.kind == "destination-tested"]
+    assert [(event.text, event.facts) for event in tested] == [
+        (f"token {token_name(client)} tests destination pacs", {"destination": "pacs"})
+    ]
     assert "SEG" in client.get("/destinations")["items"][0]["takes"]
     assert client.order("/destinations/none/test")[0] == 404
+
+
+def test_a_destination_is_tried_by_one_at_a_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as threads:
+        silent.settimeout(60)
+        port = silent.getsockname()[1]
+        mute = f'{{ mute = {{ transport = "cstore", aet = "MUTE", host = "127.0.0.1", port = {port} }} }}'
+        with website(tmp_path, {"RADNODE__DESTINATIONS": mute}, rights=frozenset(Right)) as site:
+            path = f"{API}/destinations/mute/test"
+            first = threads.submit(site.ask, "POST", path)
+            # It is called, and answers nothing.
+            called, _ = silent.accept()
+            response, content = site.ask("POST", path)
+            assert (response.status, json.loads(content)["code"]) == (409, "wrong-state")
+            assert site.services.tester.last("mute") is None
+            called.close()
+            silent.close()
+            assert json.loads(first.result()[1])["is_passed"] is False
+            assert site.services.tester.last("mute") is not None
+
+
+def test_a_finding_is_reviewed_and_reviews_are_listed(client: Client) -> None:
+    path = f"/jobs/{client.has.completed.job_id}/findings/1/review"
+    assert client.order(path, {"verdict": "correct"})[1]["code"] == "request-malformed"
+    for number, verdict in enumerate(("reject", "accept"), 1):
+        status, told = client.order(path, {"verdict": verdict, "comment": "=1+1"})
+        assert (status, told["review_id"], told["is_current"]) == (200, number, True)
+    assert client.order(f"/jobs/{client.has.completed.job_id}/findings/9/review", {"verdict": "accept"})[0] == 404
+    assert client.order(f"/jobs/{client.has.waiting.job_id}/findings/1/review", {"verdict": "accept"})[0] == 409
+    listed = client.walk("/reviews?limit=1")
+    assert [(one["verdict"], one["is_current"], one["reviewer"]) for one in listed] == [
+        ("accept", True, f"token {token_name(client)}"),
+        ("reject", False, f"token {token_name(client)}"),
+    ]
+    table = client.ask("GET", "/reviews", headers={"Accept": "text/csv"})[1].decode("utf-8-sig")
+    assert [row["comment"] for row in csv.DictReader(io.StringIO(table, newline=""))] == ["'=1+1", "'=1+1"]
 
 
 def test_rules_are_read_and_explained(still: Client) -> None:
@@ -265,7 +309,9 @@ def test_the_trail_is_read_and_proven(client: Client) -> None:
     assert [record["sequence"] for record in client.walk("/audit/records?limit=2")] == [3, 2, 1]
     assert client.walk("/audit/records?kind=none") == []
     assert client.site.told[-1].kind == "audit-log-used"
+    client.site.told.clear()
     proof = client.order("/audit/verify", {})[1]
+    assert [event.kind for event in client.site.told] == ["audit-log-used"]
     assert (proof["is_whole"], proof["records"]) == (True, 3)
     assert client.order("/audit/verify", {"holds": "0" * 64})[1]["is_whole"] is False
 
@@ -304,6 +350,33 @@ def test_a_token_gives_away_no_more_than_it_has(tmp_path: Path) -> None:
     assert response.status == 403
 
 
+def test_a_token_makes_nobody_who_has_more_rights_than_it(tmp_path: Path, still: Client) -> None:
+    with website(tmp_path, rights=frozenset(Right) - {Right.DELETE}) as site:
+        client = replace(still, site=site)
+        for name, role in (("boss", Role.ADMIN), ("deputy", Role.ADMIN), ("reader", Role.VIEWER)):
+            site.services.registry.add_user(name, role, password=None, by="test")
+        assert client.order("/users", {"name": "mallory", "role": "admin"})[0] == 403
+        assert client.order("/users/reader/change", {"role": "admin"})[0] == 403
+        assert client.order("/users/boss/change", {"is_disabled": True})[0] == 403
+        assert client.order("/users/boss/link")[0] == 403
+        assert client.ask("DELETE", "/users/boss")[0].status == 403
+        assert client.order("/users/reader/link")[0] == 201
+        assert [user["role"] for user in client.get("/users")["items"]] == ["admin", "admin", "viewer"]
+
+
+def test_the_description_is_for_whoever_may_read(tmp_path: Path) -> None:
+    with website(tmp_path, rights=frozenset()) as site:
+        assert site.ask("GET", f"{API}/openapi.json")[0].status == 401
+
+
+def test_the_last_admin_stays_one(tmp_path: Path, still: Client) -> None:
+    with website(tmp_path, rights=frozenset(Right)) as site:
+        client = replace(still, site=site)
+        site.services.registry.add_user("boss", Role.ADMIN, password=None, by="test")
+        assert client.order("/users/boss/change", {"is_disabled": True})[0] == 409
+        assert client.ask("DELETE", "/users/boss")[0].status == 409
+
+
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
 def test_an_operation_is_refused_without_its_right(
     still: Client, method: str, path: str, operation: Mapping[str, Any]
@@ -314,7 +387,7 @@ def test_an_operation_is_refused_without_its_right(
     token = still.site.services.registry.add_token(order, by="test")
     filled = path
     for parameter in operation.get("parameters", []):
-        value = {"job_id": still.has.completed.job_id, "delivery_id": "1"}.get(parameter["name"], "1.2")
+        value = {"job_id": still.has.completed.job_id, "delivery_id": "1", "number": "1"}.get(parameter["name"], "1.2")
         filled = filled.replace(f"{{{parameter['name']}}}", value)
     body = b"{}" if "requestBody" in operation else b""
     response, content = still.site.ask(
@@ -381,6 +454,97 @@ def test_a_view_of_a_patient_is_recorded(client: Client) -> None:
     kinds = {event.kind: event for event in client.site.told}
     assert {"study-viewed", "studies-searched"} <= set(kinds)
     assert "P0" not in kinds["studies-searched"].text
+
+
+def tells_of_studies(schema: Any) -> bool:
+    """Return whether a part of the description holds a Study Instance UID, however deep."""
+    if isinstance(schema, list):
+        return any(map(tells_of_studies, schema))
+    if not isinstance(schema, dict):
+        return False
+    if "$ref" in schema:
+        return tells_of_studies(DESCRIPTION["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    return "study_instance_uid" in schema.get("properties", {}) or any(map(tells_of_studies, schema.values()))
+
+
+TELLING = [
+    pytest.param(path, operation, id=operation["operationId"])
+    for path, operations in DESCRIPTION["paths"].items()
+    for method, operation in operations.items()
+    if method == "get" and tells_of_studies(operation["responses"]["200"].get("content"))
+]
+
+
+@pytest.mark.parametrize(("path", "operation"), TELLING)
+def test_whatever_tells_of_studies_is_recorded(still: Client, path: str, operation: Mapping[str, Any]) -> None:
+    study, job = still.has.studies[0], still.has.completed.job_id
+    result = still.get(f"/results?study={study}")["items"][0]["result"]["sop_instance_uid"]
+    values = {"{study_instance_uid}": study, "{job_id}": job, "{sop_instance_uid}": result}
+    for name, value in values.items():
+        path = path.replace(name, value)
+    names = {parameter["name"] for parameter in operation["parameters"]}
+    searches = {f"{path}?study={study}": "study-viewed"} if "study" in names else {}
+    listing = "studies-searched" if operation["operationId"] in {"list_studies", "list_events"} else "study-viewed"
+    for number, (asked, kind) in enumerate({path: listing, **searches}.items()):
+        assert kind in kinds_for(still, asked, f"{operation['operationId'].replace('_', '-')}-{number}", study)
+
+
+def kinds_for(client: Client, path: str, name: str, study: str) -> set[str]:
+    """Return the kinds of records, of one Study or none, of somebody new who asks for one thing."""
+    order = TokenOrder(name=name, scopes=frozenset(Right))
+    token = client.site.services.registry.add_token(order, by="test")
+    response, content = client.site.ask("GET", path, headers={"Authorization": f"Bearer {token}"})
+    assert response.status == 200, content
+
+    def found() -> set[str]:
+        mine = [event for event in list(client.site.told) if event.facts.get("visitor") == f"token {name}"]
+        return {event.kind for event in mine if event.facts.get("study_instance_uid", study) == study}
+
+    wait_until(lambda: bool(found()), what=f"a record of {path}")
+    return found()
+
+
+def test_an_order_that_tells_findings_is_a_view(client: Client) -> None:
+    client.order(f"/jobs/{client.has.waiting.job_id}/cancel")
+    client.order(f"/jobs/{client.has.canceled.job_id}/retry")
+    client.order("/rules/explain", {"study_instance_uid": client.has.studies[0]})
+    client.site.services.witnessing.stop()
+    viewed = {event.facts["study_instance_uid"] for event in client.site.told if event.kind == "study-viewed"}
+    assert viewed == set(client.has.studies[:3])
+
+
+def test_a_table_that_leaves_is_a_record_each_time(client: Client) -> None:
+    for _ in range(2):
+        for noun in ("studies", "jobs", "deliveries"):
+            client.ask("GET", f"/{noun}?limit=2", headers={"Accept": "text/csv"})
+    client.site.ask("GET", "/feedback.csv")
+    client.site.services.witnessing.stop()
+    told = [event for event in client.site.told if event.kind == "table-exported"]
+    tables = [("studies", 2), ("jobs", 2), ("deliveries", 2)]
+    assert [(event.facts["table"], event.facts["rows"]) for event in told] == [
+        *tables,
+        *tables,
+        ("radnode-feedback", 0),
+    ]
+    assert {event.facts["visitor"] for event in told} == {f"token {token_name(client)}"}
+
+
+# What docs/accounts.md says that a role may, and the operation that is it.
+SAID = {
+    "see Studies": "list_studies", "retry": "retry_job", "reprocess": "reprocess_study", "cancel": "cancel_job",
+    "test a Destination": "try_destination", "delete": "purge_study", "switch models": "switch_pipeline",
+    "see settings": "get_settings", "audit trail": "list_records",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "operation_id"), SAID.items())
+def test_a_role_may_do_what_the_documents_say(words: str, operation_id: str) -> None:
+    page = (DOCUMENT.parent / "accounts.md").read_text(encoding="utf-8")
+    rows = {role: re.search(rf"^\| `{role.value}` \| (.*) \|$", page, re.MULTILINE) for role in Role}
+    said = next(role for role, row in rows.items() if row is not None and words in row[1])
+    operations = [one for path in DESCRIPTION["paths"].values() for one in path.values()]
+    (right,) = (Right(one["x-radnode-right"]) for one in operations if one["operationId"] == operation_id)
+    assert said is next(role for role in Role if right in RIGHTS[role])
 
 
 def test_a_name_that_is_a_page_is_told_as_it_is(still: Client) -> None:

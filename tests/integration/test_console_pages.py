@@ -24,7 +24,7 @@ from node.site import build_routing
 from node.volumes import audit_folder, open_trail
 from node.web.rights import PLAIN_COOKIE
 from tests.ledgers import STUDY, Books, make_facts, make_outcome, make_result
-from tests.peers import require_browser
+from tests.peers import require_browser, wait_until
 from tests.websites import Website, website
 
 FORM = "application/x-www-form-urlencoded"
@@ -175,6 +175,8 @@ def test_a_destination_is_tested_step_by_step_and_the_page_shows_it(operator: Pe
     assert html.count("not reached") == 3
     assert "no connection to port 9" in html
     assert "The test ended at a step that failed." in html
+    told = [event.text for event in operator.site.told if event.kind == "destination-tested"]
+    assert [text.partition(" ")[2] for text in told] == ["tests destination gone"]
     operator.post("/destinations/out/test")
     taken = operator.read("/destinations/out")
     assert taken.count("Taken</span>") == 7
@@ -204,29 +206,31 @@ def test_what_waits_for_a_destination_is_listed_tried_again_and_dismissed(operat
     books.close()
 
 
-def test_a_switch_asks_once_is_real_and_is_audited(operator: Person) -> None:
-    html = operator.read("/models")
+def test_a_switch_asks_once_is_real_and_is_audited(admin: Person, operator: Person) -> None:
+    assert operator.post("/models/lung_nodules/switch", {"mode": "off"})[0].status == 403
+    assert "/switch?mode=" not in operator.read("/models")
+    html = admin.read("/models")
     assert html.count("Weights verified") == 3
     assert "Reference model, not for diagnosis" in html
-    asked = operator.read("/models/lung_nodules/switch?mode=off")
+    asked = admin.read("/models/lung_nodules/switch?mode=off")
     assert "<h1>Switch lung_nodules to off?</h1>" in asked
-    assert SwitchLedger(operator.site.services.engine).read_switches() == {}
-    response, _ = operator.post("/models/lung_nodules/switch", {"mode": "off", "reason": f"  {HOSTILE}\n new "})
+    assert SwitchLedger(admin.site.services.engine).read_switches() == {}
+    response, _ = admin.post("/models/lung_nodules/switch", {"mode": "off", "reason": f"  {HOSTILE}\n new "})
     assert response.getheader("Location") == "/models?said=pipeline-switched"
-    switch = SwitchLedger(operator.site.services.engine).read_switches()["lung_nodules"]
+    switch = SwitchLedger(admin.site.services.engine).read_switches()["lung_nodules"]
     assert (switch.mode, switch.reason) == (Mode.OFF, f"{HOSTILE} new")
-    (told,) = [event for event in operator.site.told if event.kind == "pipeline-switched"]
+    (told,) = [event for event in admin.site.told if event.kind == "pipeline-switched"]
     assert told.facts == {"pipeline": "lung_nodules", "mode": "off"}
-    html = operator.read("/models")
+    html = admin.read("/models")
     assert "&lt;script&gt;" in html
     assert HOSTILE not in html
-    again, _ = operator.post("/models/lung_nodules/switch", {"mode": "off"})
+    again, _ = admin.post("/models/lung_nodules/switch", {"mode": "off"})
     assert again.getheader("Location") == "/models?said=pipeline-unchanged"
-    assert operator.post("/models/lung_nodules/switch", {"mode": "canary"})[0].status == 400
-    assert operator.post("/models/nothing/switch", {"mode": "off"})[0].status == 404
-    assert operator.get("/models/nothing/switch?mode=off")[0].status == 404
-    operator.post("/models/lung_nodules/switch", {"mode": "on"})
-    books = Books(operator.site.services.settings.ledger_url)
+    assert admin.post("/models/lung_nodules/switch", {"mode": "canary"})[0].status == 400
+    assert admin.post("/models/nothing/switch", {"mode": "off"})[0].status == 404
+    assert admin.get("/models/nothing/switch?mode=off")[0].status == 404
+    admin.post("/models/lung_nodules/switch", {"mode": "on"})
+    books = Books(admin.site.services.settings.ledger_url)
     assert [job.state for job in books.view.study_story(STUDY).jobs] == [JobState.COMPLETED]
     books.close()
 
@@ -238,6 +242,13 @@ def test_rules_are_counted_and_a_study_is_explained_clause_by_clause(viewer: Per
     assert "<code>modality = CT</code>" in html
     assert '<span class="label">decides</span>' in html
     assert "is not in the ledger" in viewer.read("/rules?study=1.2.3.4.5")
+    wait_until(
+        lambda: any(
+            (event.kind, event.facts.get("study_instance_uid")) == ("study-viewed", STUDY)
+            for event in list(viewer.site.told)
+        ),
+        what="the record of a view",
+    )
     for odd in (HOSTILE, "..%2F..", "1" * 200):
         page = viewer.read(f"/rules?{urlencode({'study': odd})}")
         assert "Nothing to explain." in page

@@ -223,7 +223,7 @@ def test_seg_goes_by_hand_once_the_peer_has_learned_it(tmp_path: Path) -> None:
         dispatch.write("SEG", "SR", "SC")
         dispatch.run()
         pacs.change(Misbehavior())
-        assert dispatch.books.deliveries.retry_deliveries(destination=None, now=utc_now()) == 1
+        assert dispatch.books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=utc_now()) == 1
         assert states(dispatch.run()) == {"SEG": "SENT", "SR": "SENT", "SC": "SENT"}
         received = [instance.sop_class_uid for instance in pacs.record.received]
         assert received == [WRITTEN_FORMS[word][0] for word in ("SR", "SC", "SEG")]

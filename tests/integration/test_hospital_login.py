@@ -13,15 +13,18 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from node.accounts.claims import RoleTerms, read_person
-from node.accounts.provider import STATE
+from node.accounts.doorkeeper import OF_ADDRESS
+from node.accounts.provider import KEPT, STATE
 from node.accounts.secret import derive
 from node.clock import utc_now
 from node.domain.account import Role
+from node.ledger.logins import LoginLedger
 from tests.peers import free_port, is_listening, wait_until
 from tests.websites import Website, website
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 CALLBACK = "/login/provider/callback"
+TERMS = {"CLIENT_ID": "radnode", "ADMINS": '["boss"]'}
 COOKIE = re.compile(r"(radnode(?:-login)?)=([^;]+)")
 
 
@@ -86,6 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, hospital: Hospital, clock: Wo
     values = (hospital.issuer, "radnode", "secret", '["boss"]', '["staff", "night"]', '["reader"]')
     told = {f"RADNODE__WEB__OIDC__{name}": value for name, value in zip(names, values, strict=True)}
     with website(tmp_path_factory.mktemp("site"), told, rights=frozenset(), clock=clock) as running:
+        running.services.registry.add_user("deputy", Role.ADMIN, password=None, by="test")
         yield running
 
 
@@ -217,6 +221,8 @@ def test_a_token_of_long_ago_is_not_believed(site: Website, hospital: Hospital, 
     clock.ahead = timedelta(hours=2)
     response, page = site.ask("GET", back, headers=cookie)
     clock.ahead = timedelta(0)
+    # That try was one of the future.
+    LoginLedger(site.services.engine).forgive("address 127.0.0.1")
     assert (response.status, b"both clocks" in page) == (502, True)
 
 
@@ -236,6 +242,27 @@ def test_a_provider_that_is_away_is_told_of_on_the_login_page(tmp_path: Path) ->
     with website(tmp_path, told, rights=frozenset()) as site:
         response, page = site.ask("GET", "/login/provider")
     assert (response.status, b"does not answer" in page) == (502, True)
+
+
+def test_what_a_provider_says_of_itself_is_asked_for_every_few_minutes(tmp_path: Path) -> None:
+    hospital, clock = Hospital(tmp_path), Wound()
+    told = {f"RADNODE__WEB__OIDC__{name}": value for name, value in {**TERMS, "ISSUER": hospital.issuer}.items()}
+    with website(tmp_path, told, rights=frozenset(), clock=clock) as site:
+        try:
+            begin(site)
+        finally:
+            hospital.process.terminate()
+            hospital.process.wait()
+        begin(site)
+        clock.ahead = KEPT
+        assert site.ask("GET", "/login/provider")[0].status == 502
+
+
+def test_answers_that_fail_are_counted_by_address(tmp_path: Path) -> None:
+    told = {f"RADNODE__WEB__OIDC__{name}": value for name, value in {**TERMS, "ISSUER": "http://127.0.0.1:9"}.items()}
+    with website(tmp_path, told, rights=frozenset()) as site:
+        statuses = [site.ask("GET", f"{CALLBACK}?code=x")[0].status for _ in range(OF_ADDRESS.free + 1)]
+    assert statuses == [403] * OF_ADDRESS.free + [429]
 
 
 @pytest.mark.parametrize(

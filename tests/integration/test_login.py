@@ -10,10 +10,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from node.accounts.doorkeeper import OF_ADDRESS
+from node.accounts.doorkeeper import OF_ADDRESS, Attempt
 from node.accounts.registry import TokenOrder
 from node.audit.message import AuditEvent
 from node.domain.account import Right, Role
+from node.errors import LoginRefused, NodeError, TooManyLogins
 from node.ledger.logins import LoginLedger
 from node.web.rights import PLAIN_COOKIE
 from tests.websites import Website, website
@@ -43,8 +44,10 @@ def clock() -> Wound:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, clock: Wound) -> Iterator[Website]:
-    """Return a site where nobody is let in without a login; ada is a viewer, carl an admin."""
-    with website(tmp_path_factory.mktemp("site"), rights=frozenset(), clock=clock) as running:
+    """Return a site where nobody is let in without a login; ada is a viewer, carl an admin as the deputy is."""
+    settings = {"RADNODE__NODE__DIMSE_TIMEOUT_S": "1"}
+    with website(tmp_path_factory.mktemp("site"), settings, rights=frozenset(), clock=clock) as running:
+        running.services.registry.add_user("deputy", Role.ADMIN, password=None, by="test")
         running.services.registry.add_user("ada", Role.VIEWER, password=PASSWORD, by="test")
         running.services.registry.add_user("carl", Role.ADMIN, password=PASSWORD, by="test")
         yield running
@@ -90,9 +93,9 @@ def status_of(site: Website, secret: str) -> int:
 
 def test_a_page_leads_to_the_login_and_from_there_back(site: Website) -> None:
     response, _ = site.ask("GET", "/password?a=1&b=%2F", headers=HTML)
-    assert (response.status, response.getheader("Location")) == (303, "/login?next=/password%3Fa%3D1%26b%3D%252F")
+    assert (response.status, response.getheader("Location")) == (303, "/login?next=/password")
     _, page = site.ask("GET", response.getheader("Location") or "", headers=HTML)
-    assert 'name="next" value="/password?a=1&amp;b=%2F"' in page.decode()
+    assert 'name="next" value="/password"' in page.decode()
     response, _ = log_in(site, next="/password?a=1&b=%2F")
     assert (response.status, response.getheader("Location")) == (303, "/password?a=1&b=%2F")
     said = response.getheader("Set-Cookie") or ""
@@ -101,6 +104,11 @@ def test_a_page_leads_to_the_login_and_from_there_back(site: Website) -> None:
     assert "Path=/" in said
     assert status_of(site, session_of(response)) == 200
     assert told(site)[-1].kind == "logged-in"
+
+
+def test_what_was_searched_stands_in_no_address_of_the_login(site: Website) -> None:
+    response, _ = site.ask("GET", "/?q=CANARY", headers=HTML)
+    assert (response.status, response.getheader("Location")) == (303, "/login?next=/")
 
 
 def test_a_program_is_told_what_to_show(site: Website) -> None:
@@ -179,6 +187,7 @@ def test_no_other_site_logs_a_person_out(site: Website) -> None:
         ({"csrf": other}, {}),
         ({"csrf": own}, {"Origin": "https://evil.example"}),
         ({"csrf": own}, {"Origin": "null"}),
+        ({"csrf": own}, {"Origin": "http://["}),
         ({"csrf": own}, {"Origin": here, "Sec-Fetch-Site": "cross-site"}),
         ({"csrf": own}, {"Sec-Fetch-Site": "same-site"}),
         ({"csrf": own}, {"Content-Type": "text/plain"}),
@@ -214,6 +223,58 @@ def test_a_session_ends_by_idleness_and_by_age(site: Website, clock: Wound) -> N
     idle = session_of(log_in(site)[0])
     clock.now += timedelta(hours=12)
     assert status_of(site, idle) == 401
+
+
+def test_a_session_ends_although_its_page_is_open(site: Website, clock: Wound) -> None:
+    secret = session_of(log_in(site)[0])
+    for _ in range(2):
+        clock.now += timedelta(hours=5)
+        by_itself = {**cookie(secret), "X-Live": "1"}
+        assert site.ask("GET", "/password", headers=by_itself)[0].status == 200
+        with site.connect() as stream:
+            stream.sendall(f"GET /live HTTP/1.1\r\nHost: localhost\r\nCookie: {PLAIN_COOKIE}={secret}\r\n\r\n".encode())
+            assert stream.recv(65536).startswith(b"HTTP/1.1 200 ")
+    clock.now += timedelta(hours=2)
+    assert status_of(site, secret) == 401
+
+
+@pytest.mark.parametrize("path", ["/login", "/welcome/x", "/logout", "/api/v1/users"])
+def test_a_body_that_does_not_come_keeps_no_connection(site: Website, path: str) -> None:
+    """Not even one that comes byte by byte, and whoever shows a made-up session gets no further."""
+    shown = f"Cookie: {PLAIN_COOKIE}={'x' * 43}\r\n" if path == "/logout" else ""
+    kind = "application/json" if "api" in path else FORM["Content-Type"]
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{shown}Content-Type: {kind}\r\nContent-Length: 100\r\n\r\n"
+    with site.connect() as connection:
+        connection.sendall(head.encode() + b"n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    # The API asks who it is before it reads anything.
+    assert int(answer.split(b" ", 2)[1]) == (401 if "api" in path else 408)
+    assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "ada\x00", "\x1b[2J", "\x7f"])
+def test_control_characters_are_nobodys_name(site: Website, name: str) -> None:
+    response, content = log_in(site, name)
+    assert (response.status, "request-malformed" in content) == (400, True)
+
+
+def test_a_name_that_cannot_be_one_is_asked_of_no_database(site: Website) -> None:
+    with pytest.raises(LoginRefused, match="name or password is not right"):
+        site.services.doorkeeper.prove(Attempt(name="a\x00b", password=PASSWORD, address="192.0.2.99"))
+    assert told(site)[-1].facts["user"] == "unknown"
+
+
+def test_all_addresses_of_one_ipv6_network_are_counted_as_one(site: Website, clock: Wound) -> None:
+    clock.now += timedelta(days=2)
+    refused: list[type[NodeError]] = []
+    for number in range(OF_ADDRESS.free + 1):
+        attempt = Attempt(name=f"nobody-{number}", password=NEVER, address=f"2001:db8:1:2::{number:x}")
+        with pytest.raises(NodeError) as caught:
+            site.services.doorkeeper.prove(attempt)
+        refused.append(caught.type)
+    assert refused == [LoginRefused] * OF_ADDRESS.free + [TooManyLogins]
+    with pytest.raises(LoginRefused):
+        site.services.doorkeeper.prove(Attempt(name="nobody", password=NEVER, address="2001:db8:1:3::1"))
 
 
 def test_guessing_is_slowed_by_name_and_the_right_one_waits_too(site: Website, clock: Wound) -> None:

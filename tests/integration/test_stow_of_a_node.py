@@ -23,6 +23,7 @@ CANARY = "Quetzalcoatlus"
 # The part whose memory is looked at; `make stow-memory` sends a larger one.
 PART_MIB = int(os.environ.get("RADNODE_STOW_MIB", "96"))
 MAX_GROWTH_MIB = 24
+SMALL_MIB = 4
 CHUNK = bytes(2**20)
 CLOSING = f"\r\n--{BOUNDARY}--\r\n".encode()
 
@@ -114,22 +115,28 @@ def test_the_log_tells_the_route_and_neither_query_nor_patient(node: NodeProcess
 
 def test_memory_does_not_follow_the_size_of_a_part(node: NodeProcess, port: int, token: str) -> None:
     web = web_process(node)
+    # What any part takes, whatever its size.
+    send_large(port, token, mib=SMALL_MIB)
+    before = peak_bytes(web)
+    send_large(port, token, mib=PART_MIB)
+    grown_mib = (peak_bytes(web) - before) / 2**20
+    assert grown_mib < MAX_GROWTH_MIB, f"{PART_MIB} MiB made the process grow by {grown_mib:.1f} MiB"
+
+
+def send_large(port: int, token: str, *, mib: int) -> None:
     ds = fresh_slice()
     ds.Rows = ds.Columns = 1024
-    ds.NumberOfFrames = PART_MIB // 2
+    ds.NumberOfFrames = mib // 2
     ds.PixelData = b""
     meta_and_header = part10(ds)
     # Pixel Data (7FE0,0010) is the last element, so its length stands at the end.
-    begun = part_of({"Content-Type": DICOM}, meta_and_header[:-4] + (PART_MIB * len(CHUNK)).to_bytes(4, "little"))
+    begun = part_of({"Content-Type": DICOM}, meta_and_header[:-4] + (mib * len(CHUNK)).to_bytes(4, "little"))
     with connect(port) as connection:
-        before = peak_bytes(web)
-        connection.sendall(head_of(token, len(begun) + PART_MIB * len(CHUNK) + len(CLOSING)) + begun)
-        for _ in range(PART_MIB):
+        connection.sendall(head_of(token, len(begun) + mib * len(CHUNK) + len(CLOSING)) + begun)
+        for _ in range(mib):
             connection.sendall(CHUNK)
         connection.sendall(CLOSING)
         assert read_all(connection).startswith(b"HTTP/1.1 200")
-    grown_mib = (peak_bytes(web) - before) / 2**20
-    assert grown_mib < MAX_GROWTH_MIB, f"{PART_MIB} MiB made the process grow by {grown_mib:.1f} MiB"
 
 
 def peak_bytes(process: psutil.Process) -> int:

@@ -234,3 +234,32 @@ def test_a_clock_that_is_set_back_keeps_nobody_waiting(books: Books, receiver: T
     live(books)
     assert tracer.tick(at(-60) - timedelta(hours=1)) == at(-60) - timedelta(hours=1) + PERIOD
     assert len(receiver.spans) == 11
+
+
+def test_a_job_that_is_ordered_anew_after_its_end_is_a_span_of_its_own(
+    books: Books, receiver: TraceReceiver, tracer: Tracer
+) -> None:
+    job = books.add_job()
+    books.interventions.cancel_job(job.job_id, ordered_by="kim", now=at(5))
+    books.interventions.retry_job(job.job_id, ordered_by="kim", now=at(9))
+    claimed = books.claim(job, now=at(10))
+    books.jobs.finish_job(claimed, make_outcome(make_result(claimed)), now=at(12))
+    tracer.tick(at(20))
+    ended = [span for span in receiver.spans if span.name == "job"]
+    assert [(at_of(one.start_time_unix_nano), at_of(one.end_time_unix_nano)) for one in ended] == [
+        (at(0), at(5)),
+        (at(9), at(12)),
+    ]
+    assert len(ids(receiver)) == len(set(ids(receiver)))
+    (queue,) = [span for span in receiver.spans if span.name == "queue"]
+    assert queue.parent_span_id == ended[1].span_id
+
+
+def test_the_mark_never_goes_back_to_what_another_node_told_before(books: Books, tracer: Tracer) -> None:
+    live(books)
+    ledger = TraceLedger(books.engine)
+    harvest = ledger.next_harvest(at(40))
+    assert harvest.read_to is not None
+    ledger.record_told(harvest.read_to, now=at(41))
+    ledger.record_told(harvest.read_to - 3, now=at(42))
+    assert ledger.next_harvest(at(43)).read_to is None

@@ -82,6 +82,28 @@ def test_a_connection_is_closed_whose_request_was_answered_before_its_body(site:
         assert b"connection: close" in answer.lower()
 
 
+def test_one_address_takes_only_some_of_all_connections(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with website(tmp_path, max_of_one_address=2) as narrow:
+        held = [narrow.connect() for _ in range(3)]
+        for connection in held[:2]:
+            connection.sendall(f"GET /healthz HTTP/1.1\r\n{HOST}\r\n\r\n".encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert held[2].recv(1) == b""
+        held[0].close()
+        wait_until(lambda: _is_served(narrow), what="a place")
+        for connection in held[1:]:
+            connection.close()
+    # It was closed for that, and not for its silence.
+    assert [getattr(line, "outcome", "") for line in caplog.records].count("too many of one address") >= 1
+
+
+def _is_served(site: Website) -> bool:
+    try:
+        return site.ask("GET", "/healthz")[0].status == 200
+    except OSError:
+        return False
+
+
 def test_a_connection_without_a_body_stays_open(site: Website) -> None:
     with site.connect() as connection:
         for _ in range(2):

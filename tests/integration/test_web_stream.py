@@ -1,7 +1,12 @@
 """Bodies that are read past the parser of HTTP: in whatever pieces they come, and whatever follows them."""
 
+import os
+import resource
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
@@ -73,6 +78,41 @@ def test_a_body_in_small_pieces_is_the_same_body(site: Website) -> None:
             connection.sendall(request[begin : begin + 997])
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
     assert is_kept(site, ds)
+
+
+def test_a_connection_whose_descriptor_is_above_a_thousand_is_read(site: Website) -> None:
+    ds = slice_of(200_192)
+    request = request_of(part10(ds), more=b"Connection: close\r\n")
+    # As on a busy node; a node raises its own limit when it starts.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with ExitStack() as held:
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while held.enter_context(Path(os.devnull).open("rb")).fileno() < 1100:
+            pass
+        with site.connect() as connection:
+            assert connection.fileno() > 1024
+            for begin in range(0, len(request), 49_999):
+                connection.sendall(request[begin : begin + 49_999])
+                # The thread that reads waits for the next piece.
+                time.sleep(0.05)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    assert is_kept(site, ds)
+
+
+def test_no_descriptor_stays_when_a_stream_has_ended(site: Website) -> None:
+    def sockets() -> int:
+        return sum(path.is_socket() for path in Path("/proc/self/fd").iterdir())
+
+    before = sockets()
+    for ending in (b"", b"Connection: close\r\n"):
+        with site.connect() as connection:
+            connection.sendall(request_of(part10(slice_of(WORTH_BYTES)), more=ending))
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    with site.connect() as connection:
+        # It goes in the middle of its body.
+        connection.sendall(request_of(part10(slice_of(4 * BUFFER_BYTES)))[: 2 * BUFFER_BYTES])
+    wait_until(lambda: sockets() <= before, what="every descriptor is closed")
 
 
 def test_a_body_that_is_longer_than_a_turn_is_stored(site: Website) -> None:

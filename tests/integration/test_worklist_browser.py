@@ -128,6 +128,27 @@ def test_keys_move_and_open_and_pause(chromium: Browser, site: Website, books: B
         assert page.evaluate("document.documentElement.dataset.density") == "compact"
 
 
+def test_keys_can_be_switched_off_and_a_reader_of_the_screen_is_told_of_states_only(
+    chromium: Browser, site: Website, books: Books
+) -> None:
+    with looking(chromium, site) as page:
+        wait_live(page)
+        expect(page.locator("#live-state")).to_have_text("Live")
+        keys = page.get_by_role("button", name="Keys")
+        keys.click()
+        page.reload()
+        wait_live(page)
+        expect(keys).to_have_attribute("aria-pressed", "false")
+        page.keyboard.press("p")
+        page.keyboard.press("j")
+        page.keyboard.press("/")
+        expect(page.locator("#q")).not_to_be_focused()
+        expect(page.locator("#live-state")).to_have_text("Live")
+        keys.click()
+        page.keyboard.press("p")
+        expect(page.locator("#live-state")).to_have_text("Paused")
+
+
 def test_the_first_study_appears_and_stays_when_the_server_goes(chromium: Browser, tmp_path: Path) -> None:
     context = chromium.new_context()
     page = context.new_page()

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path
 
 from node.accounts.registry import TokenOrder
-from node.domain.account import Role, Token, User
-from node.errors import NotAuthorized, NotFound
+from node.domain.account import RIGHTS, Role, Token, User
+from node.errors import NotAuthorized
 from node.web.api.conduct import Manager, new_router
 from node.web.api.contract import told
-from node.web.rights import Right
+from node.web.rights import Right, Visitor
 from node.web.services import Services
 
 CREATED = 201
@@ -148,27 +148,32 @@ def _add_users(routes: APIRouter, services: Services) -> None:
 
     @routes.post("/users", status_code=CREATED, **told(Right.MANAGE, 409))
     def add_user(manager: Manager, order: UserOrder) -> LinkResource:
-        """Add a user, and tell the link by which they set a password."""
+        """Add a user of no more rights than one's own, and tell the link by which they set a password."""
+        _require_rights(manager, order.role)
         user = registry.add_user(order.name, order.role, password=None, by=manager.name)
         return _link(user.name, registry.link_for(user.name, by=manager.name))
 
     @routes.post("/users/{name}/change", **told(Right.MANAGE, 404, 409))
     def change_user(manager: Manager, name: Name, change: UserChange) -> UserResource:
         """Give a user another role, or let them in no more, or again; who is disabled is logged out."""
+        _require_rights(manager, registry.find_user(name.lower()).role)
         if change.role is not None:
+            _require_rights(manager, change.role)
             registry.set_role(name.lower(), change.role, by=manager.name)
         if change.is_disabled is not None:
             registry.set_disabled(name.lower(), is_disabled=change.is_disabled, by=manager.name)
-        return _find_user(services, name.lower())
+        return _to_user(registry.find_user(name.lower()))
 
-    @routes.post("/users/{name}/link", status_code=CREATED, **told(Right.MANAGE, 404))
+    @routes.post("/users/{name}/link", status_code=CREATED, **told(Right.MANAGE, 404, 409))
     def make_link(manager: Manager, name: Name) -> LinkResource:
         """Tell a new link by which a user sets a password, once, within a day."""
+        _require_rights(manager, registry.find_user(name.lower()).role)
         return _link(name.lower(), registry.link_for(name.lower(), by=manager.name))
 
     @routes.delete("/users/{name}", status_code=204, **told(Right.MANAGE, 404, 409))
     def remove_user(manager: Manager, name: Name) -> None:
         """Remove a user."""
+        _require_rights(manager, registry.find_user(name.lower()).role)
         registry.remove_user(name.lower(), by=manager.name)
 
 
@@ -197,11 +202,10 @@ def _add_tokens(routes: APIRouter, services: Services) -> None:
         registry.revoke_token(name.lower(), by=manager.name)
 
 
-def _find_user(services: Services, name: str) -> UserResource:
-    for user in services.registry.users():
-        if user.name == name:
-            return _to_user(user)
-    raise NotFound(f"no user has the name {name}; see `radnode users list`")
+def _require_rights(manager: Visitor, role: Role) -> None:
+    # Whoever could make an admin, or log in as one, would be one.
+    if missing := RIGHTS[role] - manager.rights:
+        raise NotAuthorized(f"nobody gives away what they have not: {', '.join(sorted(missing))}")
 
 
 def _link(name: str, secret: str) -> LinkResource:

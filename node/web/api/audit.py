@@ -126,9 +126,10 @@ def router(services: Services) -> APIRouter:
         return RecordPage(items=items, next=point_to_next(request, response, found))
 
     @routes.post("/audit/verify", **told(Right.MANAGE))
-    def verify_trail(_manager: Manager, order: VerifyOrder) -> ProofResource:
+    def verify_trail(manager: Manager, order: VerifyOrder) -> ProofResource:
         """Prove that no record is missing, changed or in another place; all of them are read."""
         proof = prove_trail(folder, holds=order.holds)
+        services.record(audit_log_used(folder.resolve().as_uri(), account=manager.name))
         return ProofResource(is_whole=proof.is_whole, **{name: getattr(proof, name) for name in Proof.__slots__})
 
     return routes

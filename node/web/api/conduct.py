@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive
 
 from node.errors import MediaTypeNotSupported, PreconditionFailed, TooLarge
 from node.web.negotiation import parse_media_type
 from node.web.payload import NOT_MODIFIED, is_known
-from node.web.rights import Right, Visitor, authorize
+from node.web.rights import Right, Visitor, authorize, identify
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -52,6 +53,8 @@ class ApiRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             if request.method in WITH_BODY:
+                # Nobody whom the node does not know makes it read anything.
+                await run_in_threadpool(identify, request)
                 request = await _read(request)
             response = await answer(request)
             return _validated(request, response) if request.method == "GET" else response

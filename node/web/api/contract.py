@@ -20,6 +20,7 @@ PROBLEM = {"$ref": "#/components/schemas/Problem"}
 TAGS = (
     ("studies", "What came in, and what became of it."),
     ("jobs", "What runs, ran, or will run: one Pipeline on the Series that it needs of one Study."),
+    ("reviews", "What radiologists say of findings."),
     ("results", "DICOM objects that Jobs wrote."),
     ("deliveries", "Objects on their way to Destinations."),
     ("destinations", "Where Results go, and what is taken there."),
@@ -31,7 +32,7 @@ TAGS = (
     ("accounts", "Who may come in: users, and tokens of programs."),
     ("node", "This node: its version and settings."),
 )
-ABOUT = """All that the command line of radnode can do, for programs; see docs/api.md.
+ABOUT = """What the command line of radnode can do with a node that runs, for programs; see docs/api.md.
 
 Every error is problem+json (RFC 9457); its `code` is stable and stands in docs/errors.md. Lists are read page by page:
 follow `next`. Whatever GET tells has an `ETag`. What changes something is sent as JSON, and, with a session instead of

@@ -15,7 +15,7 @@ from node.ledger.listings import DeliveryFilter, Listings
 from node.web.api.conduct import LINE, UID, Operator, Reader, StudyPath, new_router
 from node.web.api.contract import told
 from node.web.api.paging import MAX_SERIAL, Cursor, Limit, asked_for, point_to_next
-from node.web.api.sheet import sheet_response, walk, wants_sheet
+from node.web.api.sheet import Taking, sheet_response, walk, wants_sheet
 from node.web.rights import Right
 from node.web.services import Services
 
@@ -136,7 +136,7 @@ def router(services: Services) -> APIRouter:
     def list_deliveries(
         request: Request,
         response: Response,
-        _reader: Reader,
+        reader: Reader,
         query: Annotated[DeliveryQuery, Depends()],
         limit: Limit = None,
         cursor: Cursor = None,
@@ -145,8 +145,10 @@ def router(services: Services) -> APIRouter:
         asked = asked_for(limit, cursor, int)
         read = partial(listings.deliveries, query.as_filter())
         if wants_sheet(request):
-            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=limit)), name="deliveries")
+            taking = Taking(witnessing=services.witnessing, request=request, visitor=reader, name="deliveries")
+            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=limit)), taking)
         found = read(asked)
+        services.witnessing.saw_each(request, reader, (delivery.study_instance_uid for delivery in found.rows))
         items = tuple(map(to_delivery_resource, found.rows))
         return DeliveryPage(items=items, next=point_to_next(request, response, found))
 
@@ -158,9 +160,10 @@ def _add_orders(routes: APIRouter, services: Services) -> None:
     ledger, now = DeliveryLedger(services.engine), services.clock
 
     @routes.post("/deliveries/retry", **told(Right.OPERATE))
-    def retry_deliveries(_operator: Operator, order: RetryOrder) -> Counted:
+    def retry_deliveries(operator: Operator, order: RetryOrder) -> Counted:
         """Make Deliveries due again that wait, were refused or lost."""
-        return Counted(count=ledger.retry_deliveries(destination=order.destination, now=now()))
+        destination, name = order.destination, operator.name
+        return Counted(count=ledger.retry_deliveries(destination=destination, ordered_by=name, now=now()))
 
     @routes.post("/studies/{study_instance_uid}/deliveries/retry", **told(Right.OPERATE))
     def retry_deliveries_of_study(operator: Operator, study_instance_uid: StudyPath) -> Counted:

@@ -5,9 +5,7 @@ from datetime import datetime
 
 from fastapi import APIRouter
 
-from node.delivery.lookout import see
-from node.delivery.walk import StepState, walk_to
-from node.destinations import destination_spec
+from node.delivery.walk import StepState
 from node.domain.capability import WRITTEN_FORMS, Capability
 from node.domain.confirmation import ConfirmBy
 from node.errors import NotFound
@@ -16,9 +14,6 @@ from node.web.api.conduct import NamePath, Operator, Reader, new_router
 from node.web.api.contract import told
 from node.web.rights import Right
 from node.web.services import Services
-
-# Who asks waits for the answer.
-LIMIT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +94,10 @@ def router(services: Services) -> APIRouter:
         """Tell of one Destination."""
         return _to_resource(services, ledger, _known(services, name))
 
-    @routes.post("/destinations/{name}/test", **told(Right.OPERATE, 404))
-    def try_destination(_operator: Operator, name: NamePath) -> TriedResource:
+    @routes.post("/destinations/{name}/test", **told(Right.OPERATE, 404, 409))
+    def try_destination(operator: Operator, name: NamePath) -> TriedResource:
         """Try the way to a Destination step by step: name, connection, C-ECHO or its like, what it takes."""
-        spec = destination_spec(services.settings, _known(services, name))
-        walk = walk_to(spec, limit_s=LIMIT_S)
-        if walk.accepted is not None:
-            address = services.settings.destinations[name].address
-            seen = see(name, address, walk.accepted, now=services.clock())
-            # Who asks by hand has perhaps changed something there: what was learned before does not count any more.
-            ledger.record_probe(seen, forgets_answers=True)
+        walk = services.tester.test(_known(services, name), ordered_by=operator.name).walk
         return TriedResource(
             name=name,
             is_passed=walk.is_passed,

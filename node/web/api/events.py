@@ -115,7 +115,7 @@ def router(services: Services) -> APIRouter:
     def list_events(
         request: Request,
         response: Response,
-        _reader: Reader,
+        reader: Reader,
         query: Annotated[EventQuery, Depends()],
         limit: Limit = None,
         cursor: Cursor = None,
@@ -124,6 +124,10 @@ def router(services: Services) -> APIRouter:
         study = None if query.study is None else StudyUID(query.study)
         wanted = EventFilter(kind=query.kind, study=study, only_alarms=query.only_alarms)
         found = listings.events(wanted, asked_for(limit, cursor, int))
+        if study is None:
+            services.witnessing.searched(request, reader, ())
+        else:
+            services.witnessing.saw_each(request, reader, {study} if found.rows else ())
         items = tuple(map(to_event_resource, found.rows))
         return EventPage(items=items, next=point_to_next(request, response, found))
 

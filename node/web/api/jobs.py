@@ -23,7 +23,7 @@ from node.web.api.conduct import LINE, UID, JobPath, Operator, Reader, new_route
 from node.web.api.contract import told
 from node.web.api.events import EventResource, to_event_resource
 from node.web.api.paging import Cursor, Instant, Limit, asked_for, point_to_next, read_instant
-from node.web.api.sheet import sheet_response, walk, wants_sheet
+from node.web.api.sheet import Taking, sheet_response, walk, wants_sheet
 from node.web.rights import Right
 from node.web.services import Services
 
@@ -178,7 +178,12 @@ class JobQuery:
 def router(services: Services) -> APIRouter:
     """Return what programs ask of Jobs, and order."""
     routes, jobs = new_router("jobs"), _Jobs(services)
+    _add_views(routes, services, jobs)
+    _add_orders(routes, services, jobs)
+    return routes
 
+
+def _add_views(routes: APIRouter, services: Services, jobs: "_Jobs") -> None:
     @routes.get("/jobs", response_model=JobPage, **told(Right.READ, 406, sheet=True))
     def list_jobs(
         request: Request,
@@ -193,8 +198,10 @@ def router(services: Services) -> APIRouter:
         services.witnessing.searched(request, reader, () if query.study is None else ("StudyInstanceUID",))
         read = partial(jobs.listings.jobs, query.as_filter())
         if wants_sheet(request):
-            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=limit)), name="jobs")
+            taking = Taking(witnessing=services.witnessing, request=request, visitor=reader, name="jobs")
+            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=limit)), taking)
         found = read(asked)
+        services.witnessing.saw_each(request, reader, (job.order.study_instance_uid for job in found.rows))
         items = tuple(map(to_job_resource, found.rows))
         return JobPage(items=items, next=point_to_next(request, response, found))
 
@@ -207,9 +214,11 @@ def router(services: Services) -> APIRouter:
         return job
 
     @routes.get("/jobs/{job_id}/events", **told(Right.READ, 404))
-    def list_job_events(_reader: Reader, job_id: JobPath) -> TimeLine:
+    def list_job_events(request: Request, reader: Reader, job_id: JobPath) -> TimeLine:
         """Tell what happened to one Job, and to its Results on their way."""
-        told_events = services.view.job_events(services.view.find_job(JobID(job_id)))
+        job = services.view.find_job(JobID(job_id))
+        services.witnessing.saw(request, reader, job.order.study_instance_uid)
+        told_events = services.view.job_events(job)
         return TimeLine(items=tuple(map(to_event_resource, told_events)))
 
     @routes.get("/jobs/{job_id}/fhir", response_class=Response, **told(Right.READ, 404, media_type=FHIR_JSON))
@@ -220,19 +229,27 @@ def router(services: Services) -> APIRouter:
         services.witnessing.saw(request, reader, job.order.study_instance_uid)
         return Response(bundle, media_type=FHIR_JSON)
 
+
+def _add_orders(routes: APIRouter, services: Services, jobs: "_Jobs") -> None:
     @routes.post("/jobs/{job_id}/retry", **told(Right.OPERATE, 404, 409, 412))
-    def retry_job(operator: Operator, job_id: JobPath, if_match: IfMatch = None) -> JobResource:
+    def retry_job(request: Request, operator: Operator, job_id: JobPath, if_match: IfMatch = None) -> JobResource:
         """Start a Job anew that was canceled, waits or hangs, with all its attempts and the model installed now."""
-        return jobs.retry(JobID(job_id), operator.name, _require(if_match))
+        job = jobs.retry(JobID(job_id), operator.name, _require(if_match))
+        services.witnessing.saw(request, operator, job.study_instance_uid)
+        return job
 
     @routes.post("/jobs/{job_id}/cancel", **told(Right.OPERATE, 404, 409, 412))
     def cancel_job(
-        operator: Operator, job_id: JobPath, order: CancelOrder | None = None, if_match: IfMatch = None
+        request: Request,
+        operator: Operator,
+        job_id: JobPath,
+        order: CancelOrder | None = None,
+        if_match: IfMatch = None,
     ) -> JobResource:
         """Cancel a Job that waits or runs; what a worker still answers is dropped."""
-        return jobs.cancel(JobID(job_id), operator.name, order or CancelOrder(), _require(if_match))
-
-    return routes
+        job = jobs.cancel(JobID(job_id), operator.name, order or CancelOrder(), _require(if_match))
+        services.witnessing.saw(request, operator, job.study_instance_uid)
+        return job
 
 
 class _Jobs:

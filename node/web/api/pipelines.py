@@ -11,7 +11,7 @@ from node.audit.orders import pipeline_switched
 from node.domain.switch import Mode, Switch
 from node.errors import NotFound
 from node.ledger.switches import SwitchLedger
-from node.web.api.conduct import LINE, NamePath, Operator, Reader, new_router
+from node.web.api.conduct import LINE, Manager, NamePath, Reader, new_router
 from node.web.api.contract import told
 from node.web.rights import Right
 from node.web.services import Services
@@ -96,15 +96,15 @@ def router(services: Services) -> APIRouter:
         switches = ledger.read_switches()
         return PipelineList(items=tuple(resource(name, switches) for name in entries))
 
-    @routes.post("/pipelines/{name}/switch", **told(Right.OPERATE, 404, 409))
-    def switch_pipeline(operator: Operator, name: NamePath, order: SwitchOrder) -> SwitchedResource:
+    @routes.post("/pipelines/{name}/switch", **told(Right.MANAGE, 404, 409))
+    def switch_pipeline(manager: Manager, name: NamePath, order: SwitchOrder) -> SwitchedResource:
         """Switch a Pipeline for every node of the ledger, from the next Study on."""
         if name not in entries:
             raise NotFound(f"no pipeline of the settings has that name; known: {', '.join(entries) or 'none'}")
         wanted = Switch(
             pipeline=name,
             mode=order.mode,
-            changed_by=operator.name,
+            changed_by=manager.name,
             changed_at=services.clock(),
             reason=order.reason,
         )

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Request, Response
 
 from node.domain.result import Result, ResultKind
-from node.domain.retraction import RejectionReason, RetractionOrder
+from node.domain.retraction import MAX_COMMENT, RejectionReason, RetractionOrder
 from node.domain.uids import InstanceUID, StudyUID
 from node.ledger.listings import Listings, ResultLine
 from node.web.api.conduct import LINE, UID, ObjectPath, Operator, Reader, new_router
@@ -15,7 +15,6 @@ from node.web.api.contract import told
 from node.web.api.deliveries import DeliveryResource, to_delivery_resource
 from node.web.api.paging import Cursor, Limit, asked_for, point_to_next
 from node.web.places import DICOM_WEB
-from node.web.retraction import Retractor
 from node.web.rights import Right
 from node.web.services import Services
 
@@ -93,7 +92,7 @@ class RetractOrder:
 
     reason: RejectionReason
     struck: Annotated[tuple[Annotated[str, Body(max_length=64, pattern=LINE)], ...], Body(max_length=100)] = ()
-    comment: Annotated[str, Body(max_length=1000, pattern=LINE)] = ""
+    comment: Annotated[str, Body(max_length=MAX_COMMENT, pattern=LINE)] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +116,13 @@ class RetractionResource:
 def router(services: Services) -> APIRouter:
     """Return what programs ask of Results, and order."""
     routes = new_router("results")
-    listings, retractor = Listings(services.engine), Retractor(services)
+    listings = Listings(services.engine)
 
     @routes.get("/results", **told(Right.READ))
     def list_results(
         request: Request,
         response: Response,
-        _reader: Reader,
+        reader: Reader,
         study: Annotated[str | None, Query(description="Only of this Study.", max_length=64, pattern=UID)] = None,
         limit: Limit = None,
         cursor: Cursor = None,
@@ -131,6 +130,7 @@ def router(services: Services) -> APIRouter:
         """List Results, that which was written last first, with their way to each Destination."""
         of_study = None if study is None else StudyUID(study)
         found = listings.results(study=of_study, asked=asked_for(limit, cursor, datetime, str))
+        services.witnessing.saw_each(request, reader, (line.result.study_instance_uid for line in found.rows))
         items = tuple(map(_to_story, found.rows))
         return ResultPage(items=items, next=point_to_next(request, response, found))
 
@@ -148,7 +148,7 @@ def router(services: Services) -> APIRouter:
         What has not left stays; what has left is rejected by a note (IHE IOCM), and, where findings are struck,
         followed by a corrected report. Note and report are written a moment later.
         """
-        ordered = retractor.retract(
+        ordered = services.retractor.retract(
             InstanceUID(sop_instance_uid),
             RetractionOrder(
                 reason=order.reason,

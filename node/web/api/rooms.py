@@ -18,10 +18,11 @@ from node.web.api import (
     node_facts,
     pipelines,
     results,
+    reviews,
     rules,
     studies,
 )
-from node.web.api.conduct import JSON, ApiRoute
+from node.web.api.conduct import JSON, ApiRoute, Reader
 from node.web.api.contract import allowed_methods, describe
 from node.web.services import Services
 
@@ -30,6 +31,7 @@ PREFIX = "/api/v1"
 ROOMS = (
     studies,
     jobs,
+    reviews,
     results,
     deliveries,
     destinations,
@@ -54,7 +56,7 @@ def router(services: Services) -> APIRouter:
     content = json.dumps(document, ensure_ascii=False).encode()
 
     @routes.get("/openapi.json", include_in_schema=False)
-    def description() -> Response:
+    def description(_reader: Reader) -> Response:
         return Response(content, media_type=JSON)
 
     for path, methods in allowed_methods(document).items():

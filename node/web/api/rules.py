@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Request
 
 from node.domain.uids import StudyUID
 from node.errors import Misconfigured, NodeError, Rejected
@@ -123,9 +123,10 @@ def router(services: Services) -> APIRouter:
         return CheckResource(is_right=True, names=tuple(rule.name for rule in rules), problem=None)
 
     @routes.post("/rules/explain", **told(Right.READ, 404))
-    def explain_study(_reader: Reader, order: ExplainOrder) -> Explanation:
+    def explain_study(request: Request, reader: Reader, order: ExplainOrder) -> Explanation:
         """Tell for each rule whether it matched a Study, and which clause decided."""
         decisions = services.view.study_story(StudyUID(order.study_instance_uid)).decisions
+        services.witnessing.saw(request, reader, order.study_instance_uid)
         return Explanation(
             study_instance_uid=order.study_instance_uid,
             decisions=tuple(map(to_decision_resource, decisions)),

@@ -1,8 +1,7 @@
-"""Listings as tables for a spreadsheet (RFC 4180), with nothing in them that it would compute."""
+"""Listings as tables that a browser keeps; each that leaves is a record of the audit trail."""
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from io import StringIO
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -10,18 +9,32 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from node.ledger.pages import PageAsked, PageFound
+from node.sheet import sheet_lines
 from node.web.api.paging import MOST
 from node.web.negotiation import Offer, accepted_by, choose
+from node.web.rights import Visitor
+from node.web.witnessing import Witnessing
 
 CSV = "text/csv"
 OFFERS = (Offer(name="application/json"), Offer(name=CSV))
-# A spreadsheet takes what begins so for a formula, or for the end of the cell before.
-STEERING = ("=", "+", "-", "@", "\t", "\r", "\n")
-HARMLESS = "'"
-# What Excel sorts into columns by; without it, it takes UTF-8 for something else.
-BYTE_ORDER_MARK = "\ufeff"
 
 Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taking:
+    """Who takes a table away.
+
+    Attributes
+    ----------
+    name
+        Of the table; a browser keeps it under that.
+    """
+
+    witnessing: Witnessing
+    request: Request
+    visitor: Visitor
+    name: str
 
 
 def wants_sheet(request: Request) -> bool:
@@ -35,12 +48,11 @@ def wants_sheet(request: Request) -> bool:
     return choose(accepted_by(request), OFFERS).name == CSV
 
 
-def sheet_response(columns: Sequence[str], rows: Iterable[Sequence[object]], *, name: str) -> Response:
-    """Return a table, made while it is sent; a browser keeps it under `name`."""
-    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"', "Cache-Control": "no-store"}
-    return StreamingResponse(
-        sheet_lines(columns, rows), media_type=f"{CSV}; charset=utf-8; header=present", headers=headers
-    )
+def sheet_response(columns: Sequence[str], rows: Iterable[Sequence[object]], taking: Taking) -> Response:
+    """Return a table, made while it is sent; it is recorded with the rows that left, also where a client goes early."""
+    headers = {"Content-Disposition": f'attachment; filename="{taking.name}.csv"', "Cache-Control": "no-store"}
+    lines = sheet_lines(columns, _counted(rows, taking))
+    return StreamingResponse(lines, media_type=f"{CSV}; charset=utf-8; header=present", headers=headers)
 
 
 def walk(read: Callable[[PageAsked], PageFound[Row]], begin: PageAsked, *, limit: int | None = None) -> Iterator[Row]:
@@ -56,23 +68,11 @@ def _walk(read: Callable[[PageAsked], PageFound[Row]], begin: PageAsked) -> Iter
         asked = None if found.rest is None else PageAsked(limit=MOST, behind=found.rest)
 
 
-def sheet_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of a table, the columns' names first; of rows, none is in memory longer than it takes."""
-    yield BYTE_ORDER_MARK + _line(columns)
-    for row in rows:
-        yield _line([_cell(value) for value in row])
-
-
-def _line(cells: Sequence[str]) -> str:
-    page = StringIO()
-    csv.writer(page).writerow(cells)
-    return page.getvalue()
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    text = str(value)
-    # A number is a number, also below zero.
-    is_text = not isinstance(value, int | float)
-    return HARMLESS + text if is_text and text.startswith(STEERING) else text
+def _counted(rows: Iterable[Row], taking: Taking) -> Iterator[Row]:
+    count = 0
+    try:
+        for row in rows:
+            count += 1
+            yield row
+    finally:
+        taking.witnessing.exported(taking.request, taking.visitor, taking.name, rows=count)

@@ -31,7 +31,7 @@ from node.web.api.events import EventResource, to_event_resource
 from node.web.api.jobs import JobResource, ReasonResource, to_job_resource
 from node.web.api.paging import Cursor, Instant, Limit, asked_for, point_to_next, read_instant
 from node.web.api.results import ResultResource, to_result_resource
-from node.web.api.sheet import sheet_response, walk, wants_sheet
+from node.web.api.sheet import Taking, sheet_response, walk, wants_sheet
 from node.web.rights import Right
 from node.web.services import Services
 
@@ -296,7 +296,8 @@ def _add_lists(routes: APIRouter, services: Services) -> None:
         services.witnessing.searched(request, reader, tuple(wanted.patient))
         read = partial(listings.studies, wanted)
         if wants_sheet(request):
-            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=limit)), name="studies")
+            taking = Taking(witnessing=services.witnessing, request=request, visitor=reader, name="studies")
+            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=limit)), taking)
         found = read(asked)
         items = tuple(map(_in_short, found.rows))
         return StudyPage(items=items, next=point_to_next(request, response, found))
@@ -323,6 +324,7 @@ def _add_orders(routes: APIRouter, services: Services) -> None:
 
     @routes.get("/studies/{study_instance_uid}/obstacles", **told(Right.DELETE, 404))
     def get_obstacles(
+        request: Request,
         deleter: Deleter,
         study_instance_uid: StudyPath,
         *,
@@ -333,6 +335,7 @@ def _add_orders(routes: APIRouter, services: Services) -> None:
             study_instance_uid=StudyUID(study_instance_uid), ordered_by=deleter.name, reason="", is_forced=anyway
         )
         kept_by = gate.obstacles(order, services.clock())
+        services.witnessing.saw(request, deleter, study_instance_uid)
         return Obstacles(study_instance_uid=study_instance_uid, may_go=not kept_by, kept_by=kept_by)
 
     @routes.delete("/studies/{study_instance_uid}", status_code=ACCEPTED, **told(Right.DELETE, 404, 409))

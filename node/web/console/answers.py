@@ -7,6 +7,7 @@ from typing import Any
 from node.domain.finding import Finding, Presence
 from node.domain.job import Job
 from node.domain.review import Review
+from node.wording import sentence
 
 MINUS = "\u2212"
 # What is measured, in words, with its unit and digits behind the point.
@@ -17,6 +18,9 @@ MEASURES: Mapping[str, tuple[str, str, int]] = {
     "mean_hu": ("Mean", "HU", 0),
 }
 SEEN = {Presence.PRESENT: "seen", Presence.ABSENT: "not seen", Presence.UNDETERMINED: "undetermined"}
+CUBIC_CENTIMETER, LARGE_MM3 = 1000.0, 10_000.0
+# A line has room for so many kinds of findings.
+MAX_KINDS = 2
 # Contours have two colors and dash patterns, by turns.
 KEYS = 2
 WHOLE = 100
@@ -97,19 +101,39 @@ def list_findings(
     )
 
 
-def tell_answer(findings: Sequence[Finding]) -> str:
-    """Return what was found, in one line: ``2 nodules, largest 8.4 mm, right lung``."""
-    present = [finding for finding in findings if finding.presence is Presence.PRESENT]
-    if not present:
-        return "; ".join(f"{one.label} {SEEN[one.presence]}" for one in findings) or "No findings"
-    measured = [finding for finding in present if "long_axis_mm" in finding.measurements]
-    if not measured:
-        return "; ".join(f"{one.label} seen{_certainty(one, before=', certainty ')}" for one in present)
-    largest = max(measured, key=lambda finding: finding.measurements["long_axis_mm"])
-    names = sorted({finding.code.meaning.lower() for finding in present})
-    what = f"{names[0]}{'s' * (len(present) > 1)}" if len(names) == 1 else "findings"
-    size = f"{'largest ' * (len(present) > 1)}{_value(largest, 'long_axis_mm')}"
-    return ", ".join([f"{len(present)} {what}", size, *([_place(largest).lower()] if _place(largest) else [])])
+def tell_answer(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return what was found, in one line, also where that is nothing.
+
+    Parameters
+    ----------
+    entries
+        Findings as a Job keeps them, without those that a person took back.
+    """
+    present = [one for one in entries if one.get("presence", Presence.PRESENT) == Presence.PRESENT]
+    if present:
+        return describe_findings(present)
+    return "; ".join(f"{one['label']} {SEEN[Presence(one['presence'])]}" for one in entries) or "No findings"
+
+
+def describe_findings(present: Sequence[Mapping[str, Any]]) -> str:
+    """Return what was seen: ``2 lung nodules, largest 8.4 mm right``; two kinds at most, the rest counted.
+
+    Parameters
+    ----------
+    present
+        Findings as a Job keeps them.
+    """
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for finding in present:
+        kinds.setdefault(_noun(str(finding["label"])), []).append(finding)
+    said = [_describe_kind(noun, members) for noun, members in list(kinds.items())[:MAX_KINDS]]
+    more = len(kinds) - len(said)
+    return sentence("; ".join([*said, f"{more} more"] if more else said))
+
+
+def begin_low(words: str) -> str:
+    """Return words for the middle of a sentence; those that are all capitals stay."""
+    return words if words[:2].isupper() else words[:1].lower() + words[1:]
 
 
 def figure(value: float, unit: str, digits: int) -> str:
@@ -120,7 +144,7 @@ def figure(value: float, unit: str, digits: int) -> str:
 def _measures(finding: Finding) -> list[tuple[str, str]]:
     told = [(words, figure(finding.measurements[key], unit, digits)) for key, (words, unit, digits) in _of(finding)]
     if finding.confidence is not None:
-        told.append(("Certainty", _certainty(finding)))
+        told.append(("Certainty", _certainty(finding.confidence)))
     return told
 
 
@@ -128,17 +152,62 @@ def _of(finding: Finding) -> list[tuple[str, tuple[str, str, int]]]:
     return [(key, told) for key, told in MEASURES.items() if key in finding.measurements]
 
 
-def _certainty(finding: Finding, before: str = "") -> str:
-    if finding.confidence is None:
+def _certainty(confidence: float) -> str:
+    """Return a probability; no model is certain."""
+    percent = round(confidence * WHOLE)
+    return "> 99 %" if percent >= WHOLE else "< 1 %" if percent <= 0 else f"{percent} %"
+
+
+def _noun(label: str) -> str:
+    """Return what a Finding is, without its number."""
+    name, _, number = label.rpartition(" ")
+    return name if number.isdigit() and name else label
+
+
+def _describe_kind(noun: str, findings: Sequence[Mapping[str, Any]]) -> str:
+    largest = max(findings, key=_extent)
+    size, side, site = _size(largest), _meaning(largest, "laterality"), _meaning(largest, "site")
+    if size and _goes_before(site, noun):
+        noun, place = f"{site} {begin_low(noun)}".strip(), f" {side}" if side else ""
+    else:
+        where = " ".join(part for part in (side, site) if part)
+        place = f", {where}" if where else ""
+    if len(findings) > 1:
+        extent = f", largest {size}" if size else ""
+        return f"{len(findings)} {_plural(begin_low(noun))}{extent}{place}"
+    sure = largest.get("confidence")
+    value = size or ("" if sure is None else _certainty(sure))
+    return f"{noun} {value}".rstrip() + place
+
+
+def _goes_before(site: str, noun: str) -> bool:
+    """Return whether a site makes one name with what lies there: lung nodule, but not brain brain tumor."""
+    return " " not in f"{site}{noun}" and (not site or site not in noun.lower())
+
+
+def _meaning(finding: Mapping[str, Any], key: str) -> str:
+    code = finding.get(key)
+    return begin_low(code[2]) if code else ""
+
+
+def _plural(noun: str) -> str:
+    return f"{noun[:-1]}ies" if noun.endswith("y") else noun if noun.endswith("s") else f"{noun}s"
+
+
+def _extent(finding: Mapping[str, Any]) -> float:
+    measured = finding.get("measurements") or {}
+    return float(measured.get("long_axis_mm", measured.get("volume_mm3", finding.get("confidence") or 0.0)))
+
+
+def _size(finding: Mapping[str, Any]) -> str:
+    """Return the long axis of a Finding, else its volume; empty where neither was measured."""
+    measured = finding.get("measurements") or {}
+    if "long_axis_mm" in measured:
+        return figure(measured["long_axis_mm"], "mm", 1)
+    if "volume_mm3" not in measured:
         return ""
-    percent = round(finding.confidence * 100)
-    # No model is certain.
-    return f"{before}{'> 99' if percent == WHOLE and finding.confidence < 1 else percent} %"
-
-
-def _value(finding: Finding, key: str) -> str:
-    _, unit, digits = MEASURES[key]
-    return figure(finding.measurements[key], unit, digits)
+    volume = measured["volume_mm3"]
+    return f"{volume / CUBIC_CENTIMETER:.1f} cm³" if volume >= LARGE_MM3 else f"{volume:,.0f} mm³"
 
 
 def _figure(finding: Finding, key: str) -> str:

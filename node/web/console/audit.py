@@ -99,9 +99,13 @@ def router(services: Services) -> APIRouter:
 
     @routes.post(f"{PLACE}/verify")
     def verify(form: Annotated[Form, Depends(posted(Right.MANAGE))]) -> Response:
-        # One at a time: it reads all that there is.
-        with proving:
+        # One at a time, and nobody waits for another: it reads all that there is.
+        if not proving.acquire(blocking=False):
+            return go_to(PLACE, say="trail-under-proof")
+        try:
             proofs[:] = [(services.clock(), prove_trail(folder))]
+        finally:
+            proving.release()
         if folder.is_dir():
             services.record(audit_log_used(folder.resolve().as_uri(), account=form.visitor.name))
         return go_to(PLACE, say="trail-proven")

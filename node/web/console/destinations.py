@@ -1,10 +1,8 @@
 """Destinations: whether they can be reached, what they accept, what waits for them; and what a person may do."""
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from threading import Lock
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,13 +10,11 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydicom.uid import UID
 
 from node.alarms.backlog import explain_stray
-from node.delivery.lookout import see
-from node.delivery.walk import StepState, Walk, walk_to
-from node.destinations import destination_spec
+from node.delivery.walk import StepState
 from node.domain.alarm import Alarm, AlarmKind
 from node.domain.capability import WRITTEN_FORMS, Capability, name_kind
 from node.domain.result import Delivery, DeliveryState
-from node.errors import NotFound
+from node.errors import NotFound, WrongState
 from node.ledger.alarms import AlarmLedger
 from node.ledger.capabilities import CapabilityLedger
 from node.ledger.deliveries import DeliveryLedger
@@ -31,10 +27,8 @@ from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services
 
 Reader = Annotated[Visitor, Depends(authorize(Right.READ))]
+Operated = Annotated[Form, Depends(posted(Right.OPERATE))]
 PLACE = "/destinations"
-# An answer of a test may take so long; a name, a connection and each Association count by themselves.
-STEP_LIMIT_S = 8.0
-TESTED_AT_ONCE = 4
 LOOKED_BACK = timedelta(hours=1)
 ABOUT_DESTINATIONS = frozenset({AlarmKind.DESTINATION_DOWN, AlarmKind.DELIVERIES_STUCK})
 TRANSPORTS = {"cstore": "C-STORE", "stow": "STOW-RS", "folder": "folder"}
@@ -45,14 +39,6 @@ STEP_CHIPS = {
     StepState.FAILED: "critical",
     StepState.NOT_REACHED: "off",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Test:
-    """What a test found, and when (UTC)."""
-
-    at: datetime
-    walk: Walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,54 +84,11 @@ class DestinationLine:
     is_configured: bool
 
 
-class Tester:
-    """Tests Destinations, one test of each at a time, and remembers the last of each until the process ends."""
-
-    def __init__(self, services: Services, *, walk: Callable[..., Walk] = walk_to) -> None:
-        self._services = services
-        self._capabilities = CapabilityLedger(services.engine)
-        self._walk = walk
-        self._lock = Lock()
-        self._running: set[str] = set()
-        self._found: dict[str, Test] = {}
-
-    def last(self, name: str) -> Test | None:
-        """Return the last test of a Destination."""
-        return self._found.get(name)
-
-    def test(self, name: str) -> bool:
-        """Return after a Destination was tested, False where a test of it runs already."""
-        with self._lock:
-            if name in self._running:
-                return False
-            self._running.add(name)
-        try:
-            self._found[name] = self._test(name)
-        finally:
-            self._running.discard(name)
-        return True
-
-    def test_all(self) -> None:
-        """Return after every Destination was tested."""
-        names = tuple(self._services.settings.destinations)
-        with ThreadPoolExecutor(TESTED_AT_ONCE, thread_name_prefix="test") as threads:
-            list(threads.map(self.test, names))
-
-    def _test(self, name: str) -> Test:
-        settings, now = self._services.settings, self._services.clock()
-        walk = self._walk(destination_spec(settings, name), limit_s=STEP_LIMIT_S)
-        if walk.accepted is not None:
-            # Who asks by hand has perhaps changed something there: what was learned before does not count any more.
-            seen = see(name, settings.destinations[name].address, walk.accepted, now=now)
-            self._capabilities.record_probe(seen, forgets_answers=True)
-        return Test(at=now, walk=walk)
-
-
 class Register:
     """Reads what the page says of Destinations."""
 
-    def __init__(self, services: Services, tester: Tester) -> None:
-        self._services, self._tester = services, tester
+    def __init__(self, services: Services) -> None:
+        self._services = services
         engine = services.engine
         self._alarms, self._signs, self._traffic = AlarmLedger(engine), SignLedger(engine), TrafficLedger(engine)
         self._capabilities = CapabilityLedger(engine)
@@ -169,7 +112,7 @@ class Register:
             "stray": "" if line.is_configured else explain_stray(line.name),
             "settings": destination,
             "warnings": alarms,
-            "test": self._tester.last(line.name),
+            "test": self._services.tester.last(line.name),
             "asked_at": None if known is None else known.asked_at,
             "forms": _form_lines(known),
             "open_deliveries": [_delivery_line(one) for one in self._traffic.list_open(line.name)],
@@ -198,8 +141,7 @@ class Register:
 
 def router(services: Services) -> APIRouter:
     """Return the pages of Destinations, and what their buttons do."""
-    routes, pages, tester = APIRouter(), Pages(services), Tester(services)
-    register = Register(services, tester)
+    routes, pages, register = APIRouter(), Pages(services), Register(services)
 
     def show(request: Request, visitor: Visitor, name: str | None) -> Response:
         now = services.clock()
@@ -222,33 +164,36 @@ def router(services: Services) -> APIRouter:
     def page_of_one(request: Request, name: str, visitor: Reader) -> Response:
         return show(request, visitor, name)
 
-    _add_orders(routes, services, tester)
+    _add_orders(routes, services)
     return routes
 
 
-def _add_orders(routes: APIRouter, services: Services, tester: Tester) -> None:
+def _add_orders(routes: APIRouter, services: Services) -> None:
     deliveries = DeliveryLedger(services.engine)
-    may_operate = [Depends(posted(Right.OPERATE))]
 
-    @routes.post(PLACE, dependencies=may_operate)
-    def test_all() -> Response:
-        tester.test_all()
+    @routes.post(PLACE)
+    def test_all(form: Operated) -> Response:
+        services.tester.test_all(ordered_by=form.visitor.name)
         return go_to(PLACE, say="destinations-tested")
 
-    @routes.post(PLACE + "/{name}/test", dependencies=may_operate)
-    def test(name: str) -> Response:
+    @routes.post(PLACE + "/{name}/test")
+    def test(name: str, form: Operated) -> Response:
         if name not in services.settings.destinations:
             raise NotFound(f"destination {name!r} is not in the settings; nothing was tested")
-        is_done = tester.test(name)
-        return go_to(_url(name), say="destination-tested" if is_done else "destination-under-test")
+        try:
+            services.tester.test(name, ordered_by=form.visitor.name)
+        except WrongState:
+            return go_to(_url(name), say="destination-under-test")
+        return go_to(_url(name), say="destination-tested")
 
-    @routes.post(PLACE + "/{name}/retry", dependencies=may_operate)
-    def retry(name: str) -> Response:
-        count = deliveries.retry_deliveries(destination=name, now=services.clock())
+    @routes.post(PLACE + "/{name}/retry")
+    def retry(name: str, form: Operated) -> Response:
+        account, now = form.visitor.name, services.clock()
+        count = deliveries.retry_deliveries(destination=name, ordered_by=account, now=now)
         return go_to(_url(name), say="deliveries-due" if count else "deliveries-none")
 
     @routes.post(PLACE + "/{name}/dismiss")
-    def dismiss(name: str, form: Annotated[Form, Depends(posted(Right.OPERATE))]) -> Response:
+    def dismiss(name: str, form: Operated) -> Response:
         account, now = form.visitor.name, services.clock()
         deliveries.dismiss_deliveries(destination=name, study=None, ordered_by=account, now=now)
         return go_to(_url(name), say="deliveries-dismissed")

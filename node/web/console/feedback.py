@@ -2,23 +2,20 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from node.domain.job import JobID
-from node.domain.review import Instead, Review, ReviewOrder, Verdict
+from node.domain.review import Instead, ReviewOrder, Verdict
 from node.domain.uids import StudyUID
 from node.errors import NotFound, RequestMalformed
+from node.feedback import COLUMNS, to_cells
 from node.ledger.reviews import ReviewLedger
-from node.web.api.sheet import sheet_response
+from node.web.api.conduct import JobPath, StudyPath
+from node.web.api.sheet import Taking, sheet_response
 from node.web.console.form import Form, posted
 from node.web.console.page import go_to
-from node.web.rights import Right, authorize
+from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services
-
-COLUMNS = (
-    "reviewed_at", "reviewer", "pipeline", "model", "model_version", "job", "finding", "label", "verdict", "counts",
-    "long_axis_mm", "short_axis_mm", "instead", "comment",
-)  # fmt: skip
 
 
 def router(services: Services) -> APIRouter:
@@ -26,16 +23,19 @@ def router(services: Services) -> APIRouter:
     routes, ledger = APIRouter(), ReviewLedger(services.engine)
 
     @routes.post("/studies/{study}/jobs/{job}/findings/{number}/review")
-    def review(study: str, job: str, number: int, form: Annotated[Form, Depends(posted(Right.REVIEW))]) -> Response:
+    def review(
+        study: StudyPath, job: JobPath, number: int, form: Annotated[Form, Depends(posted(Right.REVIEW))]
+    ) -> Response:
         order = read_order(JobID(job), number, form)
         if services.view.find_job(order.job_id).order.study_instance_uid != StudyUID(study):
             raise NotFound(f"job {job} is not of study {study}; see `radnode jobs show {job}`")
         ledger.record_review(order, now=services.clock())
         return go_to(f"/studies/{study}", say="finding-reviewed", at=f"finding-{job}-{number}")
 
-    @routes.get("/feedback.csv", dependencies=[Depends(authorize(Right.REVIEW))])
-    def feedback() -> Response:
-        return sheet_response(COLUMNS, map(to_cells, ledger.list_reviews()), name="radnode-feedback")
+    @routes.get("/feedback.csv")
+    def feedback(request: Request, visitor: Annotated[Visitor, Depends(authorize(Right.REVIEW))]) -> Response:
+        taking = Taking(witnessing=services.witnessing, request=request, visitor=visitor, name="radnode-feedback")
+        return sheet_response(COLUMNS, map(to_cells, ledger.list_reviews()), taking)
 
     return routes
 
@@ -63,14 +63,3 @@ def read_order(job_id: JobID, number: int, form: Form) -> ReviewOrder:
         instead=instead,
         comment=form.text("comment"),
     )
-
-
-def to_cells(review: Review) -> tuple[object, ...]:
-    """Return a verdict as a row of the table."""
-    order = review.order
-    return (
-        review.reviewed_at.isoformat(timespec="seconds"), order.reviewer, review.pipeline, review.model,
-        review.model_version, order.job_id, order.number, review.label, order.verdict.value,
-        "yes" if review.is_current else "no", order.long_axis_mm, order.short_axis_mm, order.instead.value,
-        order.comment,
-    )  # fmt: skip

@@ -23,6 +23,7 @@ from node.web.console.page import Pages
 from node.web.console.sparkline import draw_line
 from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services
+from node.wording import size_words
 
 Reader = Annotated[Visitor, Depends(authorize(Right.READ))]
 LOOKED_BACK = timedelta(hours=1)
@@ -209,7 +210,7 @@ class Gauge:
         except NodeError as exc:
             return Resource(name="Store", chip="critical", state="Cannot be read", detail=exc.code)
         kept_bytes = reserve.of_volume(total_bytes)
-        detail = f"{tell_size(free_bytes)} of {tell_size(total_bytes)} free, reserve {tell_size(kept_bytes)}"
+        detail = f"{size_words(free_bytes)} of {size_words(total_bytes)} free, reserve {size_words(kept_bytes)}"
         if free_bytes <= kept_bytes:
             return Resource(name="Store", chip="critical", state="Full", detail=detail)
         return Resource(name="Store", chip="match", state="Fine", detail=detail)
@@ -244,16 +245,6 @@ def tell_headline(alarms: Sequence[AlarmLine]) -> str:
 def share_of(seconds: Sequence[float], share: float) -> float | None:
     """Return the value that so large a share of sorted values does not exceed (nearest rank); None of none."""
     return seconds[max(0, -int(-len(seconds) * share // 1) - 1)] if seconds else None
-
-
-def tell_size(size_bytes: int) -> str:
-    """Return a size in the unit that people would use."""
-    size, unit = float(size_bytes), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
 
 
 def _kind(station: Station, alarms: Sequence[AlarmLine]) -> str:

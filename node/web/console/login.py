@@ -39,13 +39,24 @@ class Hall:
     pages: Pages
     has_provider: bool
 
-    def admit(self, request: Request, user: User, way: str) -> Response:
-        """Return what leads somebody who has proved who they are to a page, with a session that is new always."""
+    def admit(self, request: Request, user: User, way: str, *, kept: str | None = None) -> Response:
+        """Return what leads somebody who has proved who they are to a page, with a session that is new always.
+
+        Parameters
+        ----------
+        kept
+            Hash of the password by which they did; None: by other means.
+
+        Raises
+        ------
+        LoginRefused
+            If the user was changed meanwhile.
+        """
         doorkeeper, address = self.services.doorkeeper, address_of(request)
         before = session_cookie(request)
         if before:
             doorkeeper.log_out(before, address=address)
-        return self.hand_over(request, doorkeeper.admit(user, address=address), way)
+        return self.hand_over(request, doorkeeper.admit(user, address=address, kept=kept), way)
 
     def hand_over(self, request: Request, secret: str, way: str) -> Response:
         """Return what leads to a page, and lets the browser keep the secret of a session."""
@@ -134,13 +145,13 @@ def _add_login(routes: APIRouter, hall: Hall) -> None:
         name, way = _text(fields, "name"), _text(fields, "next")
         attempt = Attempt(name=name.strip().lower(), password=_text(fields, "password"), address=address_of(request))
         try:
-            user = services.doorkeeper.prove(attempt)
+            user, kept = services.doorkeeper.prove(attempt)
+            return hall.admit(request, user, way, kept=kept)
         except LoginRefused:
             problem = "Name or password is not right."
             return hall.show_login(request, way=way, name=name, problem=problem, status=HTTPStatus.FORBIDDEN)
         except TooManyLogins as exc:
             return hall.show_login(request, way=way, name=name, problem=as_sentence(exc), status=exc.http_status)
-        return hall.admit(request, user, way)
 
     @routes.post("/logout")
     def log_out(request: Request) -> Response:
@@ -166,7 +177,7 @@ def _add_password(routes: APIRouter, hall: Hall) -> None:
     def change(request: Request, visitor: Asker, fields: Fields) -> Response:
         name, address = _person(visitor).name, address_of(request)
         try:
-            user = services.doorkeeper.prove(Attempt(name=name, password=_text(fields, "old"), address=address))
+            user, _ = services.doorkeeper.prove(Attempt(name=name, password=_text(fields, "old"), address=address))
             services.registry.set_password(name, _twice(fields), by=name)
         except LoginRefused:
             return hall.show_password(

@@ -132,11 +132,11 @@ def router(services: Services) -> APIRouter:
 
     @routes.get(PLACE)
     def page(request: Request, visitor: Reader) -> Response:
-        may_switch = Right.OPERATE in visitor.rights
+        may_switch = Right.MANAGE in visitor.rights
         return pages.render(request, visitor, "models.html", lines=catalogue.lines(), may_switch=may_switch, modes=Mode)
 
     @routes.get(PLACE + "/{name}/switch")
-    def ask(request: Request, name: str, visitor: Annotated[Visitor, Depends(authorize(Right.OPERATE))]) -> Response:
+    def ask(request: Request, name: str, visitor: Annotated[Visitor, Depends(authorize(Right.MANAGE))]) -> Response:
         wanted = _mode(request.query_params.get("mode", ""))
         line = next((one for one in catalogue.lines() if one.name == name), None)
         if line is None:
@@ -146,7 +146,7 @@ def router(services: Services) -> APIRouter:
         )
 
     @routes.post(PLACE + "/{name}/switch")
-    def switch(name: str, form: Annotated[Form, Depends(posted(Right.OPERATE))]) -> Response:
+    def switch(name: str, form: Annotated[Form, Depends(posted(Right.MANAGE))]) -> Response:
         if name not in services.settings.pipelines:
             raise NotFound(f"pipeline {name!r} is unknown; see {PLACE}")
         wanted = Switch(

@@ -64,6 +64,7 @@ SAID: Mapping[str, str] = {
     "destination-under-test": "A test of this Destination runs already; load the page again in a moment.",
     "destinations-tested": "Every Destination was tested; the steps stand with each.",
     "deliveries-dismissed": "It is noted that you know; retention keeps these Studies no longer for that.",
+    "trail-under-proof": "The audit trail is being read already; load the page again in a moment.",
     "trail-proven": "The audit trail was read from end to end; what was found stands below.",
     "pipeline-switched": "The switch is set, for every node of this ledger and from the next Study on.",
     "pipeline-unchanged": "Nothing was changed: the pipeline stands so already.",

@@ -16,7 +16,7 @@ from node.ledger.views import StudyStory
 from node.rules.rule import Rule
 from node.rules.writing import write_rules
 from node.site import find_models, read_rules
-from node.trial import Limits, Trial, read_edit, try_edit
+from node.trial import Limits, Trial, try_edit
 from node.web.console.form import Form, posted
 from node.web.console.page import Pages
 from node.web.console.why import Why, explain
@@ -32,7 +32,6 @@ LIMITS = Limits()
 SHOWN = 100
 CONTEXT_LINES = 3
 NO_COUNT = RuleCount()
-EXPLAINED_CHIPS = {"match": "match", "no-match": "no-match", "undetermined": "undetermined"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +85,6 @@ class Clerk:
             "unknown": "",
             "story": None,
             "whys": (),
-            "chips": EXPLAINED_CHIPS,
             "text": text,
             "span": "7d",
             "spans": tuple(SPANS),
@@ -119,10 +117,7 @@ class Clerk:
         if not self._trying.acquire(blocking=False):
             return {**values, "edit_fault": "Another edit is tried at this moment; send it again when that is done."}
         try:
-            rules = read_edit(edited, settings)
-            trial: Trial = try_edit(
-                self._services.engine, settings, rules, since=now - SPANS[span], limits=self._limits
-            )
+            trial: Trial = try_edit(edited, settings, since=now - SPANS[span], limits=self._limits)
         except Misconfigured as exc:
             return {**values, "edit_fault": str(exc)}
         finally:
@@ -147,7 +142,10 @@ def router(services: Services, *, limits: Limits = LIMITS) -> APIRouter:
 
     @routes.get(PLACE)
     def page(request: Request, visitor: Reader, study: str = "") -> Response:
-        return show(request, visitor, clerk.explain(study) if study.strip() else {})
+        values = clerk.explain(study) if study.strip() else {}
+        if values.get("story") is not None:
+            services.witnessing.saw(request, visitor, study.strip())
+        return show(request, visitor, values)
 
     @routes.post(PLACE)
     def try_out(request: Request, form: Annotated[Form, Depends(posted(Right.OPERATE))]) -> Response:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import dist
-from threading import Lock
+from threading import Condition
 from typing import Any
 
 from node.domain.job import Job
@@ -28,7 +28,7 @@ CT_WINDOWS: Mapping[str, Window] = dict.fromkeys(("BRAIN", "HEAD", "SKULL"), BRA
 )
 # What headers write with so many digits is the same place.
 PLACE_MM, COSINE, SPACING_MM = 0.01, 1e-4, 1e-3
-KEPT = 32
+KEPT_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,29 +140,53 @@ def picture_url(study: str, stack: Stack, one: Slice) -> str:
 
 
 class Outlines:
-    """What the pool reads of each SEG, kept: the object never changes."""
+    """What the pool reads of each SEG, kept as it came, and read by one request at a time: the object never changes.
 
-    def __init__(self, pool: PixelPool) -> None:
+    Parameters
+    ----------
+    kept_bytes
+        Of what was asked for last so much is kept.
+    """
+
+    def __init__(self, pool: PixelPool, *, kept_bytes: int = KEPT_BYTES) -> None:
         self._pool = pool
-        self._lock = Lock()
-        self._kept: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
+        self._kept_bytes = kept_bytes
+        self._changed = Condition()
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._under_way: set[str] = set()
 
     def read(self, result: Result, path: str) -> Mapping[str, Any]:
         """Return the outlines of a SEG; raises as `PixelPool.frame` does."""
-        with self._lock:
-            if result.sha256 in self._kept:
-                self._kept.move_to_end(result.sha256)
-                return self._kept[result.sha256]
-        told: Mapping[str, Any] = json.loads(self._pool.contours(path))
-        with self._lock:
-            self._kept[result.sha256] = told
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+        key = result.sha256
+        with self._changed:
+            self._changed.wait_for(lambda: key not in self._under_way)
+            content = self._kept.pop(key, None)
+            if content is None:
+                self._under_way.add(key)
+            else:
+                self._kept[key] = content
+        if content is None:
+            content = self._fetch(key, path)
+        told: Mapping[str, Any] = json.loads(content)
         return told
+
+    def _fetch(self, key: str, path: str) -> bytes:
+        content = None
+        try:
+            content = self._pool.contours(path)
+            return content
+        finally:
+            with self._changed:
+                self._under_way.discard(key)
+                if content is not None:
+                    self._kept[key] = content
+                    while sum(map(len, self._kept.values())) > self._kept_bytes:
+                        self._kept.popitem(last=False)
+                self._changed.notify_all()
 
 
 def describe(study: str, stack: Stack, told: Mapping[str, Any], numbers: Mapping[int, int]) -> dict[str, Any]:
-    """Return what the page's script draws: the slices, and the outlines on each.
+    """Return what the page's script draws: the slices with what is written over them, and the outlines on each.
 
     Parameters
     ----------
@@ -189,6 +213,10 @@ def describe(study: str, stack: Stack, told: Mapping[str, Any], numbers: Mapping
                 areas.setdefault(number, {})[index] = abs(sum(map(_area, outlines)))
     first = stack.first
     return {
+        "name": stack.name,
+        "sides": stack.sides,
+        "window": stack.window_words,
+        "geometry": stack.geometry,
         "rows": first.rows,
         "columns": first.columns,
         "ratio": round(first.columns * first.spacing_mm[1] / (first.rows * first.spacing_mm[0]), 5),

@@ -1,8 +1,10 @@
 """The page of a Study: what the AI saw, why it ran or did not, where Results are, how long each stage took."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -14,7 +16,7 @@ from node.domain.job import Job, JobState
 from node.domain.result import Delivery, DeliveryState, Result, ResultKind
 from node.domain.review import Instead
 from node.domain.study import Attributes
-from node.domain.uids import InstanceUID, StudyUID, check_uid
+from node.domain.uids import InstanceUID, StudyUID
 from node.errors import Misconfigured, NotFound
 from node.ledger.closeups import CloseupLedger
 from node.ledger.fates import SUPERSEDED, tell_delivery, tell_job, tell_study
@@ -23,6 +25,8 @@ from node.ledger.reviews import ReviewLedger
 from node.ledger.views import Event, StudyStory
 from node.rules.rule import Rule
 from node.site import find_models, read_rules
+from node.viewer.address import viewer_url
+from node.web.api.conduct import ObjectPath, StudyPath
 from node.web.console.answers import FindingLine, list_findings, read_findings, tell_answer
 from node.web.console.page import Pages
 from node.web.console.slices import Outlines, Stack, describe, picture_url, stack_of, stack_under
@@ -32,12 +36,11 @@ from node.web.payload import is_known, not_modified, tag_of
 from node.web.places import DICOM_WEB
 from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services
-from node.wording import calendar_date, person_name
+from node.wording import calendar_date, patient_age, person_name
 
 ENDED = frozenset({JobState.COMPLETED, JobState.CANCELED})
 # Deliveries that a person may have sent again.
 FAILED = frozenset({DeliveryState.PENDING, DeliveryState.REFUSED, DeliveryState.LOST})
-AGE_UNITS = {"Y": "y", "M": "months", "W": "weeks", "D": "days"}
 TIME_DIGITS = 4
 CHIPS = {DeliveryState.PENDING: "waiting", DeliveryState.LOST: "warning"}
 
@@ -93,21 +96,21 @@ def router(services: Services) -> APIRouter:
     read = authorize(Right.READ)
 
     @routes.get("/studies/{study}")
-    def page(request: Request, study: str, visitor: Annotated[Visitor, Depends(read)]) -> Response:
-        values = scribe.describe(_known(study))
+    def page(request: Request, study: StudyPath, visitor: Annotated[Visitor, Depends(read)]) -> Response:
+        values = scribe.describe(StudyUID(study))
         services.witnessing.saw(request, visitor, study)
         return pages.render(request, visitor, "study.html", **values)
 
     @routes.get("/studies/{study}/outlines/{instance}")
     def outlines_of(
-        request: Request, study: str, instance: str, visitor: Annotated[Visitor, Depends(read)]
+        request: Request, study: StudyPath, instance: ObjectPath, visitor: Annotated[Visitor, Depends(read)]
     ) -> Response:
-        services.witnessing.saw(request, visitor, study)
         line = services.view.find_result(InstanceUID(instance))
         result = line.result
         is_there = result.study_instance_uid == study and result.retracted_at is None and result.purged_at is None
         if result.kind is not ResultKind.SEG or not is_there:
             raise NotFound(f"result {instance} is no SEG that stands in study {study}")
+        services.witnessing.saw(request, visitor, study)
         tag = tag_of(result.sha256, "outlines")
         if is_known(request, tag):
             return not_modified(tag)
@@ -140,23 +143,27 @@ class Scribe:
             If the Study is unknown.
         """
         story = self._services.view.study_story(uid)
-        shown = _shown_jobs(story)
-        main = _main_job(story, shown)
+        counted, shadows = _apart(story.jobs)
+        shown = _last_answers(counted)
+        main = _main_job(counted, shown)
+        answers = [*self._answers(story, shown), *self._answers(story, _last_answers(shadows))]
         arrival = self._closeups.arrival_of(uid, before=settled_before(story, main))
         whys = explain(story.decisions, partial(_clauses_of, self._rules()))
         return {
             "story": story,
+            "viewer_url": viewer_url(uid),
             "head": _head(self._closeups.attributes_of(uid), story),
-            "priority": min((job.order.priority for job in story.jobs), default=None),
+            "priority": min((job.order.priority for job in counted), default=None),
             "nothing": _why_nothing(story, whys),
             "timeline": draw_time_line(story, arrival, main, now=self._services.clock()),
-            "answers": self._answers(story, shown),
+            "answers": answers,
+            "answers_state": _state_of(answers),
             "whys": whys,
             "outcomes": {outcome.value: sum(w.decision.outcome is outcome for w in whys) for outcome in Outcome},
             "jobs": [_job_line(job, story) for job in reversed(story.jobs)],
             "deliveries": [_delivery_line(one, story) for one in story.deliveries],
             "instead": [one.value for one in Instead if one is not Instead.SAME],
-            "retractable": [job for job in story.jobs if _standing(job, story)],
+            "retractable": [job for job in counted if _standing(job, story)],
         }
 
     def _answers(self, story: StudyStory, shown: Sequence[Job]) -> list[Answer]:
@@ -174,7 +181,7 @@ class Scribe:
         stack = stack_of(self._closeups, job) if seg is not None else None
         return Answer(
             job=job,
-            headline=tell_answer([finding for finding in findings if finding.label not in struck]),
+            headline=tell_answer([entry for entry in job.findings if entry["label"] not in struck]),
             findings=list_findings(findings, reviews, struck=struck),
             results=standing,
             stack=stack,
@@ -192,11 +199,6 @@ class Scribe:
             return {}
 
 
-def _known(study: str) -> StudyUID:
-    check_uid(study, keyword="StudyInstanceUID")
-    return StudyUID(study)
-
-
 def _clauses_of(rules: Mapping[str, Rule], name: str) -> Sequence[str]:
     return [part.text for part in rules[name].when.parts] if name in rules else ()
 
@@ -210,20 +212,29 @@ def _numbers(job: Job) -> Mapping[int, int]:
     }
 
 
-def _shown_jobs(story: StudyStory) -> list[Job]:
-    """Return the Jobs whose answers count: those that no newer one has replaced, and that others may see."""
-    replaced = {job.supersedes for job in story.jobs if job.state is JobState.COMPLETED}
-    return [
-        job
-        for job in story.jobs
-        if job.state is JobState.COMPLETED and job.job_id not in replaced and not job.order.is_shadow
-    ]
+def _apart(jobs: Sequence[Job]) -> tuple[Sequence[Job], Sequence[Job]]:
+    """Return the Jobs that speak for a Study, and those in shadow: their answers are shown, and count for nothing."""
+    return [job for job in jobs if not job.order.is_shadow], [job for job in jobs if job.order.is_shadow]
 
 
-def _main_job(story: StudyStory, shown: Sequence[Job]) -> Job | None:
+def _last_answers(jobs: Sequence[Job]) -> Sequence[Job]:
+    """Return the last Job of each Pipeline that has answered, of Jobs in the order in which they were accepted."""
+    return list({job.order.pipeline: job for job in jobs if job.state is JobState.COMPLETED}.values())
+
+
+def _main_job(counted: Sequence[Job], shown: Sequence[Job]) -> Job | None:
     """Return the Job whose way the time line shows: one that runs, else the last that answered, else the last."""
-    live = [job for job in story.jobs if job.state not in ENDED]
-    return next(iter((*live, *reversed(shown), *reversed(story.jobs))), None)
+    live = [job for job in counted if job.state not in ENDED]
+    return next(iter((*live, *reversed(shown), *reversed(counted))), None)
+
+
+def _state_of(answers: Sequence[Answer]) -> str:
+    """Return what is another one as soon as an answer comes, goes, or is another: a page that is open shows a bar."""
+    told = [
+        (one.job.job_id, one.job.order.is_shadow, one.headline, [result.sop_instance_uid for result in one.results])
+        for one in answers
+    ]
+    return sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 def _standing(job: Job, story: StudyStory) -> tuple[Result, ...]:
@@ -251,10 +262,12 @@ def _head(attributes: Attributes, story: StudyStory) -> Mapping[str, Any]:
     """Return who and what the Study is about; its patient is not known any more once it is given up."""
     time = str(attributes.get("StudyTime", ""))
     clock = f" {time[:2]}:{time[2:4]}" if len(time) >= TIME_DIGITS else ""
+    sent, birth, day = (str(attributes.get(key, "")) for key in ("PatientAge", "PatientBirthDate", "StudyDate"))
+    age = patient_age(sent, birth=birth, study=day)
     facts = (
-        ("", ", ".join(part for part in (str(attributes.get("PatientSex", "")), _age(attributes)) if part)),
+        ("", ", ".join(part for part in (str(attributes.get("PatientSex", "")), age) if part)),
         ("", str(attributes.get("StudyDescription", ""))),
-        ("", f"{calendar_date(str(attributes.get('StudyDate', '')))}{clock}".strip()),
+        ("", f"{calendar_date(day)}{clock}".strip()),
         ("Accession", str(attributes.get("AccessionNumber", ""))),
         ("Modality", ", ".join(sorted({one.modality for one in story.series if one.modality}))),
     )
@@ -265,19 +278,17 @@ def _head(attributes: Attributes, story: StudyStory) -> Mapping[str, Any]:
     }
 
 
-def _age(attributes: Attributes) -> str:
-    """Return Patient's Age (0010,1010) in words; empty where it is absent (PS3.5 6.2, AS)."""
-    told = str(attributes.get("PatientAge", ""))
-    return f"{int(told[:3])} {AGE_UNITS[told[3]]}" if told[:3].isdecimal() and told[3:] in AGE_UNITS else ""
-
-
 def _why_nothing(story: StudyStory, whys: Sequence[Why]) -> str:
     """Return why there is no result; empty where there is one, or one is to come."""
-    if any(job.state is not JobState.CANCELED for job in story.jobs):
+    counted, shadows = _apart(story.jobs)
+    if any(job.state is not JobState.CANCELED for job in counted):
         return ""
-    reasons = [tell_study(story)]
-    if story.jobs:
-        reasons += [tell_job(job) for job in story.jobs]
+    if shadows and not counted:
+        names = ", ".join(sorted({job.order.pipeline for job in shadows}))
+        return f"Only in shadow: {names}. What it answers is kept and shown here, and goes nowhere."
+    reasons = [tell_study(replace(story, jobs=tuple(counted)))]
+    if counted:
+        reasons += [tell_job(job) for job in counted]
     elif whys and whys[0].decision.outcome is not Outcome.MATCH:
         nearest = max(whys, key=lambda why: sum(len(series.rows) for series in why.series))
         reasons.append(f"Nearest is the rule “{nearest.decision.rule}”: {nearest.decision.reason}")

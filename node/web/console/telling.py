@@ -1,9 +1,8 @@
 """What the AI saw, and how a Study stands, in the words of the worklist."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from node.domain.decision import Outcome
 from node.domain.job import JobState
@@ -12,13 +11,11 @@ from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
 from node.ledger.placement import LIVE, ORDERED, Answer
 from node.ledger.standings import Standing, Way
+from node.web.console.answers import begin_low, describe_findings
 
 UNVERIFIED = "AI, unverified"
-CUBIC_CENTIMETER, LARGE_MM3 = 1000.0, 10_000.0
 # How far a Delivery has come.
 _ORDER = (DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.COMMITTED)
-# A row has room for so many kinds of findings.
-MAX_KINDS = 2
 WORDS = {
     DeliveryState.PENDING: "waits",
     DeliveryState.SENT: "sent",
@@ -90,17 +87,6 @@ def tell_state(standing: Standing) -> Chip:
         if rows:
             return Chip(state=chip, words=state.value.capitalize(), why=_tell_job(rows[0]))
     return _tell_answered(standing) if standing.answers else _tell_unmatched(standing)
-
-
-def describe_findings(findings: Sequence[Mapping[str, Any]]) -> str:
-    """Return what was seen: ``2 nodules, largest 8.4 mm, right lung``; two kinds at most, the rest counted."""
-    kinds: dict[str, list[Mapping[str, Any]]] = {}
-    for finding in findings:
-        kinds.setdefault(_noun(str(finding["label"])), []).append(finding)
-    said = [_describe_kind(noun, members) for noun, members in list(kinds.items())[:MAX_KINDS]]
-    more = len(kinds) - len(said)
-    text = "; ".join([*said, f"{more} more"] if more else said)
-    return text[:1].upper() + text[1:]
 
 
 def seconds_to_result(standing: Standing) -> float | None:
@@ -192,7 +178,7 @@ def _tell_job(answer: Answer) -> str:
 def _why(answer: Answer) -> str:
     row = answer.row
     said = row["reason_text"] if row["reason_code"] not in ORDERED else explain_reason(row["reason_code"])
-    return _begin_low(said or _reason(row["reason_code"]))
+    return begin_low(said or _reason(row["reason_code"]))
 
 
 def _reason(code: str | None) -> str:
@@ -201,54 +187,3 @@ def _reason(code: str | None) -> str:
 
 def _pipelines(answers: Sequence[Answer]) -> list[str]:
     return [answer.row["pipeline"] for answer in answers]
-
-
-def _noun(label: str) -> str:
-    """Return what a Finding is, without its number."""
-    name, _, number = label.rpartition(" ")
-    return name if number.isdigit() and name else label
-
-
-def _describe_kind(noun: str, findings: Sequence[Mapping[str, Any]]) -> str:
-    largest = max(findings, key=_size)
-    size, place = say_size(largest), _place(largest)
-    if len(findings) == 1:
-        said = " ".join(part for part in (noun, size or _certainty(largest)) if part)
-        return ", ".join(part for part in (said, place) if part)
-    detail = ", ".join(part for part in (f"largest {size}" if size else "", place) if part)
-    return f"{len(findings)} {_plural(_begin_low(noun))}" + (f", {detail}" if detail else "")
-
-
-def _plural(noun: str) -> str:
-    return f"{noun[:-1]}ies" if noun.endswith("y") else noun if noun.endswith("s") else f"{noun}s"
-
-
-def _size(finding: Mapping[str, Any]) -> float:
-    measured = finding.get("measurements") or {}
-    return float(measured.get("long_axis_mm", measured.get("volume_mm3", finding.get("confidence") or 0.0)))
-
-
-def say_size(finding: Mapping[str, Any]) -> str:
-    """Return the long axis of a Finding, else its volume; empty where neither was measured."""
-    measured = finding.get("measurements") or {}
-    if "long_axis_mm" in measured:
-        return f"{measured['long_axis_mm']:.1f} mm"
-    if "volume_mm3" not in measured:
-        return ""
-    volume = measured["volume_mm3"]
-    return f"{volume / CUBIC_CENTIMETER:.1f} cm³" if volume >= LARGE_MM3 else f"{volume:,.0f} mm³"
-
-
-def _certainty(finding: Mapping[str, Any]) -> str:
-    confidence = finding.get("confidence")
-    return "" if confidence is None else f"{100 * confidence:.0f} %"
-
-
-def _place(finding: Mapping[str, Any]) -> str:
-    site = finding.get("site")
-    return _begin_low(site[2]) if site else ""
-
-
-def _begin_low(words: str) -> str:
-    """Return words for the middle of a sentence; those that are all capitals stay."""
-    return words if words[:2].isupper() else words[:1].lower() + words[1:]

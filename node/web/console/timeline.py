@@ -90,7 +90,7 @@ def draw_time_line(story: StudyStory, arrival: Arrival, job: Job | None, *, now:
     arrival
         Of the Instances that were there when it settled.
     job
-        The Job whose way is shown; None where none was ordered.
+        The Job whose way is shown; None where none was ordered, or in shadow only.
     """
     begin = _begin_of(story, job)
     is_anew = begin.kind == REPROCESSED
@@ -104,7 +104,9 @@ def draw_time_line(story: StudyStory, arrival: Arrival, job: Job | None, *, now:
     result_at = way.sent_at if way is not None else job.finished_at if job is not None else None
     since = begin.at if is_anew or arrival.last_at is None else max(begin.at, arrival.last_at)
     return TimeLine(
-        headline=_headline(job, since, result_at, now=now, start="reprocessing" if is_anew else "last slice"),
+        headline=_tell_idle(story)
+        if job is None
+        else _headline(job, since, result_at, now=now, start="reprocessing" if is_anew else "last slice"),
         start="reprocessing" if is_anew else "first Instance",
         spans=_placed(spans),
         began_at=begin.at,
@@ -155,9 +157,11 @@ def _work(story: StudyStory, job: Job, started_at: datetime) -> Iterator[Step]:
         yield WORDS.get(stage, stage.capitalize()), at, evidence.get(stage, "by the worker's clock"), False
 
 
-def _headline(job: Job | None, since: datetime, result_at: datetime | None, *, now: datetime, start: str) -> str:
-    if job is None:
-        return "Nothing was run"
+def _tell_idle(story: StudyStory) -> str:
+    return "Run in shadow only" if story.jobs else "Nothing was run"
+
+
+def _headline(job: Job, since: datetime, result_at: datetime | None, *, now: datetime, start: str) -> str:
     if job.state is JobState.COMPLETED and result_at is not None:
         return f"{seconds_words((result_at - since).total_seconds())} from {start} to result"
     if job.state is JobState.CANCELED:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -19,7 +19,7 @@ from node.web.console.page import Pages
 from node.web.console.telling import Chip, Saying, is_pending, seconds_to_result, tell_findings, tell_state
 from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services
-from node.wording import person_name, seconds_words, span
+from node.wording import patient_age, person_name, seconds_words, span
 
 ROWS = 50
 MAX_TYPED = 128
@@ -42,7 +42,6 @@ MODALITIES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 NAMES = {"DX,CR": "DX, CR", "XA,RF": "XA, RF", "OT": "Other"}
 TYPED = ("PatientName", "PatientID", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID")
-DAYS_OF_YEAR = 365.2425
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,28 +240,11 @@ def _to_row(standing: Standing) -> Row:
 
 
 def _age_and_sex(attributes: Attributes) -> str:
-    """Return ``68 y F``: the age as it was sent, else as it follows from the date of birth (PS3.5 6.2, AS)."""
-    age = _text(attributes, "PatientAge")
-    if age[:-1].isdigit() and age[-1:] in set("YMWD"):
-        said = f"{int(age[:-1])} {age[-1].lower()}"
-    else:
-        said = _age_by_dates(_text(attributes, "PatientBirthDate"), _text(attributes, "StudyDate"))
+    """Return ``68 y F``."""
+    dates = {"birth": _text(attributes, "PatientBirthDate"), "study": _text(attributes, "StudyDate")}
     sex = _text(attributes, "PatientSex")
+    said = patient_age(_text(attributes, "PatientAge"), **dates)
     return " ".join(part for part in (said, sex if sex in ("F", "M", "O") else "") if part)
-
-
-def _age_by_dates(birth: str, study: str) -> str:
-    born, read = _day(birth), _day(study)
-    if born is None or read is None or read < born:
-        return ""
-    return f"{int((read - born).days / DAYS_OF_YEAR)} y"
-
-
-def _day(text: str) -> date | None:
-    try:
-        return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
-    except ValueError:
-        return None
 
 
 def _text(attributes: Attributes, keyword: str) -> str:

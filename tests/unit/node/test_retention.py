@@ -164,7 +164,7 @@ def test_nothing_goes_before_its_time_or_without_terms(bench: Bench) -> None:
 
 def test_nothing_goes_that_is_needed(bench: Bench) -> None:
     bench.finish()
-    bench.books.deliveries.retry_deliveries(destination=None, now=utc_now())
+    bench.books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=utc_now())
     with bench.books.deliveries.writing() as connection:
         connection.exec_driver_sql("UPDATE deliveries SET state = 'PENDING'")
     run(bench.station(Terms(proof=PROOF, studies=timedelta(hours=1), high_percent=0.0001)))

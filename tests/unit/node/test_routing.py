@@ -131,6 +131,7 @@ class MemoryLedger:
     def __init__(self, *studies: StudyFacts) -> None:
         self.settled = {study.study_instance_uid: study for study in studies}
         self.recorded: dict[StudyUID, dict[str, Any]] = {}
+        self.is_switched = False
 
     def settled_studies(self, limit: int) -> tuple[StudyUID, ...]:
         return tuple(self.settled)[:limit]
@@ -146,10 +147,14 @@ class MemoryLedger:
         orders: tuple[JobOrder, ...],
         forwards: tuple[Forward, ...],
         now: datetime,
-    ) -> None:
+    ) -> bool:
+        if self.is_switched:
+            self.is_switched = False
+            return False
         del self.settled[study.study_instance_uid]
         recorded = {"decisions": decisions, "orders": orders, "forwards": forwards, "now": now}
         self.recorded[study.study_instance_uid] = recorded
+        return True
 
 
 def rename(study: StudyFacts, uid: str) -> StudyFacts:
@@ -175,6 +180,15 @@ def test_a_settled_study_is_recorded_once_with_all_decisions() -> None:
 def test_a_full_tick_asks_for_the_next_at_once() -> None:
     study = make_study(chest_ct_series(2))
     ledger = MemoryLedger(*(rename(study, f"1.2.{n}") for n in range(STUDIES_A_TICK + 1)))
+    routing = Routing(ledger, CT_RULES, MODELS)
+    assert routing.tick(NOW) == NOW
+    assert routing.tick(NOW) is None
+    assert ledger.settled == {}
+
+
+def test_a_study_that_was_not_recorded_is_asked_again_at_once() -> None:
+    ledger = MemoryLedger(make_study(chest_ct_series(2)))
+    ledger.is_switched = True
     routing = Routing(ledger, CT_RULES, MODELS)
     assert routing.tick(NOW) == NOW
     assert routing.tick(NOW) is None

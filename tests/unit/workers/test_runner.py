@@ -18,10 +18,14 @@ from pydicom.uid import UID
 from node.domain.finding import Finding
 from node.domain.job import Job, JobState, digest_inputs
 from node.domain.result import ResultKind, ResultWishes
+from node.domain.switch import Mode, Switch
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import LedgerBusy, ModelInvalid, SliceMissing, StoreFull
+from node.ledger.cards import read_card
 from node.ledger.jobs import RetryPolicy
+from node.ledger.switches import SwitchLedger
 from node.store.files import FileStore, Reserve
+from node.store.paths import card_path
 from tests.analyses import Case, xray_case
 from tests.ledgers import NOON, Books, at, copy_ledger, make_facts, make_order
 from tests.peers import wait_until
@@ -328,6 +332,22 @@ def test_a_worker_that_lost_its_lease_changes_nothing_that_another_finished(benc
     result, _picture = bench.books.jobs.results_of(end.job_id)
     assert hashlib.sha256(bench.store.read(result.path)).hexdigest() == result.sha256
     assert len(bench.books.deliveries.due_deliveries("pacs", at(999), 9)) == 1
+    # A ledger that is made anew from what lies in the store must not take the slow worker's word.
+    assert bench.store.path(card_path(bench.study, end.job_id, name="3")).exists()
+    assert not bench.store.path(card_path(bench.study, end.job_id, name="1")).exists()
+
+
+def test_the_card_of_a_job_that_was_switched_into_shadow_says_so(bench: Bench) -> None:
+    def switch() -> None:
+        wanted = Switch(
+            pipeline=bench.job.order.pipeline, mode=Mode.SHADOW, changed_by="kim", changed_at=bench.now, reason=""
+        )
+        SwitchLedger(bench.books.engine).switch_pipeline(wanted)
+
+    bench.pipeline.meanwhile = switch
+    end = bench.run()
+    card = read_card(bench.store.read(card_path(bench.study, end.job_id, name=str(end.fence))))
+    assert (end.state, end.order.is_shadow, card.job["is_shadow"]) == (JobState.COMPLETED, True, True)
 
 
 def test_a_new_answer_names_the_report_that_it_replaces(bench: Bench) -> None:

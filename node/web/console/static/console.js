@@ -87,7 +87,7 @@
     tell(isPaused ? "paused" : live.isConnected ? "live" : "lost");
     if (!isPaused && isDue) schedule();
   };
-  window.radnode = { keep, refresh, pause, swap };
+  window.radnode = { keep, kept, refresh, pause, swap };
 
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelector("#switch-theme")?.addEventListener("click", () => {
@@ -95,11 +95,14 @@
       root.dataset.theme = isDark ? "light" : "dark";
       keep("theme", root.dataset.theme);
     });
-    document.addEventListener("click", (event) => {
+    document.addEventListener("click", async (event) => {
       const button = event.target.closest("[data-copy]");
       if (!button) return;
-      navigator.clipboard?.writeText(button.dataset.copy);
-      button.setAttribute("aria-label", "Copied");
+      let said = "Copied";
+      // Without TLS a browser has no clipboard for a page, and may refuse it on any.
+      try { await navigator.clipboard.writeText(button.dataset.copy); } catch { said = "Not copied"; }
+      button.dataset.said = said;
+      button.setAttribute("aria-label", said);
     });
     // Pages of nobody who has logged in have nothing that lives.
     if (document.querySelector("[data-live]")) connect();

@@ -21,11 +21,16 @@
       this.drawing = make("svg", { viewBox: `0 0 ${told.columns} ${told.rows}`, preserveAspectRatio: "none", "aria-hidden": "true", class: "outlines" });
       this.stage.querySelector("img").after(this.drawing);
       this.slider = figure.querySelector("input[type=range]");
-      this.alt = this.stage.querySelector("img").alt.replace(/^Image \S+ /, "");
+      // The slices are those that the SEG lies on; the first picture may have been of another Series.
+      const { name, sides, window: look, geometry, slices } = told;
+      this.alt = `of ${slices.length}, ${name}`;
+      const words = { name, count: slices.length, l: sides[0], r: sides[1], window: look, geometry };
+      Object.entries(words).forEach(([key, text]) => { this.stage.querySelector(`.o.${key}, .o .${key}`).textContent = text; });
       figure.querySelector(".ctl").hidden = false;
       this.slider.addEventListener("input", () => this.go(Number(this.slider.value)));
       figure.querySelector(".outline").addEventListener("click", () => this.toggle());
-      this.stage.addEventListener("wheel", (event) => { event.preventDefault(); this.go(this.index + Math.sign(event.deltaY)); }, { passive: false });
+      // Elsewhere, and before somebody is in the figure, the wheel and the arrows scroll the page.
+      this.stage.addEventListener("wheel", (event) => { if (!figure.contains(document.activeElement)) return; event.preventDefault(); this.go(this.index + Math.sign(event.deltaY)); }, { passive: false });
       this.slider.max = told.slices.length - 1;
       this.go(told.start);
     }
@@ -93,39 +98,85 @@
     }
   }
 
+  const failed = new Set();
+  const isLogin = (answer) => answer.status === 401 || new URL(answer.url).pathname === "/login";
+  const LOGGED_OUT = "you are not logged in any more; load the page again";
+  const tell = (figure, words) => {
+    const fault = figure.querySelector(".fault");
+    fault.textContent = words;
+    fault.hidden = !words;
+    if (words) figure.querySelector("details.summary")?.setAttribute("open", "");
+  };
   const open = async (figure) => {
     viewers.set(figure, null);
-    const answer = await fetch(figure.dataset.outlines, { credentials: "same-origin" });
-    if (answer.ok) {
-      viewers.set(figure, new Viewer(figure, await answer.json()));
+    let answer, told;
+    try {
+      answer = await fetch(figure.dataset.outlines, { credentials: "same-origin" });
+      told = answer.ok && !isLogin(answer) ? await answer.json() : null;
+    } catch {
+      failed.add(figure); // it is asked again as soon as the node answers
+      tell(figure, "Contours are not drawn: the node did not answer. They are asked for again when it does.");
+      return;
+    }
+    if (told) {
+      tell(figure, "");
+      viewers.set(figure, new Viewer(figure, told));
       figure.dataset.ready = "";
       return;
     }
-    const fault = figure.querySelector(".fault");
-    fault.textContent = "Contours are not drawn: they cannot be placed on these images with certainty. See the summary picture.";
-    fault.hidden = false;
-    figure.querySelector("details.summary")?.setAttribute("open", "");
+    tell(figure, isLogin(answer) ? `Contours are not drawn: ${LOGGED_OUT}.` : "Contours are not drawn: they cannot be placed on these images with certainty. See the summary picture.");
   };
-  const scan = () => document.querySelectorAll("figure[data-outlines]").forEach((figure) => { if (!viewers.has(figure)) open(figure); });
+  const scan = () => {
+    [...viewers.keys()].forEach((figure) => { if (!document.contains(figure)) viewers.delete(figure); });
+    document.querySelectorAll("figure[data-outlines]").forEach((figure) => { if (!viewers.has(figure)) open(figure); });
+  };
+  const again = () => {
+    failed.forEach((figure) => viewers.delete(figure));
+    failed.clear();
+    scan();
+  };
   const viewerOf = (element) => viewers.get(element.closest(".answer")?.querySelector("figure[data-outlines]"));
-  const current = () => [...viewers].find(([figure, viewer]) => viewer && document.contains(figure))?.[1];
 
   // A verdict changes its finding only; the page, and the slice, stay.
   const send = async (form, button) => {
-    const fields = new URLSearchParams(new FormData(form, button));
-    const answer = await fetch(form.action, { method: "POST", body: fields, credentials: "same-origin" });
-    if (!answer.ok) {
-      const problem = await answer.json().catch(() => ({}));
-      form.closest(".finding").querySelector("[role=status]").textContent = `Not kept: ${problem.detail || "the node did not answer"}`;
+    const fields = new URLSearchParams(new FormData(form, button)), id = form.dataset.replaces;
+    const refuse = (why) => { form.closest(".finding").querySelector("[role=status]").textContent = `Not kept: ${why}`; };
+    let page;
+    try {
+      const answer = await fetch(form.action, { method: "POST", body: fields, credentials: "same-origin" });
+      if (isLogin(answer)) { refuse(LOGGED_OUT); return; }
+      if (!answer.ok) { refuse((await answer.json().catch(() => ({}))).detail || "the node did not answer"); return; }
+      page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    } catch {
+      refuse("the node did not answer; send it again");
       return;
     }
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const id = form.dataset.replaces;
     const anew = page.getElementById(id);
     if (!anew) { location.reload(); return; }
     document.getElementById(id).replaceWith(document.adoptNode(anew));
     document.getElementById(id).querySelector("button[name=verdict]")?.focus();
   };
+
+  // What somebody looks at, or types into, is never taken away: that the answers are others is said, and they are shown
+  // when asked for. A figure of the same SEG stays, with its slice.
+  const offer = (page) => {
+    const here = document.getElementById("answers"), fresh = page.getElementById("answers");
+    const bar = document.getElementById("changed");
+    if (!here || !fresh || !bar || "live" in here.dataset) return;
+    bar.hidden = here.dataset.state === fresh.dataset.state;
+    bar.querySelector("button").onclick = () => {
+      const node = document.importNode(fresh, true);
+      node.querySelectorAll("figure[data-outlines]").forEach((figure) => {
+        const old = here.querySelector(`figure[data-outlines="${CSS.escape(figure.dataset.outlines)}"]`);
+        if (old) figure.replaceWith(old);
+      });
+      here.replaceWith(node);
+      bar.hidden = true;
+      node.querySelector("h2")?.scrollIntoView({ block: "nearest" });
+    };
+  };
+  document.addEventListener("live:page", (event) => offer(event.detail));
+  document.addEventListener("live:state", (event) => { if (event.detail.state === "live") again(); });
 
   document.addEventListener("submit", (event) => {
     if (!event.target.dataset.replaces) return;
@@ -138,7 +189,7 @@
   });
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input:not([type=range]), textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const viewer = (event.target.closest && viewerOf(event.target)) || current();
+    const viewer = viewers.get(event.target.closest("figure[data-outlines]"));
     if (!viewer) return;
     const steps = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 };
     if (event.key in steps) { event.preventDefault(); viewer.go(viewer.index + steps[event.key]); }

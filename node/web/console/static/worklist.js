@@ -2,12 +2,12 @@
 (() => {
   document.addEventListener("DOMContentLoaded", () => {
     const $ = (query) => document.querySelector(query);
-    const { keep, pause, refresh, swap } = window.radnode;
-    const held = $("#held"), pauseButton = $("#hold"), density = $("#density"), liveChip = $("#live");
+    const { keep, kept, pause, refresh, swap } = window.radnode;
+    const held = $("#held"), pauseButton = $("#hold"), density = $("#density"), liveChip = $("#live"), keys = $("#keys");
     let waiting = null;
     const rowsOf = (page) => [...page.querySelectorAll("#list tr.row")];
     const links = () => rowsOf(document).map((row) => row.querySelector("a"));
-    [pauseButton, density, liveChip].forEach((one) => { one.hidden = false; });
+    [pauseButton, density, liveChip, keys].forEach((one) => { one.hidden = false; });
 
     // Rows never move under the pointer: what is there changes where it stands, what is new waits to be shown.
     const show = () => {
@@ -52,13 +52,17 @@
     const clock = (at) => at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
     const svg = (shape, kind) => `<svg class="g${kind}" viewBox="0 0 16 16" aria-hidden="true">${shape}</svg>`;
     const DOT = '<circle cx="8" cy="8" r="4" fill="currentColor"/>';
+    const STATES = { live: "Live", paused: "Paused" };
     document.addEventListener("live:state", (event) => {
       const { state, asOf } = event.detail;
+      // A screen reader is told of another state, not of every second.
+      const spoken = $("#live-state"), word = STATES[state] || "Not live";
+      if (spoken.textContent !== word) spoken.textContent = word;
       liveChip.innerHTML = state === "live" ? svg(DOT, " pulse") + "<span></span>"
         : state === "paused" ? svg('<use href="#pause"/>', "") + "<span></span>"
           : `<span class="chip" data-s="warning">${svg('<use href="#s-warning"/>', "")}<span></span></span>`;
       liveChip.querySelector("span span, span").textContent = "";
-      [...liveChip.querySelectorAll("span")].pop().textContent = state === "live" ? `Live, ${clock(asOf)}` : state === "paused" ? `Paused, ${clock(asOf)}` : "Not live";
+      [...liveChip.querySelectorAll("span")].pop().textContent = STATES[state] ? `${word}, ${clock(asOf)}` : word;
       liveChip.dataset.state = state;
       const isStale = state === "stale" || (state === "lost" && !$("#stale").hidden);
       $("#stale").hidden = !isStale;
@@ -91,10 +95,17 @@
     tools.addEventListener("submit", busy);
     tools.querySelectorAll("select").forEach((one) => one.addEventListener("change", () => tools.requestSubmit()));
 
+    // Single keys can be switched off: who speaks to the browser, or types by mistake, moves nothing.
+    const hasKeys = () => keys.getAttribute("aria-pressed") === "true";
+    keys.setAttribute("aria-pressed", String(kept("keys") !== "off"));
+    keys.addEventListener("click", () => {
+      keys.setAttribute("aria-pressed", String(!hasKeys()));
+      keep("keys", hasKeys() ? "on" : "off");
+    });
     document.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "Escape" && event.target === $("#q")) { $("#q").blur(); return; }
-      if (event.target.matches("input, textarea, select")) return;
+      if (!hasKeys() || event.target.matches("input, textarea, select")) return;
       const all = links(), at = all.indexOf(document.activeElement);
       if (event.key === "/") { event.preventDefault(); $("#q").focus(); $("#q").select(); }
       if (event.key === "j") all[Math.min(at + 1, all.length - 1)]?.focus();

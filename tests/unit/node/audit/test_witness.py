@@ -1,5 +1,6 @@
 """The witness: one Event and one record for each refusal, a number for a flood, and never a word to the sender."""
 
+import re
 from datetime import datetime
 from pathlib import Path
 from threading import Thread
@@ -7,6 +8,7 @@ from threading import Thread
 import pytest
 
 from node.audit.allowance import BURST, MAX_KINDS, REFILL_PER_S, TELL_AFTER_S, Allowance
+from node.audit.authentication import logged_in, login_failed
 from node.audit.events import Notice, Remote, security_alert
 from node.audit.inspection import prove_trail, read_records
 from node.audit.transfer import MAX_OPEN, Incoming
@@ -80,6 +82,22 @@ def test_refusal_is_one_event_and_one_record_even_when_the_ledger_is_busy(tmp_pa
     Witness(trail=None, ledger=ledger, clock=lambda: NOON).refused(notice("three"))
     assert ledger.events == [("instance-refused", "one"), ("instance-refused", "three")]
     assert texts(tmp_path) == ["one", "two"]
+
+
+def test_failed_logins_of_one_address_fill_no_volume(tmp_path: Path) -> None:
+    witness = Witness(trail=make_trail(tmp_path), ledger=MemoryLedger(), clock=lambda: NOON)
+    for _ in range(BURST + 40):
+        witness.record(login_failed("unknown", address="192.0.2.7", why="name or password is not right"))
+    witness.record(login_failed("ada", address="192.0.2.8", why="name or password is not right"))
+    witness.record(logged_in("ada", address="192.0.2.7"))
+    witness.stop()
+    said = texts(tmp_path)
+    assert len(said) < BURST + 40
+    assert said[-3:-1] == ["ada could not log in: name or password is not right", "ada logged in"]
+    assert said[-1].endswith("more like this one: unknown could not log in: name or password is not right")
+    (number,) = re.findall(r"^(\d+) more", said[-1])
+    assert len(said) - 3 + int(number) == BURST + 40
+    assert [record.kind for record in read_records(tmp_path)][-1] == "login-failed"
 
 
 def test_trail_that_cannot_be_written_stops_nothing_and_its_gap_is_told(

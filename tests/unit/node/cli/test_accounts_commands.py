@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from node.audit.account import find_account
 from node.audit.inspection import newest_records
 from node.cli.main import app
+from node.domain.account import NAME
 from node.settings import load_settings
 from node.volumes import audit_folder
 from tests.ledgers import copy_ledger
@@ -108,3 +110,19 @@ def test_a_token_is_shown_once_and_revoked(shell: Shell) -> None:
     assert made.stdout.strip() not in table
     assert shell.run("tokens", "revoke", "ct1").exit_code == 0
     assert [line.partition(" ")[2] for line in shell.trail()] == ["made token ct1 for read, store", "revoked token ct1"]
+
+
+def test_whoever_goes_leaves_no_token_behind_unseen(shell: Shell) -> None:
+    account = find_account()
+    if NAME.match(account) is None:
+        pytest.skip(f"{account} is no name of a user")
+    shell.run("users", "add", account, "--role", "viewer")
+    for name, days in (("ct1", ()), ("ct2", ("--days", "2"))):
+        assert shell.run("tokens", "add", name, "--scope", "read", *days).exit_code == 0
+    said = shell.run("users", "disable", account).stdout
+    assert f"Tokens that {account} has made still count; `radnode tokens revoke NAME` ends one: ct1, ct2." in " ".join(
+        said.split()
+    )
+    said = shell.run("users", "remove", account, "--revoke-tokens").stdout
+    assert f"Tokens that {account} has made are revoked: ct1, ct2." in " ".join(said.split())
+    assert shell.run("tokens", "list", "--json").stdout == "[]\n"

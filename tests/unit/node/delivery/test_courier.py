@@ -405,6 +405,22 @@ def test_a_person_who_orders_a_retry_ends_the_pause_and_arrivals_do_not(clock: C
     assert ledger.states() == {1: "SENT", 2: "SENT"}
 
 
+def test_a_retry_ordered_while_a_busy_destination_is_tried_is_heeded(clock: Clock) -> None:
+    ledger = MemoryLedger(delivery(1))
+
+    def be_busy(parcel: Parcel) -> Outcome:
+        ledger.retry(clock.now)
+        raise DestinationBusy("out of resources")
+
+    transport = ScriptedTransport(be_busy)
+    courier = hire(ledger, transport, clock)
+    courier.tick(clock.now)
+    transport.answer = take
+    ledger.rows[1] = replace(ledger.rows[1], not_before=clock.now)
+    courier.tick(clock.now)
+    assert ledger.states() == {1: "SENT"}
+
+
 def test_pause_has_jitter_that_only_lengthens_it() -> None:
     patience = Patience(first_retry_s=2.0, max_retry_s=300.0)
     assert patience.pause(1, 0.0) == timedelta(seconds=2)

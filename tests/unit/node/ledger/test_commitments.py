@@ -132,7 +132,7 @@ def test_what_a_person_retries_has_all_its_tries_again(proving: Proving) -> None
         if second < 300:
             proving.note_sent(second + 10)
     assert proving.states == ["LOST"] * 3
-    assert proving.books.deliveries.retry_deliveries(destination=None, now=at(400)) == 3
+    assert proving.books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=at(400)) == 3
     assert (proving.questions, {delivery.attempts for delivery in proving.deliveries}) == ([], {0})
     proving.note_sent(410)
     lose_all(proving, 500)
@@ -168,7 +168,7 @@ def test_what_the_node_does_not_hold_any_more_is_not_sent_again(tmp_path: Path) 
     after = proving.ledger.follow_losses(DESTINATION, tries=TRIES, now=at(90))
     assert (after.resent, after.given_up, proving.states) == (0, 1, ["LOST"])
     assert "does not hold it any more" in (proving.deliveries[0].reason_text or "")
-    assert proving.books.deliveries.retry_deliveries(destination=None, now=at(91)) == 0
+    assert proving.books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=at(91)) == 0
     proving.close()
 
 
@@ -258,7 +258,7 @@ def test_a_study_goes_once_all_of_it_is_confirmed_or_is_asked_about_no_more(prov
 def test_lost_deliveries_are_due_again_by_hand(proving: Proving) -> None:
     lose_all(proving, 20)
     proving.ledger.follow_losses(DESTINATION, tries=0, now=at(20))
-    assert proving.books.deliveries.retry_deliveries(destination=DESTINATION, now=at(30)) == 3
+    assert proving.books.deliveries.retry_deliveries(destination=DESTINATION, ordered_by="kim", now=at(30)) == 3
     assert proving.states == ["PENDING"] * 3
 
 

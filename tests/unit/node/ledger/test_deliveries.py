@@ -83,8 +83,8 @@ def test_a_refused_delivery_waits_for_a_person(books: Books) -> None:
     order(books)
     books.deliveries.record_refused(only(books), now=at(1), reason_code="c000", reason_text="no SEG")
     assert (only(books).state, due(books, 99)) == (DeliveryState.REFUSED, [])
-    assert books.deliveries.retry_deliveries(destination="archive", now=at(2)) == 0
-    assert books.deliveries.retry_deliveries(destination=None, now=at(2)) == 1
+    assert books.deliveries.retry_deliveries(destination="archive", ordered_by="kim", now=at(2)) == 0
+    assert books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=at(2)) == 1
     assert due(books, 2) == ["2.25.1"]
     assert books.deliveries.delivery_age_start(only(books).delivery_id) == at(2)
 
@@ -97,7 +97,7 @@ def test_doubts_are_counted_beside_attempts_and_begin_anew_by_hand(books: Books)
         )
     assert (only(books).attempts, only(books).doubts) == (3, 2)
     books.deliveries.record_refused(only(books), now=at(1), reason_code="code", reason_text="text")
-    books.deliveries.retry_deliveries(destination=None, now=at(2))
+    books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=at(2))
     assert (only(books).attempts, only(books).doubts) == (0, 0)
 
 
@@ -110,7 +110,7 @@ def test_an_answer_that_is_written_late_changes_nothing_that_came_after_it(books
     elif meanwhile == "refused and retried":
         books.deliveries.record_refused(only(books), now=at(2), reason_code="c000", reason_text="no")
     if meanwhile.endswith("retried"):
-        books.deliveries.retry_deliveries(destination=None, now=at(5))
+        books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=at(5))
     known = only(books)
     books.deliveries.record_sent(as_it_was, now=at(1), reason_code=None, reason_text=None)
     assert not books.deliveries.record_refused(as_it_was, now=at(1), reason_code="c000", reason_text="no")
@@ -122,7 +122,7 @@ def test_what_is_made_due_by_hand_on_its_way_has_its_answer(books: Books) -> Non
     order(books)
     retry(books, only(books), 0)
     on_its_way = only(books)
-    books.deliveries.retry_deliveries(destination=None, now=at(5))
+    books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=at(5))
     books.deliveries.record_sent(on_its_way, now=at(6), reason_code=None, reason_text=None)
     assert only(books).state is DeliveryState.SENT
 
@@ -166,7 +166,7 @@ def test_a_delivery_knows_the_length_of_its_file(books: Books) -> None:
 def test_a_sent_delivery_is_not_retried_by_hand(books: Books) -> None:
     order(books)
     books.deliveries.record_sent(only(books), now=at(1), reason_code=None, reason_text=None)
-    assert books.deliveries.retry_deliveries(destination=None, now=at(2)) == 0
+    assert books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=at(2)) == 0
 
 
 def test_a_destination_that_is_down_defers_all_of_its_deliveries_and_no_other(books: Books) -> None:
@@ -214,3 +214,12 @@ def test_what_waits_for_nobody_is_refused_in_the_end(books: Books) -> None:
 
 def listed(books: Books) -> tuple[Delivery, ...]:
     return books.view.list_deliveries(destination=None, state=None, limit=9)
+
+
+def test_who_makes_everything_due_stands_in_the_time_line_of_each_study(books: Books) -> None:
+    order(books)
+    books.deliveries.record_refused(only(books), now=at(1), reason_code="c000", reason_text="no SEG")
+    books.deliveries.retry_deliveries(destination="pacs", ordered_by="kim", now=at(2))
+    (told,) = [event for event in books.view.list_events(9) if event.kind == "delivery-retried"]
+    assert told.study_instance_uid == only(books).study_instance_uid
+    assert told.text == "1 Deliveries to pacs are due again, by kim"

@@ -1,6 +1,7 @@
 """Users, sessions, tokens and failed logins in the ledger, on both databases."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from node.domain.account import Right, Role, Token
 from node.errors import NotFound, WrongState
 from node.ledger.accounts import AccountLedger, NewUser
-from node.ledger.logins import Lifetimes, LoginLedger, Patience
+from node.ledger.logins import Lifetimes, LoginLedger, Opening, Patience
 from tests.ledgers import NOON, Books, at, copy_ledger
 
 LIVES = Lifetimes(idle=timedelta(hours=1), whole=timedelta(hours=3))
@@ -58,7 +59,7 @@ def test_a_name_is_one_users(accounts: AccountLedger) -> None:
 
 def test_whoever_goes_takes_sessions_and_links_along(accounts: AccountLedger, logins: LoginLedger) -> None:
     user = accounts.add_user(READER, now=NOON)
-    logins.open_session("s", user_id=user.user_id, now=NOON, lifetimes=LIVES)
+    assert logins.open_session(Opening(digest="s", user_id=user.user_id), now=NOON, lifetimes=LIVES)
     accounts.add_link("l", name="ada", expires_at=at(60))
     accounts.remove_user("ada")
     assert logins.find_session("s", now=NOON, lifetimes=LIVES) is None
@@ -68,13 +69,53 @@ def test_whoever_goes_takes_sessions_and_links_along(accounts: AccountLedger, lo
 
 def test_a_session_is_noted_once_a_minute_and_swept_when_over(accounts: AccountLedger, logins: LoginLedger) -> None:
     user = accounts.add_user(READER, now=NOON)
-    logins.open_session("s", user_id=user.user_id, now=NOON, lifetimes=LIVES)
-    for second, seen in ((59, NOON), (60, at(60)), (100, at(60))):
-        assert logins.find_session("s", now=at(second), lifetimes=LIVES) is not None
+    assert logins.open_session(Opening(digest="s", user_id=user.user_id), now=NOON, lifetimes=LIVES)
+    for second, is_use, seen in ((59, True, NOON), (70, False, NOON), (60, True, at(60)), (100, True, at(60))):
+        assert logins.find_session("s", now=at(second), lifetimes=LIVES, is_use=is_use) is not None
         assert accounts.find_user("ada").seen_at == seen
     assert logins.find_session("s", now=at(60 + 3600), lifetimes=LIVES) is None
-    logins.open_session("t", user_id=user.user_id, now=at(2 * 3600), lifetimes=LIVES)
+    assert logins.open_session(Opening(digest="t", user_id=user.user_id), now=at(2 * 3600), lifetimes=LIVES)
     assert logins.find_session("s", now=at(60), lifetimes=LIVES) is None
+
+
+def test_whoever_was_changed_since_they_proved_it_gets_no_session(accounts: AccountLedger, logins: LoginLedger) -> None:
+    user = accounts.add_user(READER, now=NOON)
+    opening = Opening(digest="s", user_id=user.user_id, password="a hash")
+    accounts.set_password("ada", "another hash")
+    assert not logins.open_session(opening, now=NOON, lifetimes=LIVES)
+    accounts.set_disabled("ada", is_disabled=True)
+    assert not logins.open_session(Opening(digest="s", user_id=user.user_id), now=NOON, lifetimes=LIVES)
+    accounts.set_disabled("ada", is_disabled=False)
+    assert logins.open_session(Opening(digest="s", user_id=user.user_id), now=NOON, lifetimes=LIVES)
+    accounts.remove_user("ada")
+    assert not logins.open_session(Opening(digest="t", user_id=user.user_id), now=NOON, lifetimes=LIVES)
+
+
+def test_the_last_admin_who_may_come_in_stays_one(accounts: AccountLedger) -> None:
+    for name in ("boss", "deputy"):
+        accounts.add_user(NewUser(name=name, role=Role.ADMIN), now=NOON)
+    accounts.set_disabled("deputy", is_disabled=True)
+    changes: tuple[Callable[[], None], ...] = (
+        lambda: accounts.remove_user("boss"),
+        lambda: accounts.set_role("boss", Role.OPERATOR),
+        lambda: accounts.set_disabled("boss", is_disabled=True),
+    )
+    for change in changes:
+        with pytest.raises(WrongState, match="last admin"):
+            change()
+    accounts.set_role("boss", Role.ADMIN)
+    accounts.set_disabled("deputy", is_disabled=False)
+    accounts.set_role("boss", Role.VIEWER)
+    assert [user.role for user in accounts.list_users()] == [Role.VIEWER, Role.ADMIN]
+    # A provider names its admins anew at each login.
+    accounts.set_role("deputy", Role.VIEWER, is_of_provider=True)
+
+
+def test_who_is_disabled_gets_no_link_and_uses_none(accounts: AccountLedger) -> None:
+    accounts.add_user(READER, now=NOON)
+    accounts.set_disabled("ada", is_disabled=True)
+    with pytest.raises(WrongState, match="ada is disabled"):
+        accounts.add_link("l", name="ada", expires_at=at(60))
 
 
 def test_a_token_is_noted_and_revoked(logins: LoginLedger) -> None:
@@ -115,6 +156,26 @@ def test_pauses_double_up_to_the_longest_and_are_forgotten(logins: LoginLedger) 
     assert pauses == [0.0, 0.0, 10.0, 20.0, 35.0, 35.0, 35.0]
     assert logins.begin_try(terms, now=at(now + 3600)) is None
     assert logins.begin_try(terms, now=at(now + 3600)) is None
+
+
+def test_a_name_is_remembered_for_as_long_as_is_said_of_names(logins: LoginLedger) -> None:
+    terms = {"name x": replace(PATIENCE, forget=timedelta(days=1)), "address y": PATIENCE}
+    for _ in range(2):
+        assert logins.begin_try(terms, now=NOON) is None
+    later = at(2 * 3600)
+    assert logins.begin_try({"address y": PATIENCE}, now=later) is None
+    # The third one of the name, and the second one of the address.
+    assert logins.begin_try(terms, now=later) is None
+    assert logins.begin_try(terms, now=later) == at(2 * 3600 + 10)
+    assert logins.begin_try({"address y": PATIENCE}, now=later) is None
+
+
+def test_whoever_has_to_wait_costs_no_write(logins: LoginLedger) -> None:
+    for _ in range(3):
+        assert logins.begin_try({"name x": PATIENCE}, now=NOON) is None
+    with logins.writing():
+        # Else it would wait for this one.
+        assert logins.begin_try({"name x": PATIENCE}, now=NOON) == at(10)
 
 
 def test_whoever_is_right_is_forgiven_by_name_and_taken_back_by_address(logins: LoginLedger) -> None:

@@ -186,7 +186,7 @@ def test_a_person_may_force_out_what_nobody_else_has(books: Books, retention: Re
     (delivery,) = books.view.study_story(STUDY).deliveries
     assert (delivery.state, delivery.reason_code) == (DeliveryState.REFUSED, "purged")
     assert books.deliveries.due_deliveries("pacs", LATER, 9) == ()
-    assert books.deliveries.retry_deliveries(destination=None, now=LATER) == 0
+    assert books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=LATER) == 0
 
 
 def test_an_unknown_study_is_told(retention: RetentionLedger) -> None:
@@ -312,3 +312,13 @@ def test_each_dismissal_is_told_once(books: Books) -> None:
     assert dismiss(destination=None, study=STUDY, ordered_by="keeper", now=at(3)) == 1
     assert dismiss(destination=None, study=STUDY, ordered_by="keeper", now=at(4)) == 0
     assert books.kinds().count("delivery-dismissed") == 1
+
+
+def test_an_answer_in_shadow_keeps_no_study(books: Books, retention: RetentionLedger) -> None:
+    books.instances.record_instance(make_facts())
+    books.route(replace(make_order(), is_shadow=True))
+    job = books.claim(books.only_job())
+    books.jobs.finish_job(job, make_outcome(make_result(job)), now=at(1))
+    assert books.view.study_story(STUDY).deliveries == ()
+    for proof in (FINISHED, SENT, COMMITTED):
+        assert retention.obstacles(STUDY, proof) == ()

@@ -72,7 +72,7 @@ def test_what_is_taken_back_is_pending_no_more_for_a_courier_that_was_about_to_s
 def test_retry_by_hand_does_not_bring_a_retracted_result_back(books: Books) -> None:
     answered(books)
     RetractionLedger(books.engine).order_retraction(SEG, take_back(), now=at(3))
-    books.deliveries.retry_deliveries(destination=None, now=at(4))
+    books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=at(4))
     assert states(books)[SR] == (DeliveryState.REFUSED, "retracted")
 
 
@@ -183,3 +183,16 @@ def test_a_correction_that_a_newer_answer_has_overtaken_is_left(books: Books) ->
     ledger.finish_retraction(retraction, [make_result(job, kind=ResultKind.SR, number=5)], now=at(8))
     assert "2.25.5" not in states(books)
     assert ledger.pending_retractions() == ()
+
+
+def test_a_correction_stands_though_a_newer_answer_came_in_shadow(books: Books) -> None:
+    job = answered(books)
+    ledger = RetractionLedger(books.engine)
+    retraction = ledger.order_retraction(SEG, take_back("Nodule 1"), now=at(3))
+    books.instances.record_instance(make_facts(2, received_at=at(4)))
+    books.route(replace(make_order(numbers=(1, 2)), is_shadow=True), now=at(5))
+    shadow = next(one for one in books.view.list_jobs(state=None, limit=9) if one.order.is_shadow)
+    claimed = books.claim(shadow, now=at(6))
+    books.jobs.finish_job(claimed, make_outcome(make_result(claimed, number=6)), now=at(7))
+    ledger.finish_retraction(retraction, [make_result(job, kind=ResultKind.SR, number=5)], now=at(8))
+    assert states(books)["2.25.5"] == (DeliveryState.PENDING, None)

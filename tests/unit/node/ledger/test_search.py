@@ -25,6 +25,23 @@ from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_outcom
 
 SERIES = ("Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber")
 INSTANCES = ("SOPInstanceUID", "Rows")
+# What migrations after the catalogue's have made.
+UNDONE = (
+    *(
+        f"DROP TABLE {table}"
+        for table in (
+            "sessions", "links", "users", "tokens", "login_failures", "reviews", "worklist", "worklist_words",
+            "switches",
+        )
+    ),
+    "ALTER TABLE jobs DROP is_shadow",
+    *(
+        f"DROP INDEX ix_{index}"
+        for index in (
+            "decisions_outcome_decided_at", "jobs_accepted_at_job_id", "results_created_at_sop_instance_uid",
+        )
+    ),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -242,6 +259,8 @@ def test_a_ledger_of_an_earlier_version_is_searched_as_well(tmp_path: Path) -> N
         for table in ("study_entries", "series_entries"):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text("ALTER TABLE results DROP attributes"))
+        for statement in UNDONE:
+            connection.execute(text(statement))
         connection.execute(text("UPDATE alembic_version SET version_num = '0008'"))
     migrate(books.engine)
     assert SearchLedger(books.engine).find_studies(ask()) == before

@@ -96,7 +96,7 @@ def test_retry_by_hand_tries_the_original_again_and_sends_no_second_picture(book
     picture = find(books, ResultKind.SC)
     assert picture is not None
     books.deliveries.record_sent(picture, now=at(6), reason_code=None, reason_text=None)
-    books.deliveries.retry_deliveries(destination=None, now=at(7))
+    books.deliveries.retry_deliveries(destination=None, ordered_by="kim", now=at(7))
     assert (state(books, ResultKind.SEG), state(books, ResultKind.SC)) == ("PENDING", "SENT")
     refuse(books, ResultKind.SEG)
     assert state(books, ResultKind.SC) == "SENT"

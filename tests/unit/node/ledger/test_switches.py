@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from node.domain.job import Job, JobOrder, JobState, Priority
+from node.domain.result import ResultKind
 from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.switch import Mode, Switch
 from node.errors import LeaseLost, NotFound, WrongState
@@ -17,6 +18,7 @@ from node.ledger.jobs import JobOutcome
 from node.ledger.restoration import Evidence, RestorationLedger
 from node.ledger.retractions import RetractionLedger
 from node.ledger.signs import SignLedger
+from node.ledger.studies import StudyLedger
 from node.ledger.switches import SwitchLedger
 from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
 
@@ -201,6 +203,101 @@ def test_taking_back_what_is_in_shadow_tells_no_destination(books: Books) -> Non
     ledger.record_note(pending, make_result(job, number=9), now=at(3))
     ledger.finish_retraction(pending, [make_result(job, number=10)], now=at(4))
     assert books.view.study_story(STUDY).deliveries == ()
+
+
+def shadow_beside_an_answer(books: Books) -> Job:
+    """Return a Job in shadow that answered of more Instances than the one before, whose answer went out."""
+    finish(books, books.add_job(), now=at(1))
+    books.instances.record_instance(make_facts(2, association="a2", received_at=at(2)))
+    books.route(in_shadow(numbers=(1, 2)), now=at(3))
+    newest = max(books.view.study_story(STUDY).jobs, key=lambda job: job.accepted_at)
+    claimed = books.claim(newest, now=at(4))
+    books.jobs.finish_job(claimed, make_outcome(make_result(claimed, number=2)), now=at(5))
+    return newest
+
+
+@pytest.mark.parametrize("rejects", [True, False])
+def test_an_answer_that_leaves_the_shadow_takes_the_place_of_the_last_that_went_out(
+    books: Books, rejects: bool
+) -> None:
+    shadow = shadow_beside_an_answer(books)
+    first = next(job for job in books.view.study_story(STUDY).jobs if job.job_id != shadow.job_id)
+    studies = StudyLedger(books.engine, rejects_superseded=rejects)
+    books.instances.record_instance(make_facts(3, series=3, association="a3", received_at=at(6)))
+    books.settle(now=at(7))
+    orders = [make_order(numbers=(1, 2))]
+    assert studies.record_routing(studies.study_facts(STUDY), decisions=(), orders=orders, forwards=(), now=at(8))
+    assert books.find(shadow).supersedes == first.job_id
+    pending = RetractionLedger(books.engine).pending_retractions()
+    assert [one.job_id for one in pending] == [first.job_id] * rejects
+
+
+def test_what_was_taken_back_in_shadow_goes_nowhere_when_the_pipeline_is_on_again(books: Books) -> None:
+    finish(books, add_shadow(books), now=at(1))
+    ledger, job = RetractionLedger(books.engine), books.only_job()
+    (result,) = books.jobs.results_of(job.job_id)
+    order = RetractionOrder(reason=RejectionReason.QUALITY, comment="", struck=(), ordered_by="kim")
+    retraction = ledger.order_retraction(result.sop_instance_uid, order, now=at(2))
+    ledger.record_note(retraction, make_result(job, kind=ResultKind.REJECTION_NOTE, number=9), now=at(3))
+    ledger.finish_retraction(retraction, (), now=at(4))
+    route_again(books, make_order(), number=5)
+    assert books.view.study_story(STUDY).deliveries == ()
+    assert "0 Results go out" in next(e.text for e in books.view.list_events(9) if e.kind == "job-published")
+
+
+@pytest.mark.parametrize("mode", [Mode.OFF, Mode.SHADOW])
+def test_nothing_is_ordered_of_a_pipeline_that_is_switched_while_its_study_is_routed(books: Books, mode: Mode) -> None:
+    books.instances.record_instance(make_facts())
+    books.settle()
+    switch(books, mode, now=at(1))
+    facts = books.studies.study_facts(STUDY)
+    asked = {"decisions": (), "forwards": (), "now": at(2)}
+    assert not books.studies.record_routing(facts, orders=[make_order()], **asked)  # type: ignore[arg-type]
+    assert (books.view.study_story(STUDY).state, books.view.study_story(STUDY).jobs) == ("SETTLED", ())
+
+
+def test_a_job_of_a_pipeline_that_is_off_is_ended_by_who_claims_it(books: Books) -> None:
+    job = books.add_job()
+    switch(books, Mode.OFF, now=at(1))
+    with books.jobs.writing() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET state = 'SCHEDULED', not_before = accepted_at")
+    assert books.jobs.claim_job(job.job_id, owner="worker", lease_s=60.0, now=at(2)) is None
+    assert (books.find(job).state, books.find(job).reason_code) == (JobState.CANCELED, "switched-off")
+
+
+def test_a_job_tried_again_is_in_shadow_where_its_pipeline_is(books: Books) -> None:
+    job = add_shadow(books)
+    for mode in (Mode.SHADOW, Mode.ON):
+        if mode is Mode.SHADOW:
+            switch(books, mode, now=at(1))
+        else:
+            switch(books, mode, now=at(3))
+        books.interventions.retry_job(job.job_id, ordered_by="kim", now=at(4))
+        text = books.view.study_story(STUDY).events[-1].text
+        assert (books.find(job).order.is_shadow, text.endswith("in shadow")) == (mode is Mode.SHADOW,) * 2
+
+
+def test_who_is_revived_is_not_told_to_be_as_it_was(books: Books) -> None:
+    job = books.add_job()
+    switch(books, Mode.OFF, now=at(1))
+    switch(books, Mode.ON, now=at(2))
+    books.interventions.reprocess(STUDY, ordered_by="kim", now=at(3))
+    facts = books.studies.study_facts(STUDY)
+    assert books.studies.record_routing(facts, decisions=(), orders=[make_order()], forwards=(), now=at(4))
+    assert books.find(job).state is JobState.SCHEDULED
+    assert "job-known" not in books.kinds()
+
+
+def test_what_is_shelved_says_how_the_pipeline_stands_at_the_end(books: Books) -> None:
+    job = books.claim(books.add_job())
+    switch(books, Mode.SHADOW, now=at(1))
+    shelved: list[bool] = []
+    outcome = make_outcome(make_result(job))
+    books.jobs.finish_job(job, outcome, now=at(2), shelve=lambda order: shelved.append(order.is_shadow))
+    assert shelved == [True]
+    with pytest.raises(LeaseLost):
+        books.jobs.finish_job(job, outcome, now=at(3), shelve=lambda order: shelved.append(order.is_shadow))
+    assert shelved == [True]
 
 
 def test_a_ledger_that_is_made_anew_from_cards_delivers_nothing_of_the_shadow(books: Books, tmp_path: Path) -> None:

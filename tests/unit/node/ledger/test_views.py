@@ -9,6 +9,8 @@ from node.domain.job import JobState
 from node.domain.result import DeliveryState
 from node.domain.uids import StudyUID
 from node.errors import NotFound
+from node.ledger.pages import Reach
+from node.ledger.views import LedgerView
 from tests.ledgers import (
     STUDY,
     Books,
@@ -107,3 +109,17 @@ def test_events_are_listed_newest_first(books: Books) -> None:
     for second in (1, 2, 3):
         books.instances.record_event(at=at(second), kind=f"kind-{second}", text="x")
     assert [event.kind for event in books.view.list_events(2)] == ["kind-3", "kind-2"]
+
+
+def test_a_listing_goes_on_until_it_has_what_was_asked_for(books: Books) -> None:
+    first = books.claim(books.add_job())
+    books.jobs.finish_job(first, make_outcome(*(make_result(first, number=n) for n in range(1, 9))), now=at(1))
+    found = books.view.list_deliveries(destination=None, state=None, limit=9)
+    books.deliveries.record_refused(found[-1], now=at(2), reason_code="c000", reason_text="no")
+    for number in range(4, 12):
+        books.add_job(study=f"1.2.{number}")
+    view = LedgerView(books.engine, reach=Reach(few=0, window=2))
+    refused = view.list_deliveries(destination=None, state=DeliveryState.REFUSED, limit=5)
+    assert [one.delivery_id for one in refused] == [found[-1].delivery_id]
+    assert [job.job_id for job in view.list_jobs(state=JobState.COMPLETED, limit=5)] == [first.job_id]
+    assert len(view.list_jobs(state=JobState.SCHEDULED, limit=5)) == 5

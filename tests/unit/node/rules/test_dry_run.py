@@ -1,11 +1,14 @@
 """What an edit of the rules would change, told Study by Study."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from node.domain.decision import Outcome
 from node.domain.job import Priority
 from node.domain.study import StudyFacts
-from node.rules.dry_run import DryRun, dry_run, wish_of
+from node.models import ModelCard
+from node.routing import route_study
+from node.rules.dry_run import DryRun, Wish, dry_run, wish_of
 from tests.rule_texts import make_rules
 from tests.studies import brain_mr_series, chest_ct_series, make_study
 
@@ -14,12 +17,25 @@ THIN = '[[rules]]\nname = "CT"\nwhen = { modality = "CT", slice_count = ">= 100"
 AWAY = '[[rules]]\nname = "copies"\nwhen = { modality = "CT" }\nforward = ["archive"]\n'
 
 
+MODELS = {
+    "lung_nodules": ModelCard(
+        name="model", version="1", pipeline="lung_nodules", licence="", intended_use="", notice="", series_offset=1,
+        weights=Path("weights"), weights_sha256="", required_roles=("ct",), optional_roles=(), numbers={},
+    )
+}  # fmt: skip
+
+
 def never() -> bool:
     return False
 
 
 def try_out(before: str, after: str, *studies: StudyFacts, is_time_up: Callable[[], bool] = never) -> DryRun:
-    return dry_run(studies, current=make_rules(before), edited=make_rules(after), is_time_up=is_time_up)
+    return dry_run(studies, current=asking(before), edited=asking(after), is_time_up=is_time_up)
+
+
+def asking(text: str) -> Callable[[StudyFacts], Wish]:
+    rules = make_rules(text)
+    return lambda study: wish_of(*route_study(study, rules, MODELS))
 
 
 def test_an_edit_that_says_the_same_changes_nothing() -> None:
@@ -61,7 +77,7 @@ def test_another_priority_destination_or_series_is_told_as_otherwise() -> None:
 
 def test_two_rules_that_want_the_same_are_one_job_as_routing_orders_it() -> None:
     twice = CT + CT.replace('"CT"\nwhen', '"again"\nwhen') + 'priority = "stat"\ndeliver_to = ["archive"]\n'
-    run = wish_of(make_rules(twice), make_study(chest_ct_series(2))).runs["lung_nodules"]
+    run = asking(twice)(make_study(chest_ct_series(2))).runs["lung_nodules"]
     assert (run.priority, run.deliver_to >= {"archive"}) == (Priority.STAT, True)
 
 

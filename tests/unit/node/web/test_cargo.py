@@ -10,6 +10,7 @@ from pydicom.data import get_testdata_file
 from node.errors import DecodersBusy
 from node.web.cargo import INLINE_BYTES, Cargo, Hold
 from node.web.pixels import PixelPool, PoolLimits
+from tests.peers import wait_until
 
 PATTERN = bytes(range(256))
 # 128 KiB in one Frame, and more than that as a file.
@@ -62,6 +63,23 @@ def test_an_answer_under_way_waits_for_room(tmp_path: Path) -> None:
         waiting = threads.submit(hold.load, 500, is_under_way=True)
         held.clear()
         assert waiting.result().size_bytes == 500
+
+
+def test_who_waits_for_room_keeps_no_process_from_others(tmp_path: Path) -> None:
+    pool = PixelPool(PoolLimits(processes=1, waiting=0, wait_s=600.0, outstanding_bytes=INLINE_BYTES), folder=tmp_path)
+    try:
+        held = [pool.transcode(LARGE)]
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(pool.transcode, LARGE, is_under_way=True)
+            try:
+                wait_until(lambda: bool(pool._hold._has_room._waiters), what="it waits for room")  # type: ignore[attr-defined]  # of Condition
+                assert pool.place(SMALL)["frames"] == 1
+                assert not waiting.done()
+            finally:
+                held.clear()
+            assert waiting.result().read()[128:132] == b"DICM"
+    finally:
+        pool.close()
 
 
 def test_clients_that_take_nothing_of_their_answers_keep_others_from_more(tmp_path: Path) -> None:

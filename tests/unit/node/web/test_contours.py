@@ -1,21 +1,28 @@
 """Outlines of a SEG lie where its pixels are, and where the phantom's balls are."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 from math import dist
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 from pydicom import dcmread
 
-from node.domain.result import ResultKind, SegmentationForm
+from node.domain.job import JobID
+from node.domain.result import Result, ResultKind, SegmentationForm
+from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import NodeError, PixelsUndecodable
+from node.web import contours
+from node.web.console.slices import Outlines
 from node.web.contours import read_contours, trace
 from node.web.pixels import PixelPool
 from tests.analyses import SPACING_MM, Case, ct_case, known
+from tests.instances import EXPLICIT
 
 Outline = list[tuple[float, float]]
 
@@ -135,3 +142,70 @@ def test_a_frame_that_names_no_image_is_not_drawn_anywhere(tmp_path: Path) -> No
     ds.save_as(path)
     with pytest.raises(NodeError, match="0 images"):
         read_contours(str(path))
+
+
+def test_a_seg_of_too_many_points_is_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = write_seg(tmp_path, "ct")
+    frames = json.loads(read_contours(str(path)))["frames"]
+    points = sum(len(one) for frame in frames for outlines in frame["outlines"].values() for one in outlines)
+    monkeypatch.setattr(contours, "MAX_POINTS", points)
+    assert json.loads(read_contours(str(path)))["frames"] == frames
+    monkeypatch.setattr(contours, "MAX_POINTS", points - 1)
+    with pytest.raises(PixelsUndecodable, match=f"more than {points - 1} points"):
+        read_contours(str(path))
+
+
+class SlowPool(PixelPool):
+    """Reads when it is let, and counts."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.content, self.reads, self.may_read = content, 0, Event()
+
+    def contours(self, path: str) -> bytes:
+        """Return what it was made with; a path that is empty has no outlines."""
+        self.reads += 1
+        assert self.may_read.wait(60)
+        if not path:
+            raise PixelsUndecodable("none")
+        return self.content
+
+
+def seg_of(sha256: str) -> Result:
+    return Result(
+        job_id=JobID("job"),
+        kind=ResultKind.SEG,
+        study_instance_uid=StudyUID("1.2"),
+        series_instance_uid=SeriesUID("1.2.3"),
+        sop_instance_uid=InstanceUID("1.2.3.4"),
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4",
+        transfer_syntax_uid=EXPLICIT,
+        path="seg.dcm",
+        size_bytes=10,
+        sha256=sha256,
+    )
+
+
+def test_a_seg_that_many_ask_for_is_read_once() -> None:
+    pool = SlowPool(b'{"frames": []}')
+    outlines = Outlines(pool)
+    with ThreadPoolExecutor(4) as executor:
+        asked = [executor.submit(outlines.read, seg_of("a"), "seg.dcm") for _ in range(4)]
+        pool.may_read.set()
+        assert [one.result(60) for one in asked] == [{"frames": []}] * 4
+    assert pool.reads == 1
+
+
+def test_what_cannot_be_read_is_read_again_and_what_is_kept_has_a_bound() -> None:
+    pool = SlowPool(b'{"frames": []}')
+    pool.may_read.set()
+    outlines = Outlines(pool, kept_bytes=2 * len(pool.content))
+    for _ in range(2):
+        with pytest.raises(PixelsUndecodable):
+            outlines.read(seg_of("bad"), "")
+    assert pool.reads == 2
+    for name in ("a", "b", "a", "c", "a"):
+        outlines.read(seg_of(name), "seg.dcm")
+    assert pool.reads == 5
+    outlines.read(seg_of("b"), "seg.dcm")
+    assert pool.reads == 6

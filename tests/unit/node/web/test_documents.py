@@ -4,7 +4,7 @@ import pytest
 
 from node.settings import load_settings
 from node.web.console.documents import read_document, to_html
-from node.web.console.flow import share_of, tell_size
+from node.web.console.flow import share_of
 from node.web.console.settings import list_settings, tell_value
 from node.web.console.sparkline import draw_line
 
@@ -60,14 +60,6 @@ def test_a_line_goes_from_left_to_right_with_zero_at_the_bottom() -> None:
 )
 def test_a_share_is_the_value_that_so_many_do_not_exceed(count: int, share: float, value: float | None) -> None:
     assert share_of([float(number) for number in range(1, count + 1)], share) == value
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (57_900_000_000, "57.9 GB")],
-)
-def test_a_size_is_told_in_the_unit_that_people_use(size: int, words: str) -> None:
-    assert tell_size(size) == words
 
 
 def test_settings_are_told_without_secrets() -> None:

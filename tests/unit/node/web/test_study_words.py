@@ -16,12 +16,12 @@ from node.errors import PixelsUndecodable
 from node.ledger.closeups import Arrival, CloseupLedger, Slice
 from node.ledger.views import StudyStory
 from node.rules.evaluate import evaluate
-from node.web.console.answers import list_findings, tell_answer
+from node.web.console.answers import describe_findings, list_findings, tell_answer
 from node.web.console.slices import Stack, choose_window, describe
 from node.web.console.timeline import TimeLine, draw_time_line, settled_before
 from node.web.console.why import explain
 from node.web.look import Window
-from node.wording import calendar_date, person_name, seconds_words, size_words
+from node.wording import calendar_date, patient_age, person_name, seconds_words, size_words, span
 from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
 from tests.shipped import shipped_rules
 from tests.studies import chest_ct_series, make_study
@@ -154,8 +154,9 @@ def nodule(long_axis_mm: float, **changes: Any) -> Finding:
 
 def test_findings_are_told_in_words_with_units() -> None:
     findings = (nodule(5.0, site=LUNG, laterality=LEFT), nodule(8.44, site=LUNG, laterality=RIGHT))
-    assert tell_answer(findings) == "2 nodules, largest 8.4 mm, right lung"
-    assert tell_answer(findings[:1]) == "1 nodule, 5.0 mm, left lung"
+    entries = [one.as_json() for one in findings]
+    assert tell_answer(entries) == "2 lung nodules, largest 8.4 mm right"
+    assert tell_answer(entries[:1]) == "Lung nodule 5.0 mm left"
     assert tell_answer(()) == "No findings"
     line = list_findings(findings, {})[1]
     assert line.measures == (("Long axis", "8.4 mm"), ("Mean", "\u2212116 HU"), ("Certainty", "99 %"))
@@ -163,11 +164,41 @@ def test_findings_are_told_in_words_with_units() -> None:
 
 
 def test_no_finding_is_never_told_as_no_result_and_no_model_is_certain() -> None:
-    film = Finding(label="Pneumonia", code=PNEUMONIA, presence=Presence.ABSENT, confidence=0.02)
-    assert tell_answer([film]) == "Pneumonia not seen"
-    assert tell_answer([replace(film, presence=Presence.PRESENT, confidence=0.996)]) == (
-        "Pneumonia seen, certainty > 99 %"
+    film = Finding(label="Pneumonia", code=PNEUMONIA, presence=Presence.ABSENT, confidence=0.02, site=LUNG)
+    assert tell_answer([film.as_json()]) == "Pneumonia not seen"
+    for confidence, words in ((0.91, "91 %"), (0.996, "> 99 %"), (1.0, "> 99 %"), (0.001, "< 1 %")):
+        entry = replace(film, presence=Presence.PRESENT, confidence=confidence).as_json()
+        assert tell_answer([entry]) == f"Pneumonia {words}, lung"
+
+
+def test_two_kinds_of_findings_are_told_and_the_rest_is_counted() -> None:
+    kinds: list[dict[str, Any]] = [
+        {"label": "Tumor", "measurements": {"volume_mm3": 31_200.0}, "laterality": LEFT.as_json()},
+        {"label": "FLAIR abnormality", "measurements": {"volume_mm3": 900.4}, "site": LUNG.as_json()},
+        {"label": "Effusion", "confidence": 0.79},
+    ]
+    assert tell_answer(kinds) == "Tumor 31.2 cm³ left; FLAIR abnormality 900 mm³, lung; 1 more"
+    # What has a number is one of many; a worklist and a page have the same words.
+    assert tell_answer([{"label": "Bleed 1"}, {"label": "Bleed 2"}]) == describe_findings(
+        [{"label": "Bleed 1"}, {"label": "Bleed 2"}]
     )
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ("063Y", "63 y"), ("001M", "1 month"), ("002W", "2 weeks"), ("001D", "1 day"), ("²²²Y", ""), ("٣٣٣Y", ""),
+        ("Y", ""), ("-63Y", ""), ("9999Y", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_an_age_is_told_as_it_was_sent_and_of_anything_else_nothing(sent: str, words: str) -> None:
+    assert patient_age(sent) == words
+    assert patient_age("²²²Y", birth="20000102", study="20310101") == "30 y"
+    assert patient_age(sent, birth="²0000102", study="20310101") == words
+
+
+def test_one_day_is_one_day() -> None:
+    assert [span(seconds) for seconds in (86_400, 100_000, 172_800, 60)] == ["1 day", "1 day", "2 days", "1 min"]
 
 
 def make_slice(number: int, **changes: Any) -> Slice:
@@ -207,6 +238,7 @@ def test_outlines_stand_with_their_slices_and_the_largest_is_jumped_to() -> None
     assert [entry["number"] for entry in told["slices"]] == [0, 1, 2]
     assert (told["keys"], sorted(told["outlines"]), told["ratio"]) == ({2: 2}, [1, 2], 1.0)
     assert told["outlines"][1][0]["finding"] == 2
+    assert (told["name"], told["sides"], told["window"]) == ("Series 3 · Lung", ("R", "L"), "L \u2212400 W 1400")
     assert told["slices"][0]["src"].endswith("/studies/9/series/1/instances/1.0/rendered?window=-400,1400,linear")
 
 
@@ -245,3 +277,4 @@ def test_names_dates_and_figures_read_as_people_write_them() -> None:
     assert (calendar_date("20310409"), calendar_date("2031")) == ("2031-04-09", "2031")
     assert (seconds_words(8.94), seconds_words(3700)) == ("8.9 s", "1 h")
     assert [size_words(one) for one in (9, 1900, 412_000, 5_760_000)] == ["9 bytes", "1.9 kB", "412 kB", "5.8 MB"]
+    assert size_words(57_900_000_000_000) == "58 TB"

@@ -1,6 +1,7 @@
 """Who looked at what: told once a visitor, Study and span of time, in the words of the standard, without names."""
 
 from base64 import b64decode
+from collections.abc import Callable
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -8,7 +9,7 @@ from fastapi import Request
 
 from node.audit.message import AuditEvent, encode_message
 from node.domain.uids import StudyUID
-from node.errors import LedgerBusy
+from node.errors import BadIdentifier, LedgerBusy
 from node.web import witnessing
 from node.web.rights import Visitor
 from node.web.witnessing import SPAN_S, Witnessing
@@ -102,6 +103,38 @@ def test_a_study_whose_patient_cannot_be_asked_for_is_told_all_the_same() -> Non
     sees.saw(ASKED, ALICE, "1.2.3")
     sees.stop()
     assert [event.kind for event in told] == ["study-viewed"]
+
+
+def test_a_fault_of_ours_ends_neither_the_record_nor_those_after_it(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_uid: StudyUID) -> str:
+        raise ValueError("a string literal cannot contain NUL")
+
+    def record(event: AuditEvent) -> None:
+        if event.facts["study_instance_uid"] == "1.2.4":
+            raise TypeError("no record can be made of it")
+        told.append(event)
+
+    told: list[AuditEvent] = []
+    sees = Witnessing(record, fail)
+    sees.start()
+    for uid in ("1.2.3", "1.2.4", "1.2.5"):
+        sees.saw(ASKED, ALICE, uid)
+    sees.stop()
+    assert [event.facts["study_instance_uid"] for event in told] == ["1.2.3", "1.2.5"]
+    assert [line.getMessage() for line in caplog.records].count("audit record lost") == 1
+
+
+@pytest.mark.parametrize("uid", ["\x00", "", "Doe^Jane", "1" * 65])
+def test_what_is_no_uid_is_refused_at_once(uid: str) -> None:
+    sees = Witnessing(lambda _event: None, lambda _uid: "")
+    looks: tuple[Callable[[], None], ...] = (
+        lambda: sees.saw(ASKED, ALICE, uid),
+        lambda: sees.retrieved(ASKED, ALICE, uid, {}),
+        lambda: sees.left_out(ASKED, ALICE, uid, "1.2.3"),
+    )
+    for look in looks:
+        with pytest.raises(BadIdentifier):
+            look()
 
 
 def test_nothing_is_lost_when_more_is_seen_than_can_be_written() -> None:

@@ -1,4 +1,7 @@
-"""A ledger with very many Studies, written table by table: what a node holds after years."""
+"""The benchmark's ledger with very many Studies, written table by table: what a node holds after years.
+
+No node writes so. It stands here, because only this room speaks SQL.
+"""
 
 import json
 import random
@@ -8,12 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Index, Table, select
+from sqlalchemy import JSON, Connection, Index, Table, inspect, select
 
 from node.domain.decision import Outcome
 from node.domain.job import JobState, Priority
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
+from node.errors import Broken, WrongState
 from node.ledger.catalogue import study_keys
 from node.ledger.engine import Desk, Engine
 from node.ledger.placement import derive_places, join_modalities, words_of
@@ -22,18 +26,21 @@ from node.ledger.schema import (
     UtcTime,
     decisions,
     deliveries,
+    instances,
     jobs,
     series,
     series_entries,
     studies,
     study_entries,
+    tokens,
+    users,
     worklist,
     worklist_words,
 )
 from node.ledger.worklist import Mark
 
 TABLES = (
-    studies, series, study_entries, series_entries, decisions, jobs, deliveries, worklist, worklist_words,
+    studies, series, instances, study_entries, series_entries, decisions, jobs, deliveries, worklist, worklist_words,
 )  # fmt: skip
 GROUP = 20_000
 # So long ago the first of them came.
@@ -50,6 +57,10 @@ PERCENT = 100
 # Of a hundred Studies with a Pipeline for them, by what became of them; the youngest are under way.
 FINDINGS, FAILED, UNDETERMINED, UNMATCHED = 20, 1, 2, 25
 RECENT = 200
+# What is there of each Series of a Study that is still coming in.
+OPEN_INSTANCES = 40
+# As many rules are asked of each Study as a node ships with.
+RULES = ("CT chest", "MR brain", "DX chest")
 Row = dict[str, Any]
 Note = Callable[[str], None]
 
@@ -72,12 +83,30 @@ class _Person:
     number: str
 
 
+def require_empty(engine: Engine) -> None:
+    """Return where a database may be filled: it has none of our tables, or no Study, user and token in them.
+
+    Raises
+    ------
+    WrongState
+        If it is somebody's ledger; nothing was changed.
+    """
+    with engine.connect() as connection:
+        there = set(inspect(connection).get_table_names())
+        for table in (studies, users, tokens):
+            if table.name in there and connection.execute(select(1).select_from(table).limit(1)).first() is not None:
+                raise WrongState(
+                    f"the database has rows in its table {table.name}: it is the ledger of a node, and stays as it is; "
+                    "name an empty database"
+                )
+
+
 def fill(engine: Engine, *, studies_wanted: int, now: datetime, note: Note) -> None:
     """Write so many Studies into an empty ledger, the last of them at `now`; what was kept of some is checked.
 
     Raises
     ------
-    AssertionError
+    Broken
         If a row of the worklist is not what a node would have written.
     """
     chance = random.Random(studies_wanted)  # noqa: S311 the same Studies each time, no secrets
@@ -120,7 +149,13 @@ def _uid(number: int) -> str:
 
 
 def check(engine: Engine, chance: random.Random) -> None:
-    """Compare rows of the worklist with what is derived from scratch."""
+    """Compare rows of the worklist with what is derived from scratch.
+
+    Raises
+    ------
+    Broken
+        If they differ.
+    """
     with Desk(engine).reading() as connection:
         last = connection.execute(
             select(worklist.c.place_id).order_by(worklist.c.place_id.desc()).limit(1)
@@ -131,7 +166,7 @@ def check(engine: Engine, chance: random.Random) -> None:
     for uid, row in kept.items():
         del row["place_id"]
         if row != derived[uid]:
-            raise AssertionError(f"{uid}: {row} is kept, {derived[uid]} is derived")
+            raise Broken(f"{uid}: {row} is kept, {derived[uid]} is derived")
 
 
 @contextmanager
@@ -196,8 +231,10 @@ def _add_study(rows: dict[str, list[Row]], chance: random.Random, number: int, t
         rows["series"].append({**one, "state": state.value, "reason": "quiet", "last_instance_at": opened_at})
         entry = {"study_date": keys["study_date"], "modality": modality, "attributes": {"Modality": modality}}
         rows["series_entries"].append({**one, **entry})
-    if fate != "open":
-        rows["decisions"].append({**of_study, **_decision(fate), "decided_at": opened_at})
+    if fate == "open":
+        rows["instances"] += _open_instances(uid, len(modalities), opened_at, attributes)
+    else:
+        rows["decisions"] += [{**of_study, **one, "decided_at": opened_at} for one in _decisions(fate)]
     priority = Priority.ROUTINE
     if fate in JOB_FATES:
         priority = chance.choices(PRIORITIES, PRIORITY_SHARES)[0]
@@ -260,10 +297,30 @@ def _fate(chance: random.Random, modalities: Sequence[str], *, is_recent: bool) 
     return "findings" if rolled < FINDINGS else "nothing"
 
 
-def _decision(fate: str) -> Row:
-    outcome = {"unmatched": Outcome.NO_MATCH, "undetermined": Outcome.UNDETERMINED}.get(fate, Outcome.MATCH)
+def _decisions(fate: str) -> list[Row]:
+    """Return what each rule concluded; the first one tells what became of the Study."""
+    first = {"unmatched": Outcome.NO_MATCH, "undetermined": Outcome.UNDETERMINED}.get(fate, Outcome.MATCH)
+    outcomes = (first, *[Outcome.NO_MATCH] * (len(RULES) - 1))
     said = {"clause": "modality = CT", "found": "CT", "reason": "Because.", "inputs": {}, "trace": []}
-    return {"revision": 1, "rule": "a rule", "outcome": outcome.value, **said}
+    return [
+        {"revision": 1, "rule": rule, "outcome": outcome.value, **said}
+        for rule, outcome in zip(RULES, outcomes, strict=True)
+    ]
+
+
+def _open_instances(uid: str, series_count: int, received_at: datetime, attributes: Row) -> list[Row]:
+    """Return what an open Study is shown by: what has come of each of its Series so far."""
+    return [
+        {
+            "sop_instance_uid": f"{uid}.{place}.{number}", "study_instance_uid": uid,
+            "series_instance_uid": f"{uid}.{place}", "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
+            "transfer_syntax_uid": "1.2.840.10008.1.2.1", "attributes": attributes, "path": f"{uid}.{place}.{number}",
+            "size_bytes": 526_000, "digest": "0" * 64, "association_id": "bench", "calling_aet": "BENCH",
+            "received_at": received_at,
+        }
+        for place in range(1, series_count + 1)
+        for number in range(1, OPEN_INSTANCES + 1)
+    ]  # fmt: skip
 
 
 def _add_job(
