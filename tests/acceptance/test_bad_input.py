@@ -32,7 +32,10 @@ def write(folder: Path, text: str) -> Path:
         ('[destinations.pacs]\ntransport = "cstore"\naet = "A"\n', ("destinations.pacs", "host")),
         ('[web]\nport = 0\n[node]\nbind = "0.0.0.0"\n', ("calling", "--insecure")),
         ('[web]\nbind = "0.0.0.0"\n', ("web.bind", "web.tls", "behind_proxy", "--insecure")),
-        ('[web.oidc]\nissuer = "http://login.example.org"\nclient_id = "x"\nadmins = ["a"]\n', ("web.oidc", "https://")),
+        (
+            '[web.oidc]\nissuer = "http://login.example.org"\nclient_id = "x"\nadmins = ["a"]\n',
+            ("web.oidc", "https://"),
+        ),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_names_the_key(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
