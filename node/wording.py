@@ -1,8 +1,11 @@
 """Words and figures as people read them, in the terminal and in the console."""
 
+import re
 from datetime import UTC, date, datetime
 
 WHOLE_UID = 16
+# Two components are a number as well.
+UID = re.compile(r"\b\d+(?:\.\d+){2,}\b")
 # Age String (AS): three digits and one of these (PS3.5 6.2); a year is written as in ``68 y``.
 AGE_DIGITS = 3
 AGE_UNITS = {"Y": "y", "M": "month", "W": "week", "D": "day"}
@@ -76,8 +79,13 @@ def size_words(size_bytes: int) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return `text` with a capital at its begin, the rest as it is."""
-    return text[:1].upper() + text[1:]
+    """Return `text` with a capital at its begin, and its UIDs shortened in the middle."""
+    return brief(text[:1].upper() + text[1:])
+
+
+def brief(text: str) -> str:
+    """Return `text` with its UIDs shortened in the middle."""
+    return UID.sub(lambda found: short_uid(found[0]), text)
 
 
 def _counted(count: int, unit: str) -> str:

@@ -18,7 +18,7 @@ from node.ledger.alarms import AlarmLedger
 from node.version import product_version
 from node.web.rights import Right, Visitor
 from node.web.services import Services
-from node.wording import age, seconds_words, sentence, short_uid, size_words, span
+from node.wording import age, brief, seconds_words, sentence, short_uid, size_words, span
 
 # What else a page may do is nothing: no script or style of its own, no frame, no other host.
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
@@ -86,7 +86,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(age=age, span=span, short_uid=short_uid, clock=clock)
-        self._templates.filters.update(seconds=seconds_words, size=size_words, sentence=sentence)
+        self._templates.filters.update(seconds=seconds_words, size=size_words, sentence=sentence, brief=brief)
         self._templates.globals.update(
             asset=cache(asset_url), places=PLACES, node_name=f"{node.aet}:{node.port}", version=product_version()
         )
