@@ -27,7 +27,7 @@ def write(folder: Path, text: str) -> Path:
         ("this is no toml", ("TOML",)),
         ('[[rules]]\nname = "r"\nwhen = { modalty = "CT" }\nrun = ["lung_nodules"]\n', ("modalty", "modality")),
         ('[[rules]]\nname = "r"\nwhen = { modality = "CT" }\nrun = ["lung_nodule"]\n', ("lung_nodule",)),
-        ('[pipelines.lung_nodules]\nmodel = "absent"\n', ("absent", "models list")),
+        ('[pipelines.lung_nodules]\nmodl = "ct-nodules"\n', ("modl", "model")),
         ('[destinations.pacs]\ntransport = "carrier-pigeon"\n', ("destinations.pacs.transport",)),
         ('[destinations.pacs]\ntransport = "cstore"\naet = "A"\n', ("destinations.pacs", "host")),
         ('[web]\nport = 0\n[node]\nbind = "0.0.0.0"\n', ("calling", "--insecure")),

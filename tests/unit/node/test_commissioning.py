@@ -65,11 +65,17 @@ def test_nothing_of_the_site_is_touched(tmp_path: Path) -> None:
     assert [set(rule) for rule in own.rules] == [{"name", "run", "when"}]
 
 
-@pytest.mark.parametrize("key", ["pipelines", "models", "store"])
+@pytest.mark.parametrize("key", ["pipelines", "store"])
 def test_what_the_node_thinks_with_is_the_sites(key: str, tmp_path: Path) -> None:
     settings = load_settings(None, {})
     own = own_settings(settings, tmp_path, Peer(aet=PACS_AET, host="127.0.0.1", port=1))
     assert getattr(own, key) == getattr(settings, key)
+
+
+def test_models_that_the_site_installed_are_found(tmp_path: Path) -> None:
+    settings = load_settings(None, {})
+    own = own_settings(settings, tmp_path, Peer(aet=PACS_AET, host="127.0.0.1", port=1))
+    assert set(settings.model_dirs) <= set(own.model_dirs)
 
 
 def test_a_running_node_that_knows_no_such_pacs_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
