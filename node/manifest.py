@@ -1,11 +1,12 @@
 """What `model.toml` may hold: each key, what it must be, and what to write where it is not."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -127,6 +128,67 @@ class Bundle:
     files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
+class Plane(StrEnum):
+    """How slices lie in the patient."""
+
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+
+class Contrast(StrEnum):
+    """Whether a Series was taken with a contrast agent."""
+
+    WITH = "with"
+    WITHOUT = "without"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autoencoder:
+    """``[fit.autoencoder]``: what scores how unlike the training data an input is.
+
+    Attributes
+    ----------
+    file
+        Its weights, in the model folder.
+    threshold
+        Score up to which an input is ordinary, > 0.
+    band
+        How far above it an input is still read, with a sentence in the report.
+    """
+
+    file: Path
+    sha256: str
+    threshold: float
+    band: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """``[fit]``: which inputs the model was made for; what is absent is not asked.
+
+    Attributes
+    ----------
+    body_parts, views
+        Values of Body Part Examined (0018,0015) and View Position (0018,5101).
+    age_years, slice_spacing_mm, pixel_spacing_mm, field_of_view_mm
+        Least and most, both included.
+    phantoms
+        Whether phantoms and tests of the machine are read too.
+    """
+
+    body_parts: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    orientation: Plane | None = None
+    contrast: Contrast | None = None
+    age_years: tuple[float, float] | None = None
+    slice_spacing_mm: tuple[float, float] | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
+    field_of_view_mm: tuple[float, float] | None = None
+    phantoms: bool = False
+    autoencoder: Autoencoder | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
     """What one key must be; `advice` completes the sentence that begins with "write"."""
@@ -147,6 +209,9 @@ def check_manifest(table: Table) -> list[str]:
         else:
             complaints.append(f"inputs.{role} is {_show(entry)}; write a table: [inputs.{role}]")
     complaints += _check_labels(table)
+    complaints += _check_fit(table)
+    if "calibration" in table:
+        complaints += _check_table(_inner(table, "calibration"), "calibration.", CALIBRATION)
     if "bundle" in table:
         complaints += _check_table(_inner(table, "bundle"), "bundle.", BUNDLE)
         complaints += _check_bundle(table)
@@ -183,6 +248,22 @@ def read_bundle(table: Table) -> Bundle | None:
         if key in told:
             told[key] = kind(told[key])
     return Bundle(**told)
+
+
+def read_fit(table: Table, folder: Path) -> Fit:
+    """Return ``[fit]`` of a table in which `check_manifest` finds nothing wrong; without one, nothing is asked."""
+    told = dict(table.get("fit", {}))
+    for key, kind in (("orientation", Plane), ("contrast", Contrast)):
+        if key in told:
+            told[key] = kind(told[key])
+    for key in FIT_RANGES:
+        if key in told:
+            told[key] = tuple(float(one) for one in told[key])
+    for key in FIT_WORDS:
+        told[key] = tuple(told.get(key, ()))
+    if "autoencoder" in told:
+        told["autoencoder"] = Autoencoder(**{**told["autoencoder"], "file": folder / told["autoencoder"]["file"]})
+    return Fit(**told)
 
 
 def find_format(weights: Table) -> WeightsFormat:
@@ -228,6 +309,18 @@ def _check_labels(table: Table) -> list[str]:
             complaints += _check_table(label, f"labels {number}: ", LABEL)
         else:
             complaints.append(f"labels {number} is {_show(label)}; write code = [{', '.join(CODE_PARTS)}]")
+    return complaints
+
+
+def _check_fit(table: Table) -> list[str]:
+    if "fit" not in table:
+        return []
+    fit = _inner(table, "fit")
+    complaints = _check_table(fit, "fit.", FIT)
+    if "autoencoder" in fit:
+        complaints += _check_table(_inner(fit, "autoencoder"), "fit.autoencoder.", AUTOENCODER)
+        if "bundle" in table:
+            complaints.append("fit.autoencoder is asked of no bundle; take it out, or write limits into [fit]")
     return complaints
 
 
@@ -308,6 +401,22 @@ def _is_file_list(value: object) -> bool:
     return isinstance(value, Mapping) and all(_is_path(key) and _is_digest(told) for key, told in value.items())
 
 
+def _is_word_list(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_line(one) and bool(one) for one in value)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in {int, float} and math.isfinite(float(str(value)))
+
+
+def _is_range(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and 0 <= value[0] <= value[1]
+
+
+def _is_safetensors(value: object) -> bool:
+    return _is_path(value) and PurePosixPath(str(value)).suffix == ".safetensors"
+
+
 def _names(kind: type[StrEnum]) -> str:
     return " or ".join(f'"{one.value}"' for one in kind)
 
@@ -345,8 +454,10 @@ TOP: Mapping[str, _Rule] = MappingProxyType(
         "labels": _Rule(is_right=lambda _: True, advice="[[labels]]"),
         "preprocessing": TABLE,
         "thresholds": TABLE,
+        "calibration": TABLE,
         "architecture": TABLE,
         "bundle": TABLE,
+        "fit": TABLE,
     }
 )
 WEIGHTS: Mapping[str, _Rule] = MappingProxyType(
@@ -392,5 +503,41 @@ BUNDLE: Mapping[str, _Rule] = MappingProxyType(
         "box_space": _Rule(is_right=_is_one_of(BoxSpace), advice=_names(BoxSpace)),
         "box_mode": _Rule(is_right=_is_one_of(BoxMode), advice=_names(BoxMode)),
         "files": _Rule(is_right=_is_file_list, advice="path = sha256 of each file; `radnode models add` writes it"),
+    }
+)
+CALIBRATION: Mapping[str, _Rule] = MappingProxyType(
+    {
+        "temperature": _Rule(
+            is_right=lambda value: _is_number(value) and float(str(value)) > 0,
+            advice="a number above 0 that a classifier's score is divided by; 1.0 leaves it as it is",
+            is_required=True,
+        )
+    }
+)
+FIT_WORDS = ("body_parts", "views")
+FIT_RANGES = ("age_years", "slice_spacing_mm", "pixel_spacing_mm", "field_of_view_mm")
+FIT: Mapping[str, _Rule] = MappingProxyType(
+    {
+        **dict.fromkeys(FIT_WORDS, _Rule(is_right=_is_word_list, advice='a list of words, such as ["CHEST"]')),
+        **dict.fromkeys(FIT_RANGES, _Rule(is_right=_is_range, advice="least and most, such as [0.5, 3.0]")),
+        "orientation": _Rule(is_right=_is_one_of(Plane), advice=_names(Plane)),
+        "contrast": _Rule(is_right=_is_one_of(Contrast), advice=_names(Contrast)),
+        "phantoms": _Rule(is_right=lambda value: isinstance(value, bool), advice="true or false"),
+        "autoencoder": TABLE,
+    }
+)
+AUTOENCODER: Mapping[str, _Rule] = MappingProxyType(
+    {
+        "file": _Rule(is_right=_is_safetensors, advice="a .safetensors file below the model folder", is_required=True),
+        "sha256": _Rule(is_right=_is_digest, advice="the SHA-256 of that file", is_required=True),
+        "threshold": _Rule(
+            is_right=lambda value: _is_number(value) and float(str(value)) > 0,
+            advice="the score up to which an input is ordinary, above 0",
+            is_required=True,
+        ),
+        "band": _Rule(
+            is_right=lambda value: _is_number(value) and float(str(value)) >= 0,
+            advice="how far above the threshold an input is still read, 0 or more",
+        ),
     }
 )

@@ -10,7 +10,17 @@ from typing import Any
 
 from node.domain.codes import Code
 from node.errors import ModelInvalid
-from node.manifest import Bundle, Label, WeightsFormat, check_manifest, find_format, read_bundle, read_labels
+from node.manifest import (
+    Bundle,
+    Fit,
+    Label,
+    WeightsFormat,
+    check_manifest,
+    find_format,
+    read_bundle,
+    read_fit,
+    read_labels,
+)
 
 MODEL_FILE = "model.toml"
 REQUIRED_KEYS = (
@@ -23,7 +33,7 @@ REQUIRED_KEYS = (
     "series_offset",
 )
 # What a Result may depend on beside names and weights.
-NUMBER_TABLES = ("preprocessing", "thresholds", "architecture", "bundle")
+NUMBER_TABLES = ("preprocessing", "thresholds", "calibration", "architecture", "bundle", "fit")
 SHIPPED_MODELS = Path(__file__).resolve().parent.parent / "workers" / "models"
 
 
@@ -43,7 +53,8 @@ class ModelCard:
     series_offset
         k in the Series Numbers 9100+k (SEG), 9200+k (SR), 9300+k (SC); 0 to 99.
     numbers
-        The tables ``[preprocessing]``, ``[thresholds]``, ``[architecture]`` and ``[bundle]`` as they stand in the file.
+        The tables ``[preprocessing]``, ``[thresholds]``, ``[calibration]``, ``[architecture]``, ``[bundle]`` and
+        ``[fit]`` as they stand in the file.
     weights_format
         How the weights are kept.
     labels
@@ -52,6 +63,8 @@ class ModelCard:
         Role to the Modalities that it takes; a role that names none takes any.
     bundle
         How it is asked if it is a MONAI Bundle; None for a model of a Pipeline that knows its own network.
+    fit
+        ``[fit]``: which inputs it was made for.
     """
 
     name: str
@@ -72,6 +85,7 @@ class ModelCard:
     labels: tuple[Label, ...] = ()
     modalities: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     bundle: Bundle | None = None
+    fit: Fit = field(default_factory=Fit)
 
     @property
     def folder(self) -> Path:
@@ -80,23 +94,28 @@ class ModelCard:
         return next(holders, self.weights.parent)
 
     def verify_weights(self) -> None:
-        """Compare the weights, and the files of a bundle, with the digests that `model.toml` names.
+        """Compare the weights, the input autoencoder and the files of a bundle with the digests in `model.toml`.
 
         Raises
         ------
         ModelInvalid
             If a file is absent or differs.
         """
-        if not self.weights.is_file():
-            raise ModelInvalid(f"model {self.name}: {self.weights} is absent; pull or copy the model again")
-        found = digest_file(self.weights)
-        if found != self.weights_sha256:
-            raise ModelInvalid(
-                f"model {self.name}: {self.weights} has sha256 {found[:12]}…, model.toml names "
-                f"{self.weights_sha256[:12]}…; restore the weights, never edit the digest to fit"
-            )
+        self._verify_file(self.weights, self.weights_sha256)
+        if self.fit.autoencoder is not None:
+            self._verify_file(self.fit.autoencoder.file, self.fit.autoencoder.sha256)
         if self.bundle is not None:
             self._verify_bundle(self.bundle)
+
+    def _verify_file(self, path: Path, sha256: str) -> None:
+        if not path.is_file():
+            raise ModelInvalid(f"model {self.name}: {path} is absent; pull or copy the model again")
+        found = digest_file(path)
+        if found != sha256:
+            raise ModelInvalid(
+                f"model {self.name}: {path} has sha256 {found[:12]}…, model.toml names {sha256[:12]}…; restore the "
+                "weights, never edit the digest to fit"
+            )
 
     def _verify_bundle(self, bundle: Bundle) -> None:
         folder = self.folder
@@ -144,6 +163,7 @@ def read_model(folder: Path) -> ModelCard:
         looked_for=tuple(label.code for label in labels),
         labels=labels,
         bundle=read_bundle(table),
+        fit=read_fit(table, folder),
     )
 
 

@@ -65,6 +65,9 @@ def _build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--rounds", type=int, required=True, help="how often each Subject is measured")
     bench.add_argument("--out", type=Path, required=True, help="where the measurements go, as JSON")
     bench.set_defaults(verb=_bench)
+    evaluate = verbs.add_parser("evaluate", help="measure a model on cases whose truth is known, then end")
+    evaluate.add_argument("order", type=Path, help="what `radnode evaluate` wants measured, as JSON")
+    evaluate.set_defaults(verb=_evaluate)
     return parser
 
 
@@ -100,6 +103,13 @@ def _bench(arguments: Arguments, _settings: Settings) -> int:
 
     measured = measure_encoding(rounds=arguments.rounds)
     arguments.out.write_text(json.dumps(measured), encoding="utf-8")
+    return 0
+
+
+def _evaluate(arguments: Arguments, _settings: Settings) -> int:
+    from workers.evaluation.run import run_evaluation
+
+    run_evaluation(arguments.order)
     return 0
 
 

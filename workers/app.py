@@ -66,12 +66,31 @@ class WarmShelf:
         return self._warm[name]
 
     def _load(self, name: str) -> WarmPipeline:
-        card = _find_card(self._settings, name)
-        # A site may give a Pipeline a name of its own; then its model says which code that is.
-        maker = self._makers.get(name if card.bundle is None else BUNDLE_PIPELINE) or self._makers.get(card.pipeline)
-        if maker is None:
-            raise _unknown(name)
-        return WarmPipeline(pipeline=maker(card, self._device), card=card)
+        return load_pipeline(_find_card(self._settings, name), self._device, name=name, makers=self._makers)
+
+
+def load_pipeline(
+    card: ModelCard, device: torch.device, *, name: str = "", makers: Mapping[str, PipelineMaker] = PIPELINES
+) -> WarmPipeline:
+    """Return the Pipeline of a model, loaded.
+
+    Parameters
+    ----------
+    name
+        What settings call it; empty: as its model does.
+
+    Raises
+    ------
+    PipelineUnknown
+        If code knows no such Pipeline.
+    ModelInvalid
+        If the model is absent or damaged.
+    """
+    # A site may give a Pipeline a name of its own; then its model says which code that is.
+    maker = makers.get(name if card.bundle is None else BUNDLE_PIPELINE) or makers.get(card.pipeline)
+    if maker is None:
+        raise _unknown(name or card.pipeline)
+    return WarmPipeline(pipeline=maker(card, device), card=card)
 
 
 def build_runner(

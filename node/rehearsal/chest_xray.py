@@ -22,7 +22,9 @@ from node.rehearsal.headers import (
 )
 from node.rehearsal.shapes import Floats, Grid, blur_plane, centered_axis
 
-CLARA = Patient(name="Phantom^Clara", patient_id="PH-0003", birth_date="19710808")
+# Children: of an adult's film, the X-ray model says nothing but that it was not made for adults.
+CLARA = Patient(name="Phantom^Clara", patient_id="PH-0003", birth_date="20210808")
+COLLECTED_BIRTH_DATE = "20220331"
 FIELD_MM = 372.0
 # Finer rays and steps cost seconds and change no gray value visibly.
 RAY_SPACING_MM = 0.9
@@ -137,9 +139,9 @@ def wrap_film(pixels: npt.NDArray[np.uint8], *, name: str, patient: Patient | No
     name
         What the UIDs and the Patient ID are made from; one name, one Study.
     patient
-        Whose name it carries; None makes one up.
+        Whose name it carries; None makes up a child.
     """
-    person = patient or Patient(name="Film^Collection", patient_id=name[:64], sex="O")
+    person = patient or Patient(name="Film^Collection", patient_id=name[:64], birth_date=COLLECTED_BIRTH_DATE, sex="O")
     ds = _new_film(f"film/{name}", patient=person, accession_number="")
     set_pixels(ds, np.ascontiguousarray(pixels), bits_stored=8)
     ds.ImagerPixelSpacing = [0.2, 0.2]

@@ -50,7 +50,8 @@ def encode_heat_map(draft: Draft) -> Dataset | None:
     """Return where the classifier saw evidence, as the one Segment of a SEG on the radiograph.
 
     One map moved the scores of all labels that are present, and it outlines no disease: so there is one Segment, whose
-    property is a class activation and no label. Its values are probabilities of the model, in steps of 1/255.
+    property is a class activation and no label. Its values are on a scale on which the place that moved the score most
+    carries the probability of the model, in steps of 1/255.
 
     None without a heat map, where it is below half a step everywhere, or on an image that is no projection.
 

@@ -150,6 +150,7 @@ def _handles_files(entry: object) -> bool:
 def _scripts_of(root: Path) -> Iterator[None]:
     """Let the block import modules of one bundle, of which another may have some of the same name."""
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    before = set(sys.modules)
     sys.path.insert(0, str(root))
     try:
         with warnings.catch_warnings():
@@ -159,7 +160,9 @@ def _scripts_of(root: Path) -> Iterator[None]:
     finally:
         sys.dont_write_bytecode = writes
         sys.path.remove(str(root))
-        for name, module in list(sys.modules.items()):
+        # Not all of them: there are thousands, and every step of a bundle ends here.
+        for name in sys.modules.keys() - before:
+            module = sys.modules[name]
             file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
             if file is not None and Path(file).is_relative_to(root):
                 del sys.modules[name]

@@ -6,9 +6,13 @@ import torch
 from monai.networks.nets.densenet import DenseNet
 from torch import Tensor, nn
 
+MATRIX = 128  # rows and columns that it reads
 INIT_FEATURES = 24
 GROWTH_RATE = 12
 BLOCKS = (4, 6, 8)
+# Stages with places of 8 and 16 pixels; Grad-CAM is taken from the latter.
+STAGES = ("features.denseblock2", "relu")
+ATTENDED = STAGES[-1]
 SHARPNESS = 2.0  # 0 would be the mean of all places, infinity the strongest alone
 
 
@@ -30,11 +34,12 @@ class XrayDensenet(nn.Module):
             block_config=BLOCKS,
         )
         self.features = dense.features
+        self.relu = nn.ReLU()
         self.head = nn.Conv2d(_count_features(), 1, kernel_size=1)
 
     def forward(self, films: Tensor) -> Tensor:
         """Return the evidence at each place: (batch, rows / 16, columns / 16) logits."""
-        places: Tensor = self.head(torch.relu(self.features(films)))
+        places: Tensor = self.head(self.relu(self.features(films)))
         return places[:, 0]
 
 
@@ -45,6 +50,20 @@ def _count_features() -> int:
         channels = channels // 2 if number else channels
         channels += layers * GROWTH_RATE
     return channels
+
+
+def mirror(films: Tensor) -> Tensor:
+    """Return films (batch, …, columns), and behind them their mirror images: (2 × batch, …, columns)."""
+    return torch.cat([films, films.flip(-1)])
+
+
+def merge_mirrored(values: Tensor) -> Tensor:
+    """Return the mean of what was said of films and of their mirror images: (2 × batch, …) to (batch, …).
+
+    Maps of mirror images must have been mirrored back.
+    """
+    straight, mirrored = values.chunk(2)
+    return (straight + mirrored) / 2
 
 
 def pool_evidence(places: Tensor) -> Tensor:

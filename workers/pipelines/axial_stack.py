@@ -166,6 +166,23 @@ def mark_head(voxels: Voxels) -> NDArray[np.bool_]:
     return head
 
 
+def add_neighbours(voxels: Voxels, channel: int, *, away: int) -> Voxels:
+    """Return slices with those below and above as two more channels; beyond the ends, the outermost is repeated.
+
+    Parameters
+    ----------
+    voxels
+        (slices, channels, rows, columns).
+    channel
+        The one that is shown of the neighbours.
+    away
+        How many slices lie between a slice and its neighbour, > 0.
+    """
+    numbers = np.arange(len(voxels))
+    below, above = np.maximum(numbers - away, 0), np.minimum(numbers + away, len(voxels) - 1)
+    return np.concatenate([voxels, voxels[below, channel, None], voxels[above, channel, None]], axis=1)
+
+
 def crop_plane(voxels: Voxels, corner: tuple[int, int], matrix: int) -> Voxels:
     """Return a window of `matrix` rows and columns from each slice; zero where it lies outside."""
     window = np.zeros((len(voxels), matrix, matrix), voxels.dtype)

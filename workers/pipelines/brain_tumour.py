@@ -13,26 +13,25 @@ from node.domain.codes import BRAIN, NEOPLASM
 from node.domain.finding import Finding
 from node.errors import (
     GeometryRefused,
-    InputMissing,
     ModelOutputInvalid,
     NotEligible,
     PixelsUndecodable,
     WrongBodyPart,
-    WrongModality,
 )
 from node.models import ModelCard
+from workers.fitness.check import Fitness
 from workers.inference.answers import require_sound
 from workers.inference.ladder import Footing, Ladder
 from workers.inference.weights import load_weights
 from workers.measurements import Measures, Region, cut_region, find_side, measure_region, note_limits
-from workers.networks.tumour_unet import build_tumour_unet
+from workers.networks.tumour_unet import build_tumour_unet, count_away
 from workers.pipelines.axial_stack import (
     AxialStack,
     Turn,
+    add_neighbours,
     center_window,
     crop_plane,
     mark_head,
-    place_on,
     resize_plane,
     shrink_stack,
     standardize,
@@ -40,19 +39,17 @@ from workers.pipelines.axial_stack import (
     uncrop_plane,
 )
 from workers.pipelines.base import Analysis
+from workers.pipelines.input_views import view_head
+from workers.pipelines.sequence_fit import SequencePair, fit_sequence
 from workers.volume import Volume, read_volume
 
-MATRIX = 160  # rows and columns that the network reads
-PIXEL_MM = 1.5
 REFERENCE = "flair"
 # Channels of the network in their order; the name is the one that the report uses.
 CHANNELS = {"t1": "T1 before contrast", REFERENCE: "FLAIR", "t1c": "T1 after contrast"}
-BODY_PARTS = ("BRAIN", "HEAD", "SKULL", "HEADNECK", "NEURO", "CRANIUM")
 # A newborn's head and an adult's with nose and coil padding; a trunk is wider, a limb is narrower.
 HEAD_WIDTH_MM, HEAD_LENGTH_MM = (75.0, 250.0), (95.0, 310.0)
 # An axial plane coarser than this shows no outline worth measuring.
 MAX_PIXEL_MM = 3.0
-MIN_COVERED = 0.6  # of the FLAIR's grid, below which a T1 is not worth reading
 MAX_SHARE = 0.5  # of the head; no tumour fills more
 # Skin, fat and bone: of 22 patients' drawn abnormalities, 0.1 % lie nearer to the surface, and scalp fat is bright too.
 SCALP_MM = 7.0
@@ -95,8 +92,8 @@ class BrainTumour:
     Parameters
     ----------
     card
-        Model folder. ``[preprocessing]`` names `matrix`, `pixel_mm` and `min_slices`; ``[thresholds]`` names
-        `abnormality` (0..1) and `min_volume_mm3`.
+        Model folder. ``[preprocessing]`` names `matrix`, `pixel_mm`, `min_slices` and, where the network is shown the
+        FLAIR of neighbours too, `neighbour_mm`; ``[thresholds]`` names `abnormality` (0..1) and `min_volume_mm3`.
     device
         Where the network runs.
 
@@ -107,9 +104,11 @@ class BrainTumour:
     """
 
     def __init__(self, card: ModelCard, device: torch.device) -> None:
-        self._network = load_weights(build_tumour_unet(), card)
-        self._ladder = Ladder(self._network, device, batch=BATCH)
         preprocessing, thresholds = card.numbers["preprocessing"], card.numbers["thresholds"]
+        self._neighbour_mm = float(preprocessing.get("neighbour_mm", 0.0))
+        self._network = load_weights(build_tumour_unet(has_neighbours=self._neighbour_mm > 0), card)
+        self._ladder = Ladder(self._network, device, batch=BATCH)
+        self._fitness = Fitness(card)
         self._matrix = int(preprocessing["matrix"])
         self._pixel_mm = float(preprocessing["pixel_mm"])
         self._min_slices = int(preprocessing["min_slices"])
@@ -117,29 +116,34 @@ class BrainTumour:
         self._min_volume_mm3 = float(thresholds["min_volume_mm3"])
 
     def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> HeadStudy:
-        """Bring the FLAIR, and the T1 that share its Frame of Reference, to the network's grid.
+        """Bring the FLAIR to the network's grid, and each T1 to its place on it, moved where the head has moved.
 
         Raises
         ------
         InputMissing, WrongModality, WrongBodyPart, TooFewSlices, GeometryRefused
             If the FLAIR is absent or is no stack of slices through a head.
+        NotEligible
+            If it is not fit in another way (`workers.fitness`).
         PixelsUndecodable
             If a slice of the FLAIR cannot be decoded.
         """
-        volume = read_head(REFERENCE, inputs.get(REFERENCE) or (), min_slices=self._min_slices)
+        volume = self._read_head(REFERENCE, inputs.get(REFERENCE) or ())
         turned, turn = turn_volume(volume)
         check_plane(turned)
         stack = shrink_stack(turned, pixel_mm=self._pixel_mm)
         head = mark_head(stack.voxels)
         check_head(head, stack)
+        shown = view_head(stack)
+        self._fitness.check_tissue(shown)
+        unusual = self._fitness.check_likeness(lambda: shown)
         corner = center_window(head, self._matrix)
         channels = np.zeros((len(head), len(CHANNELS), self._matrix, self._matrix), np.float32)
-        notes = []
+        notes = [*unusual]
         for number, role in enumerate(CHANNELS):
             voxels: NDArray[np.float32] | None = stack.voxels
             note = ""
             if role != REFERENCE:
-                voxels, note = self._read_companion(role, inputs.get(role) or (), volume, stack)
+                voxels, note = self._read_companion(role, inputs.get(role) or (), volume, stack, head)
             if voxels is not None:
                 channels[:, number] = crop_plane(standardize(voxels), corner, self._matrix)
             notes += [note] if note else []
@@ -157,7 +161,8 @@ class BrainTumour:
         ModelOutputInvalid
             If the network answers with NaN, or marks more of the head than a tumour can fill.
         """
-        asked = self._ladder.ask(lambda network, footing: ask_slices(network, prepared.channels, footing))
+        channels = self._show(prepared)
+        asked = self._ladder.ask(lambda network, footing: ask_slices(network, channels, footing))
         require_sound(asked.answer, "brain tumor")
         chance = self._spread(prepared, asked.answer)
         min_voxels = self._min_volume_mm3 / prepared.volume.voxel_mm3
@@ -182,25 +187,42 @@ class BrainTumour:
             notes=tuple(notes),
         )
 
+    def _read_head(self, role: str, datasets: Sequence[Dataset]) -> Volume:
+        """Return one Series as a Volume when it is fit to be read as a head."""
+        self._fitness.check_header(role, datasets)
+        volume = read_volume(datasets, min_slices=self._min_slices)
+        self._fitness.check_volume(volume)
+        return volume
+
     def _read_companion(
-        self, role: str, datasets: Sequence[Dataset], reference: Volume, grid: AxialStack
+        self, role: str, datasets: Sequence[Dataset], reference: Volume, grid: AxialStack, head: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32] | None, str]:
-        """Return a T1 on the FLAIR's slices, or None and the sentence that says why not."""
+        """Return a T1 on the FLAIR's slices, or None; and what the report must say of it."""
         name = CHANNELS[role]
         if not datasets:
             return None, f"{name} was absent."
         try:
-            volume = read_head(role, datasets, min_slices=self._min_slices)
+            volume = self._read_head(role, datasets)
         except (NotEligible, PixelsUndecodable) as exc:
             # An optional Series must not stop the Study; the report says that it was left out, and why.
             return None, f"{name} was not read ({exc.code})."
-        if volume.frame_of_reference_uid != reference.frame_of_reference_uid:
-            return None, f"{name} was not read: its Frame of Reference is not the FLAIR's."
         turned, _ = turn_volume(volume)
-        placed, covered = place_on(shrink_stack(turned, pixel_mm=self._pixel_mm), grid)
-        if covered < MIN_COVERED:
-            return None, f"{name} was not read: it covers {covered:.0%} of the FLAIR."
-        return placed.voxels, ""
+        pair = SequencePair(
+            name=name,
+            reference_name=CHANNELS[REFERENCE],
+            other=shrink_stack(turned, pixel_mm=self._pixel_mm),
+            reference=grid,
+            head=head,
+            shares_frame=volume.frame_of_reference_uid == reference.frame_of_reference_uid,
+        )
+        return fit_sequence(pair)
+
+    def _show(self, prepared: HeadStudy) -> NDArray[np.float32]:
+        """Return what the network is shown: the sequences and, if it learned with them, the FLAIR of neighbours."""
+        if not self._neighbour_mm:
+            return prepared.channels
+        away = count_away(prepared.stack.spacing_mm[0], neighbour_mm=self._neighbour_mm)
+        return add_neighbours(prepared.channels, list(CHANNELS).index(REFERENCE), away=away)
 
     def _spread(self, prepared: HeadStudy, chance: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probability on the FLAIR's own grid, zero in the scalp and outside of the head."""
@@ -221,27 +243,6 @@ def ask_slices(network: torch.nn.Module, channels: NDArray[np.float32], footing:
         parts.append(((torch.sigmoid(network(slices)) + mirrored) / 2)[:, 0].float().cpu())
     chance: NDArray[np.float32] = torch.cat(parts).numpy()
     return chance
-
-
-def read_head(role: str, datasets: Sequence[Dataset], *, min_slices: int) -> Volume:
-    """Return one Series as a Volume when its header says MR of a head.
-
-    Raises
-    ------
-    InputMissing, WrongModality, WrongBodyPart
-        If the Series is empty or another thing.
-    TooFewSlices, GeometryRefused, PixelsUndecodable
-        As `read_volume`.
-    """
-    if not datasets:
-        raise InputMissing(f"role {role!r}: the Series holds no Instances; send it again")
-    for ds in datasets:
-        if ds.get("Modality") != "MR":
-            raise WrongModality(f"instance {ds.SOPInstanceUID}: Modality {ds.get('Modality')!r} where MR is read")
-        part = "".join(c for c in str(ds.get("BodyPartExamined") or "").upper() if c.isalpha())
-        if part and part not in BODY_PARTS:
-            raise WrongBodyPart(f"instance {ds.SOPInstanceUID}: Body Part Examined {part} where BRAIN is read")
-    return read_volume(datasets, min_slices=min_slices)
 
 
 def check_plane(stack: AxialStack) -> None:

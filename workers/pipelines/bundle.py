@@ -10,9 +10,10 @@ from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from node.errors import GeometryRefused, InputMissing, ModelInvalid, ModelOutputInvalid, WrongModality
+from node.errors import GeometryRefused, InputMissing, ModelInvalid, ModelOutputInvalid
 from node.manifest import Bundle, BundleKind
 from node.models import ModelCard
+from workers.fitness.check import Fitness
 from workers.inference.answers import require_finite, require_sound
 from workers.inference.bundle import load_bundle
 from workers.inference.ladder import Footing, Ladder
@@ -74,6 +75,7 @@ class BundlePipeline:
         self._card = card
         self._bundle: Bundle = card.bundle
         provide_torchvision_parts()
+        self._fitness = Fitness(card)
         self._loaded = load_bundle(card, card.bundle, device)
         self._ladder = Ladder(self._loaded.network, device, batch=1)
 
@@ -89,12 +91,14 @@ class BundlePipeline:
         """
         roles = (*self._card.required_roles, *self._card.optional_roles)
         for role in roles:
-            self._check_role(role, inputs.get(role) or ())
+            if inputs.get(role) or role in self._card.required_roles:
+                self._fitness.check_header(role, inputs.get(role) or ())
         if self._bundle.kind is BundleKind.CLASSIFICATION:
-            return _read_film(inputs[roles[0]])
+            return self._read_film(inputs[roles[0]])
         least = int(self._card.numbers.get("preprocessing", {}).get("min_slices", MIN_SLICES))
         volumes = [read_volume(inputs[role], min_slices=least) for role in roles if inputs.get(role)]
-        for volume in volumes[1:]:
+        for volume in volumes:
+            self._fitness.check_volume(volume)
             _check_grid(volume, volumes[0])
         channels = np.stack([volume.voxels.transpose(NIFTI_AXES) for volume in volumes])
         if self._bundle.dimensions == 2:
@@ -155,22 +159,13 @@ class BundlePipeline:
         meta = {key: value for key, value in image.meta.items() if key != "affine"}
         return MetaTensor(answer, affine=image.affine, meta=meta)
 
-    def _check_role(self, role: str, datasets: Sequence[Dataset]) -> None:
-        if not datasets and role in self._card.required_roles:
-            raise InputMissing(f"role {role!r}: the Series holds no Instances; send it again")
-        allowed = self._card.modalities.get(role, ())
-        for ds in datasets:
-            if allowed and ds.get("Modality") not in allowed:
-                expected, found = " or ".join(allowed), ds.get("Modality")
-                raise WrongModality(f"instance {ds.SOPInstanceUID}: Modality {found!r} where {expected} is read")
-
-
-def _read_film(datasets: Sequence[Dataset]) -> BundleInput:
-    first, *others = sorted(datasets, key=lambda ds: (int(ds.get("InstanceNumber") or 0), str(ds.SOPInstanceUID)))
-    radiograph = read_radiograph(first)
-    note = f"{len(others)} further image(s) of the Series were not read."
-    pixels = radiograph.pixels.transpose()[None]
-    return BundleInput(images=(_tensor(pixels, np.eye(4)),), radiograph=radiograph, notes=(note,) if others else ())
+    def _read_film(self, datasets: Sequence[Dataset]) -> BundleInput:
+        first, *others = sorted(datasets, key=lambda ds: (int(ds.get("InstanceNumber") or 0), str(ds.SOPInstanceUID)))
+        radiograph = read_radiograph(first)
+        self._fitness.check_film(radiograph)
+        note = f"{len(others)} further image(s) of the Series were not read."
+        pixels = radiograph.pixels.transpose()[None]
+        return BundleInput(images=(_tensor(pixels, np.eye(4)),), radiograph=radiograph, notes=(note,) if others else ())
 
 
 def _cut_slices(channels: NDArray[np.float32], volume: Volume) -> tuple[MetaTensor, ...]:

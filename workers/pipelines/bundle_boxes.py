@@ -1,4 +1,4 @@
-"""What a detecting bundle answers: boxes, each written as the ellipsoid inside it."""
+"""What a detecting bundle answers: boxes, each written as its outline, or as the ellipsoid inside it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,16 @@ from node.errors import ModelOutputInvalid
 from node.manifest import BoxMode, BoxSpace, Bundle, Label
 from node.models import ModelCard
 from workers.pipelines.base import Analysis
-from workers.pipelines.bundle_mask import build_analysis
+from workers.pipelines.bundle_mask import bring_home, build_analysis
 from workers.volume import Volume
 
 DEFAULT_SCORE = 0.5
 MAX_BOXES = 100  # of one Series; a mask of eight bits holds 255
 BOX_NUMBERS = 6
+# Where an answer holds it: (1, x, y, z) of the image that went in, n in the voxels of the n-th box.
+OUTLINES = "outlines"
 NOTE = "The model marked boxes; the outlines are the ellipsoids inside them, and sizes are those of the boxes."
+NOTE_OF_SOME = "{count} of the findings have no outline; theirs are the ellipsoids inside their boxes."
 
 Numbers = NDArray[np.float64]
 
@@ -42,20 +45,44 @@ def read_boxes(answer: Mapping[str, Any], card: ModelCard, volume: Volume, *, no
     least = float(card.numbers.get("thresholds", {}).get("finding", DEFAULT_SCORE))
     order = [n for n in np.argsort(-scores, kind="stable").tolist() if scores[n] >= least and int(classes[n]) in labels]
     centers, halves = _to_patient(boxes, bundle, answer)
+    outlines = _read_outlines(answer, bundle, volume)
     taken = np.zeros(volume.voxels.shape, bool)
     found: list[tuple[Label, NDArray[np.bool_]]] = []
     kept: list[float] = []
+    drawn = 0
     for number in order[:MAX_BOXES]:
-        marked = _fill_ellipsoid(volume, centers[number], halves[number]) & ~taken
+        outline = outlines == number + 1
+        is_drawn = not outline.any()
+        marked = (_fill_ellipsoid(volume, centers[number], halves[number]) if is_drawn else outline) & ~taken
         # Outside of the images, or wholly inside a box that is more certain.
         if marked.any():
             taken |= marked
+            drawn += is_drawn
             found.append((labels[int(classes[number])], marked))
             kept.append(float(min(scores[number], 1.0)))
     more = (f"{len(order) - MAX_BOXES} further boxes are not listed.",) if len(order) > MAX_BOXES else ()
     names = [f"{label.name} {number}" for number, (label, _) in enumerate(found, 1)]
-    said = (*notes, NOTE, *more) if found else notes
+    said = (*notes, *_tell_ellipsoids(drawn, len(found)), *more) if found else notes
     return build_analysis(found, card, volume, notes=said, names=names, scores=kept)
+
+
+def _read_outlines(answer: Mapping[str, Any], bundle: Bundle, volume: Volume) -> NDArray[np.generic]:
+    """Return the number of the box that each voxel of the volume belongs to, from 1; 0 where it is of none."""
+    outlines, image = answer.get(OUTLINES), answer.get(bundle.image)
+    if not isinstance(outlines, torch.Tensor) or not isinstance(image, MetaTensor):
+        return np.zeros((1, 1, 1), np.uint8)
+    if outlines.shape != (1, *image.shape[1:]):
+        raise ModelOutputInvalid(
+            f"the bundle answers with outlines of {tuple(outlines.shape)} where (1, x, y, z) of its image is due"
+        )
+    placed = MetaTensor(outlines.as_subclass(torch.Tensor), affine=image.affine)
+    return np.asarray(bring_home(placed, volume)[0].transpose(2, 1, 0))
+
+
+def _tell_ellipsoids(drawn: int, findings: int) -> tuple[str, ...]:
+    if drawn == findings:
+        return (NOTE,)
+    return (NOTE_OF_SOME.format(count=drawn),) if drawn else ()
 
 
 def _numbers(answer: Mapping[str, Any], key: str, card: ModelCard) -> Numbers:

@@ -8,6 +8,7 @@ import torch
 from node.domain.finding import Finding, Presence
 from node.errors import ModelOutputInvalid
 from node.models import ModelCard
+from workers.inference.calibration import resoften
 from workers.pipelines.base import Analysis
 from workers.radiograph import Radiograph
 
@@ -38,13 +39,14 @@ def read_classes(answer: Any, card: ModelCard, radiograph: Radiograph, *, notes:
     thresholds = card.numbers.get("thresholds", {})
     threshold = float(thresholds.get("finding", DEFAULT_THRESHOLD))
     band = float(thresholds.get("undetermined_band", 0.0))
+    temperature = float(card.numbers.get("calibration", {}).get("temperature", 1.0))
     findings = []
     for label in card.labels:
         if label.value >= len(chances):
             raise ModelOutputInvalid(
                 f"the bundle {card.name} answers {len(chances)} numbers, and label {label.name} is number {label.value}"
             )
-        chance = float(chances[label.value])
+        chance = resoften(float(chances[label.value]), temperature=temperature)
         findings.append(
             Finding(
                 label=label.name,

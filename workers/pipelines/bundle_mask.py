@@ -49,7 +49,7 @@ def read_mask(answers: Sequence[Any], card: ModelCard, volume: Volume) -> tuple[
     if len(answers) > 1 or answers[0].ndim < 4:
         channels = np.stack([np.asarray(answer) for answer in answers], axis=-1)
     else:
-        channels = _bring_home(answers[0], volume)
+        channels = bring_home(answers[0], volume)
     channels = channels.transpose(0, 3, 2, 1)
     if channels.shape[1:] != volume.voxels.shape:
         found = " x ".join(map(str, channels.shape[1:]))
@@ -85,7 +85,9 @@ def find_segments(marks: Marks, card: ModelCard, volume: Volume, *, notes: tuple
                 "has learned, or its weights are damaged"
             )
         mask[marked] = number
-    found = [(card.labels[number - 1], mask == number) for number in np.unique(mask).tolist() if number]
+    # The values of a whole volume take longer to sort than its voxels to compare with each label that is there.
+    left = ((label, mask == number) for number, label in enumerate(card.labels, 1) if label.value in marks)
+    found = [(label, marked) for label, marked in left if marked.any()]
     return build_analysis(found, card, volume, notes=notes)
 
 
@@ -138,7 +140,7 @@ def build_analysis(
     )
 
 
-def _bring_home(answer: torch.Tensor, volume: Volume) -> NDArray[np.generic]:
+def bring_home(answer: torch.Tensor, volume: Volume) -> NDArray[np.generic]:
     """Return an answer on the voxels of the volume, nearest neighbor where it is on others."""
     channels: NDArray[np.generic] = np.asarray(answer)
     home = RAS_TO_LPS @ volume.affine[:, [*VOLUME_AXES, 3]]

@@ -1,7 +1,9 @@
 """Chest X-ray: pneumonia or not on one frontal radiograph, and where the network looked."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,30 +13,38 @@ from torch.nn.functional import interpolate
 
 from node.domain.codes import LUNG, PNEUMONIA
 from node.domain.finding import Finding, Presence
-from node.errors import InputMissing, NotEligible, WrongBodyPart, WrongModality, WrongView
+from node.errors import NotEligible, WrongView
 from node.models import ModelCard
+from workers.fitness.check import Fitness
+from workers.fitness.header import read_age_years
 from workers.inference.answers import require_sound
+from workers.inference.attention import Attended, attend
+from workers.inference.calibration import soften
 from workers.inference.ladder import Footing, Ladder
 from workers.inference.weights import load_weights
-from workers.networks.xray_densenet import XrayDensenet, pool_evidence
+from workers.networks.xray_densenet import ATTENDED, MATRIX, XrayDensenet, merge_mirrored, mirror, pool_evidence
 from workers.pipelines.base import Analysis
+from workers.pipelines.input_views import view_film
 from workers.radiograph import Radiograph, read_radiograph
 
 ROLE = "image"
-MATRIX = 128  # rows and columns that the network reads
-MODALITIES = ("DX", "CR")
-BODY_PARTS = ("CHEST", "THORAX", "LUNG", "LUNGS")
 FRONTAL_VIEWS = ("PA", "AP")
 LATERAL_WORDS = ("LAT", "LATERAL", "LL", "RL", "OBLIQUE")
-ADULT_YEARS = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontalRadiograph:
-    """The one radiograph of a Series that is read, and what the report has to say about the choice."""
+    """The one radiograph of a Series that is read, and what the report has to say about the choice.
+
+    Attributes
+    ----------
+    reservation
+        A sentence that says why nobody may rely on the network's answer; None where nothing is known against it.
+    """
 
     radiograph: Radiograph
     notes: tuple[str, ...]
+    reservation: str | None = None
 
 
 def crop_square(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -74,7 +84,8 @@ class ChestXray:
     Parameters
     ----------
     card
-        Model folder; ``[thresholds]`` names `pneumonia` and the half-width `undetermined_band` around it.
+        Model folder; ``[thresholds]`` names `pneumonia`, the half-width `undetermined_band` around it, and
+        `oldest_years`; ``[calibration]`` names `temperature`.
     device
         Where the network runs.
     """
@@ -82,9 +93,12 @@ class ChestXray:
     def __init__(self, card: ModelCard, device: torch.device) -> None:
         self._network = load_weights(XrayDensenet(), card)
         self._ladder = Ladder(self._network, device, batch=1)
+        self._fitness = Fitness(card)
         thresholds = card.numbers["thresholds"]
         self._threshold = float(thresholds["pneumonia"])
         self._band = float(thresholds["undetermined_band"])
+        self._oldest_years = float(thresholds["oldest_years"])
+        self._temperature = float(card.numbers["calibration"]["temperature"])
 
     def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> FrontalRadiograph:
         """Choose the frontal image of the Series and decode it.
@@ -92,26 +106,32 @@ class ChestXray:
         Raises
         ------
         InputMissing, WrongModality, WrongBodyPart, WrongView, NotEligible
-            If no Instance is a frontal chest radiograph.
+            If no Instance is a frontal chest radiograph, or it is not fit in another way (`workers.fitness`).
         PixelsUndecodable
             If the chosen Instance cannot be decoded.
         """
         datasets = inputs.get(ROLE) or ()
-        if not datasets:
-            raise InputMissing(f"role {ROLE!r}: the Series holds no Instances; send it again")
-        for ds in datasets:
-            check_chest(ds)
+        self._fitness.check_header(ROLE, datasets)
         ds, notes = choose_frontal(datasets)
         if min(ds.Rows, ds.Columns) < MATRIX:
             raise NotEligible(
                 f"instance {ds.SOPInstanceUID}: {ds.Rows} x {ds.Columns} pixels where {MATRIX} are needed; "
                 "send the original, not a preview"
             )
-        return FrontalRadiograph(radiograph=read_radiograph(ds), notes=(*notes, *describe_limits(ds)))
+        radiograph = read_radiograph(ds)
+        self._fitness.check_film(radiograph)
+        unusual = self._fitness.check_likeness(partial(view_film, radiograph.pixels))
+        return FrontalRadiograph(
+            radiograph=radiograph,
+            notes=(*notes, *unusual, *describe_limits(ds)),
+            reservation=question_age(ds, oldest_years=self._oldest_years),
+        )
 
-    @torch.inference_mode()
     def analyze(self, prepared: FrontalRadiograph) -> Analysis:
-        """Classify the radiograph; with a positive label, map where it comes from.
+        """Classify the radiograph; with a positive label, map what moved the score (Grad-CAM).
+
+        Of a film with a reservation nothing is said but the network's number, in words: as a certainty it would be
+        taken for one.
 
         Raises
         ------
@@ -121,26 +141,32 @@ class ChestXray:
         pixels = prepared.radiograph.pixels
         film = standardize(torch.from_numpy(shrink(crop_square(pixels)))[None, None])
 
-        def question(network: torch.nn.Module, footing: Footing) -> torch.Tensor:
-            answer: torch.Tensor = network(film.to(footing.device)).float().cpu()
-            return answer
+        def question(network: torch.nn.Module, footing: Footing) -> Attended:
+            layer = network.get_submodule(ATTENDED)
+            seen = attend(network, layer, mirror(film).to(footing.device), score_of=pool_evidence)
+            return Attended(answer=seen.answer.float().cpu(), maps=seen.maps.float().cpu())
 
         asked = self._ladder.ask(question)
-        places = asked.answer
+        places = asked.answer.answer
         require_sound(places.numpy(), "chest X-ray")
-        confidence = float(torch.sigmoid(pool_evidence(places))[0])
-        presence = decide_presence(confidence, threshold=self._threshold, band=self._band)
-        heat = None
+        probability = float(soften(merge_mirrored(pool_evidence(places)), temperature=self._temperature)[0])
+        notes = (*prepared.notes, *asked.notes)
+        if prepared.reservation is not None:
+            notes = (f"{prepared.reservation} The network's own number was {probability:.2f}.", *notes)
+            return self._answer(prepared, None, Presence.UNDETERMINED, notes=notes)
+        presence = decide_presence(probability, threshold=self._threshold, band=self._band)
+        analysis = self._answer(prepared, probability, presence, notes=notes)
         if presence is Presence.PRESENT:
-            heat = spread_heat(torch.sigmoid(places)[0].numpy(), pixels.shape)
+            maps = asked.answer.maps
+            heat = scale_heat(((maps[0] + maps[1].flip(-1)) / 2).numpy(), probability)
+            analysis = replace(analysis, heat=spread_heat(heat, pixels.shape))
+        return analysis
+
+    def _answer(
+        self, prepared: FrontalRadiograph, confidence: float | None, presence: Presence, *, notes: tuple[str, ...]
+    ) -> Analysis:
         finding = Finding(label="Pneumonia", code=PNEUMONIA, presence=presence, confidence=confidence, site=LUNG)
-        return Analysis(
-            findings=(finding,),
-            radiograph=prepared.radiograph,
-            heat=heat,
-            threshold=self._threshold,
-            notes=(*prepared.notes, *asked.notes),
-        )
+        return Analysis(findings=(finding,), radiograph=prepared.radiograph, threshold=self._threshold, notes=notes)
 
 
 def decide_presence(confidence: float, *, threshold: float, band: float) -> Presence:
@@ -150,6 +176,12 @@ def decide_presence(confidence: float, *, threshold: float, band: float) -> Pres
     return Presence.PRESENT if confidence >= threshold else Presence.ABSENT
 
 
+def scale_heat(attention: NDArray[np.float32], probability: float) -> NDArray[np.float32]:
+    """Return attention (rows, columns) >= 0 on a scale on which the strongest place carries the film's probability."""
+    largest = float(attention.max())
+    return attention * np.float32(probability / largest if largest > 0 else 0.0)
+
+
 def spread_heat(heat: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the heat of the square in the middle on the image's own (rows, columns); zero outside of it."""
     top, left, side = locate_square(shape)
@@ -157,21 +189,6 @@ def spread_heat(heat: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np
     full = np.zeros((shape[0], shape[1]), np.float32)
     full[top : top + side, left : left + side] = np.clip(large[0, 0].numpy(), 0, 1)
     return full
-
-
-def check_chest(ds: Dataset) -> None:
-    """Refuse what is no projection X-ray of a chest.
-
-    Raises
-    ------
-    WrongModality, WrongBodyPart
-        With the value that was found.
-    """
-    if ds.get("Modality") not in MODALITIES:
-        raise WrongModality(f"instance {ds.SOPInstanceUID}: Modality {ds.get('Modality')!r} where DX or CR is read")
-    part = str(ds.get("BodyPartExamined") or "").strip().upper()
-    if part and part not in BODY_PARTS:
-        raise WrongBodyPart(f"instance {ds.SOPInstanceUID}: Body Part Examined {part!r} where CHEST is read")
 
 
 def choose_frontal(datasets: Sequence[Dataset]) -> tuple[Dataset, tuple[str, ...]]:
@@ -215,8 +232,16 @@ def describe_limits(ds: Dataset) -> tuple[str, ...]:
         notes.append("View Position is absent; the image was taken to be frontal.")
     if not ds.get("BodyPartExamined"):
         notes.append("Body Part Examined is absent; the image was taken to be a chest.")
-    # PS3.5 6.2 wants 053Y; archives also write 53.
-    age = str(ds.get("PatientAge") or "").upper().removesuffix("Y")
-    if age.isdigit() and int(age) >= ADULT_YEARS:
-        notes.append("The patient is an adult; the model learned from children of one to five and overcalls in adults.")
     return tuple(notes)
+
+
+def question_age(ds: Dataset, *, oldest_years: float) -> str | None:
+    """Return why the network's answer says nothing of a patient of this age; None where the age is not against it."""
+    years = read_age_years(ds)
+    # Somebody is seventeen until the next birthday.
+    if years is None or math.floor(years) <= oldest_years:
+        return None
+    return (
+        f"Undetermined, because Patient's Age is above {oldest_years:g} years: the model learned from children of one "
+        "to five and calls pneumonia too often in adults."
+    )

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from torch.nn import functional
 
 from node.errors import WrongBodyPart
@@ -20,8 +21,16 @@ LUNG_PART_MIN_ML = 50.0
 LUNG_MIN_ML = 200.0
 LUNG_MAX_ML = 12_000.0
 LUNG_FILL_HU = -850.0
-CLOSING_STEPS = 5  # 10 mm: a nodule on the pleura belongs to the lung
+# 12 mm along the axes, 17 across: a nodule on the pleura belongs to the lung.
+CLOSING_STEPS = 6
+CLOSING_SHAPE = ndimage.generate_binary_structure(3, 2)
 SIGMAS_MM = (2.4, 4.0, 6.4)
+DENSE_HU = (-1000.0, 200.0)
+# Ground glass is faint beside a vessel: it is looked for where a vessel is no denser than glass, and in larger blobs.
+GLASS_SIGMAS_MM = (4.0, 6.4, 9.0)
+GLASS_HU = (-950.0, -500.0)
+GLASS_SHARE = 1 / 3  # of all candidates
+APART_MM = 3.0
 MIN_RESPONSE_HU = 60.0
 PEAK_REACH = 5  # coarse voxels
 BALL_RADIUS_PER_SIGMA = sqrt(3.0)  # the Laplacian of a Gaussian is largest for a ball of this radius
@@ -48,6 +57,13 @@ class Coarse:
     def to_native(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return native indices of coarse ones, (..., 3)."""
         return (index + 0.5) * self.step - 0.5
+
+    def place(self, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the 4 × 4 affine of this grid, given that of the native one."""
+        native = np.eye(4)
+        native[:3, :3], native[:3, 3] = np.diag(self.step), 0.5 * self.step - 0.5
+        placed: NDArray[np.float64] = affine @ native
+        return placed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +135,7 @@ def find_lungs(coarse: Coarse, affine: NDArray[np.float64]) -> Lungs:
             "the Series is no chest CT or covers too little of it. Route chest CT only."
         )
         raise WrongBodyPart(msg)
-    mask = _closed(parts)
+    mask = close_lungs(parts)
     return Lungs(
         mask=mask,
         volume_ml=float(mask.sum()) * cell_ml,
@@ -131,7 +147,8 @@ def find_candidates(coarse: Coarse, lungs: Lungs, *, limit: int) -> Candidates:
     """Return at most `limit` blobs inside the lungs.
 
     A vessel is bright across two directions and long in the third; a nodule is bright across all three. Peaks
-    are ranked by the flattest of the three, so that branching points of vessels come last.
+    are ranked by the flattest of the three, so that branching points of vessels come last. What is as dense as
+    soft tissue comes first, then what is no denser than ground glass.
 
     Parameters
     ----------
@@ -139,18 +156,17 @@ def find_candidates(coarse: Coarse, lungs: Lungs, *, limit: int) -> Candidates:
         > 0.
     """
     box = _box(lungs.mask, margin=4)
-    inside = lungs.mask[box]
-    voxels = np.clip(coarse.voxels[box], -1000.0, 200.0)
-    # The chest wall is taken away, so that a nodule that leans on it stands alone.
-    scene = np.where(inside, voxels, np.float32(LUNG_FILL_HU))
-    found = [_peaks(scene, inside, sigma_mm) for sigma_mm in SIGMAS_MM]
-    index, radius, response, blobness = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.argsort(-blobness, kind="stable")[:limit]
+    inside, voxels = lungs.mask[box], coarse.voxels[box]
+    glassy = int(GLASS_SHARE * limit)
+    dense = _rank(voxels, inside, window_hu=DENSE_HU, sigmas_mm=SIGMAS_MM)
+    glass = _rank(voxels, inside, window_hu=GLASS_HU, sigmas_mm=GLASS_SIGMAS_MM)
+    found = _take_apart(dense, limit - glassy)
+    found = _take_apart(np.concatenate([found, glass]), limit)
     corner = np.array([part.start for part in box], dtype=np.float64)
     return Candidates(
-        index=coarse.to_native(index[order] + corner),
-        radius_mm=radius[order],
-        response=response[order],
+        index=coarse.to_native(found[:, :3] + corner),
+        radius_mm=found[:, 3],
+        response=found[:, 4],
     )
 
 
@@ -170,10 +186,11 @@ def _lung_parts(voxels: FloatArray) -> MaskArray:
     return chosen
 
 
-def _closed(parts: MaskArray) -> MaskArray:
+def close_lungs(parts: MaskArray) -> MaskArray:
+    """Return the airy parts with what they enclose or nearly enclose: vessels, nodules, nodules on the pleura."""
     # End slices are repeated: otherwise the closing would eat a slab's first and last 10 mm.
     padded = np.pad(parts, CLOSING_STEPS + 1, mode="edge")
-    closed = ndimage.binary_closing(padded, iterations=CLOSING_STEPS)
+    closed = ndimage.binary_closing(padded, CLOSING_SHAPE, iterations=CLOSING_STEPS)
     inner = slice(CLOSING_STEPS + 1, -CLOSING_STEPS - 1)
     mask: MaskArray = closed[inner, inner, inner]
     for plane in mask:
@@ -200,22 +217,39 @@ def _box(mask: MaskArray, *, margin: int) -> tuple[slice, slice, slice]:
     return z, y, x
 
 
-def _peaks(scene: FloatArray, inside: MaskArray, sigma_mm: float) -> tuple[NDArray[np.float64], ...]:
+def _rank(
+    voxels: FloatArray, inside: MaskArray, *, window_hu: tuple[float, float], sigmas_mm: tuple[float, ...]
+) -> NDArray[np.float64]:
+    """Return the blobs of one window, most prominent first: index, radius in mm and response, (n, 5)."""
+    # The chest wall is taken away, so that a nodule that leans on it stands alone.
+    scene = np.where(inside, np.clip(voxels, *window_hu), np.float32(LUNG_FILL_HU))
+    found = np.concatenate([_peaks(scene, inside, sigma_mm) for sigma_mm in sigmas_mm])
+    ranked: NDArray[np.float64] = found[np.argsort(-found[:, 5], kind="stable"), :5]
+    return ranked
+
+
+def _take_apart(ranked: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
+    """Return the first `limit` of those that lie apart from every one before them."""
+    ranked = ranked[: 4 * limit]  # of one thing each sigma finds a peak
+    pairs = cKDTree(ranked[:, :3]).query_pairs(APART_MM / COARSE_MM, output_type="ndarray")
+    dropped = np.zeros(len(ranked), dtype=bool)
+    for first, later in sorted(pairs.tolist()):
+        dropped[later] |= not dropped[first]
+    return ranked[~dropped][:limit]
+
+
+def _peaks(scene: FloatArray, inside: MaskArray, sigma_mm: float) -> NDArray[np.float64]:
+    """Return index, radius in mm, response and blobness of each peak, (n, 6)."""
     sigma = sigma_mm / COARSE_MM
     smooth = ndimage.gaussian_filter(scene, sigma, truncate=3.0, mode="nearest")
     response = -ndimage.laplace(smooth, mode="nearest") * sigma**2
     peak = (response == ndimage.maximum_filter(response, PEAK_REACH, mode="nearest")) & inside
     index = np.argwhere(peak & (response > MIN_RESPONSE_HU))
     flattest = _curvatures(smooth, index)[:, 2] * sigma**2
-    keep = flattest < 0
-    index = index[keep]
     radius = np.full(len(index), sigma_mm * BALL_RADIUS_PER_SIGMA)
-    return (
-        index.astype(np.float64),
-        radius,
-        response[tuple(index.T)].astype(np.float64),
-        -flattest[keep],
-    )
+    found = np.column_stack([index, radius, response[tuple(index.T)], -flattest])
+    round_ones: NDArray[np.float64] = found[flattest < 0]
+    return round_ones
 
 
 def _curvatures(smooth: FloatArray, index: NDArray[np.int64]) -> NDArray[np.float64]:

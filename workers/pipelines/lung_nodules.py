@@ -11,14 +11,16 @@ from pydicom import Dataset
 
 from node.domain.codes import LUNG, NODULE
 from node.domain.finding import Finding
-from node.errors import GeometryRefused, InputMissing, ModelOutputInvalid, WrongModality
+from node.errors import GeometryRefused, ModelOutputInvalid
 from node.models import ModelCard
+from workers.fitness.check import Fitness
 from workers.inference.answers import require_sound
 from workers.inference.ladder import Footing, Ladder
 from workers.inference.weights import load_weights
 from workers.measurements import Measures, Region, find_side, measure_region, note_limits
 from workers.networks.nodule_classifier import NoduleClassifier
 from workers.pipelines.base import Analysis
+from workers.pipelines.input_views import view_chest
 from workers.pipelines.lung_candidates import (
     COARSE_MM,
     Coarse,
@@ -32,7 +34,6 @@ from workers.pipelines.nodule_outline import find_core, outline_nodule
 from workers.volume import Volume, read_volume
 
 ROLE = "ct"
-AXIAL_COSINE = 0.8  # the slice normal lies within 37 degrees of head-foot
 MAX_FINDINGS = 100  # a Segment Number a nodule; more are no reference model's business
 SAME_PLACE_MM = 15.0
 # Most of what is round in a lung is a vessel: who takes this share of so many for nodules says yes to everything.
@@ -50,11 +51,14 @@ class ChestCt:
         The reference grid of the results.
     coarse, lungs
         The same at 2 mm, and where its lungs are.
+    notes
+        What is unusual about it.
     """
 
     volume: Volume
     coarse: Coarse
     lungs: Lungs
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,7 @@ class LungNodules:
 
     def __init__(self, card: ModelCard, device: torch.device) -> None:
         self._ladder = Ladder(load_weights(NoduleClassifier(), card), device, batch=BATCH)
+        self._fitness = Fitness(card)
         preprocessing, thresholds = card.numbers["preprocessing"], card.numbers["thresholds"]
         self._min_slices = int(preprocessing["min_slices"])
         self._max_slice_distance_mm = float(preprocessing["max_slice_distance_mm"])
@@ -104,22 +109,20 @@ class LungNodules:
             If the slices are too few, too far apart, not axial, or form no even stack.
         WrongBodyPart
             If there is no lung of a plausible size.
+        NotEligible
+            If it is not fit in another way (`workers.fitness`).
         PixelsUndecodable
             If one slice cannot be decoded.
         """
         datasets = inputs.get(ROLE) or ()
-        if not datasets:
-            msg = f"role {ROLE} is empty: a CT Series is needed. Check the rule's inputs."
-            raise InputMissing(msg)
-        others = {str(ds.get("Modality")) for ds in datasets} - {"CT"}
-        if others:
-            found = ", ".join(sorted(others))
-            msg = f"{_name(datasets[0])}: expected Modality CT, found {found}. Route CT Series only."
-            raise WrongModality(msg)
+        self._fitness.check_header(ROLE, datasets)
         volume = read_volume(datasets, min_slices=self._min_slices)
+        self._fitness.check_volume(volume)
         self._check_slices(volume)
         coarse = coarsen(volume)
-        return ChestCt(volume=volume, coarse=coarse, lungs=find_lungs(coarse, volume.affine))
+        lungs = find_lungs(coarse, volume.affine)
+        unusual = self._fitness.check_likeness(partial(view_chest, coarse.voxels, coarse.place(volume.affine)))
+        return ChestCt(volume=volume, coarse=coarse, lungs=lungs, notes=unusual)
 
     def analyze(self, prepared: ChestCt) -> Analysis:
         """Return the nodules, most certain first.
@@ -143,15 +146,11 @@ class LungNodules:
             reference=volume,
             mask=mask if findings else None,
             threshold=self._threshold,
-            notes=(*asked.notes, *self._notes(prepared, unclear), *note_limits(volume, measured)),
+            notes=(*prepared.notes, *asked.notes, *self._notes(prepared, unclear), *note_limits(volume, measured)),
         )
 
     def _check_slices(self, volume: Volume) -> None:
         name = _name(volume.datasets[0])
-        normal = volume.affine[:3, 0] / np.linalg.norm(volume.affine[:3, 0])
-        if abs(float(normal[2])) < AXIAL_COSINE:
-            msg = f"{name}: expected axial slices, found another orientation. Route the axial Series."
-            raise GeometryRefused(msg)
         distance_mm = volume.spacing_mm[0]
         if distance_mm > self._max_slice_distance_mm:
             msg = (
@@ -163,7 +162,7 @@ class LungNodules:
     def _find_nodules(self, chest: ChestCt, network: torch.nn.Module, footing: Footing) -> tuple[list[Nodule], int]:
         """Return the nodules in order of certainty, and how many could not be outlined."""
         found = find_candidates(chest.coarse, chest.lungs, limit=self._candidates)
-        score = partial(self._score, chest.volume, network=network, batch=footing.batch)
+        score = partial(self._score, chest, network=network, batch=footing.batch)
         scores = score(found.index)
         self._check_share(scores)
         order = [n for n in np.argsort(-scores, kind="stable") if scores[n] >= self._threshold]
@@ -189,9 +188,9 @@ class LungNodules:
         return kept[:MAX_FINDINGS], _count_apart(unclear)
 
     def _score(
-        self, volume: Volume, index: NDArray[np.float64], *, network: torch.nn.Module, batch: int
+        self, chest: ChestCt, index: NDArray[np.float64], *, network: torch.nn.Module, batch: int
     ) -> NDArray[np.float64]:
-        patches = cut_patches(volume, index)
+        patches = cut_patches(chest.volume, chest.coarse, index)
         scores = score_patches(network, patches, recheck_from=self._threshold / 2, batch=batch)
         require_sound(scores, "lung nodule")
         return scores

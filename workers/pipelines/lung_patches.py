@@ -1,4 +1,4 @@
-"""Cubes of 24 mm around candidates, as the nodule classifier reads them."""
+"""Cubes of 24 and 48 mm around candidates, as the nodule classifier reads them."""
 
 import numpy as np
 import torch
@@ -6,16 +6,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from workers.networks.nodule_classifier import PATCH_VOXELS
+from workers.pipelines.lung_candidates import COARSE_MM, Coarse
 from workers.volume import Volume
 
-PATCH_MM = 1.0
+PATCH_MM, FAR_MM = 1.0, 2.0  # edges of a voxel: what a thing is, and what it belongs to
 # A window that keeps fat, soft tissue and ground glass apart; contrast and bone saturate alike.
 WINDOW_HU = (-1024.0, 300.0)
 BATCH = 64
 
 
-def cut_patches(volume: Volume, index: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return one patch a candidate; beyond the first and last slice the end slices are repeated.
+def cut_patches(volume: Volume, coarse: Coarse, index: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return two cubes a candidate, near and far; beyond the volume its outermost voxels are repeated.
 
     Parameters
     ----------
@@ -25,17 +26,38 @@ def cut_patches(volume: Volume, index: NDArray[np.float64]) -> NDArray[np.float3
     Returns
     -------
     ndarray
-        (n, 24, 24, 24) float32 at 1 mm, 0..1 over -1024..300 HU.
+        (n, 2, 24, 24, 24) float32, 0..1 over -1024..300 HU: 24 mm at 1 mm, and 48 mm at 2 mm.
     """
-    offsets = (np.arange(PATCH_VOXELS) - (PATCH_VOXELS - 1) / 2) * PATCH_MM
-    steps = [offsets / spacing for spacing in volume.spacing_mm]
-    patches = np.empty((len(index), PATCH_VOXELS, PATCH_VOXELS, PATCH_VOXELS), dtype=np.float32)
+    patches = np.empty((len(index), 2, PATCH_VOXELS, PATCH_VOXELS, PATCH_VOXELS), dtype=np.float32)
     for number, middle in enumerate(index):
-        z, y, x = (place + step for place, step in zip(middle, steps, strict=True))
-        mesh = np.meshgrid(z, y, x, indexing="ij")
-        ndimage.map_coordinates(volume.voxels, mesh, order=1, mode="nearest", output=patches[number])
+        cut_cube(volume.voxels, middle, np.asarray(volume.spacing_mm) / PATCH_MM, output=patches[number, 0])
+        far = (middle + 0.5) / coarse.step - 0.5
+        cut_cube(coarse.voxels, far, np.full(3, COARSE_MM / FAR_MM), output=patches[number, 1])
+    return to_window(patches)
+
+
+def cut_cube(
+    voxels: NDArray[np.float32], middle: NDArray[np.float64], scale: NDArray[np.float64], *, output: NDArray[np.float32]
+) -> None:
+    """Fill `output`, a cube, with the voxels around `middle`, interpolated linearly.
+
+    Parameters
+    ----------
+    middle
+        (3,) index in `voxels`.
+    scale
+        (3,) edges of a voxel of `voxels` in edges of one of `output`.
+    """
+    offsets = np.arange(len(output)) - (len(output) - 1) / 2
+    z, y, x = (place + offsets / step for place, step in zip(middle, scale, strict=True))
+    mesh = np.meshgrid(z, y, x, indexing="ij")
+    ndimage.map_coordinates(voxels, mesh, order=1, mode="nearest", output=output)
+
+
+def to_window(hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 0..1 over -1024..300 HU, clipped."""
     low, high = WINDOW_HU
-    return (np.clip(patches, low, high) - np.float32(low)) / np.float32(high - low)
+    return (np.clip(hu, low, high) - np.float32(low)) / np.float32(high - low)
 
 
 def score_patches(
@@ -49,7 +71,7 @@ def score_patches(
     Parameters
     ----------
     patches
-        (n, 24, 24, 24) float32, 0..1.
+        (n, 2, 24, 24, 24) float32, 0..1.
     recheck_from
         0..1; most candidates are vessels, far below it, and need no second look.
     batch
@@ -58,7 +80,7 @@ def score_patches(
     logits = _ask(network, patches, batch)
     again = np.flatnonzero(_probability(logits) >= recheck_from)
     if len(again):
-        views = [_ask(network, np.flip(patches[again], axis).copy(), batch) for axis in (1, 2, 3)]
+        views = [_ask(network, np.flip(patches[again], axis).copy(), batch) for axis in (2, 3, 4)]
         logits[again] = (logits[again] + sum(views)) / 4
     return _probability(logits)
 
@@ -68,7 +90,7 @@ def _ask(network: torch.nn.Module, patches: NDArray[np.float32], batch: int) -> 
     answers = [np.empty(0)]
     with torch.inference_mode():
         for start in range(0, len(patches), batch):
-            part = torch.from_numpy(patches[start : start + batch])[:, None].to(device)
+            part = torch.from_numpy(patches[start : start + batch]).to(device)
             answers.append(network(part).double().cpu().numpy())
     return np.concatenate(answers)
 

@@ -1,11 +1,24 @@
-"""Train the CT lung nodule classifier: ``python -m workers.training.ct_nodules --data DIR --out DIR``."""
+"""The recipe ``ct-nodules``: the small 3D network that tells a nodule from a vessel in chest CT.
 
-import argparse
+Layout of ``--data``, where each patient is a folder of DICOM slices:
+
+``train/<any name>/*.dcm``
+    Whole chests that synthetic nodules are put into to learn from (`workers.training.lung_scans`).
+``tune/<any name>/*.dcm``, ``held/<any name>/*.dcm``
+    Others, of other patients, to set thresholds and to report on; there need be none.
+
+Drawn chests are added. ``--exclude`` names patients of the data set ``ct`` that are in no part.
+"""
+
+import csv
 import json
-import logging
+import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -14,137 +27,291 @@ from torch.nn import functional
 
 from workers.networks.nodule_classifier import NoduleClassifier
 from workers.pipelines.lung_patches import score_patches
-from workers.training.lung_samples import Samples, join_samples, sample_phantoms, sample_rehearsals
-from workers.training.recipe import learning_rate, save_weights, set_learning_rate
+from workers.training.course import CHECKPOINT, Course, Plan
+from workers.training.curve import Curve
+from workers.training.lung_insertion import LungScan
+from workers.training.lung_samples import (
+    BYTE,
+    CANDIDATES,
+    Samples,
+    Source,
+    join_samples,
+    sample_phantoms,
+    sample_rehearsals,
+    sample_scan,
+    to_unit,
+)
+from workers.training.lung_scans import read_scans, refuse_barred
+from workers.training.order import Order, seed_everything
+from workers.training.splits import Split
+from workers.training.weights import save_weights
 
-LOGGER = logging.getLogger(__name__)
 SEED = 20_260
-TRAIN_PHANTOMS = 40
-HELD_BACK_PHANTOMS = 12
-# Chests of the rehearsal; the demo and the tests use small seeds.
-TRAIN_REHEARSALS = range(5000, 5008)
-HELD_BACK_REHEARSALS = range(6000, 6004)
-PEAK_RATE = 3e-3
-HARD_SHARE = 0.15  # of the negatives, the ones that the half-trained network takes for nodules
+PARTS = ("train", "tune", "held")
+# The later rounds begin by looking for what the network takes for nodules.
+ROUNDS: Mapping[str, Plan] = MappingProxyType(
+    {
+        "round-1": Plan(steps=1200, peak_rate=3e-3, average=0.995),
+        "round-2": Plan(steps=400, peak_rate=1.5e-3, average=0.99),
+        "round-3": Plan(steps=400, peak_rate=1e-3, average=0.99),
+        "round-4": Plan(steps=400, peak_rate=1e-3, average=0.99),
+    }
+)
+BATCH = 64
+SHARES = {Source.SLAB: 0.2, Source.CHEST: 0.25, Source.SCAN: 0.55}
+HARD_SHARE = 0.15  # of the negatives of a source, the ones that the network takes for nodules
+TURN_RAD = 0.25  # standard deviation of the turn about each axis
+ZOOM = (0.78, 1.12)  # edge of what is shown, in edges of a patch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What decides the weights.
+class Amounts:
+    """How much is drawn and inserted.
 
     Attributes
     ----------
-    steps
-        Optimizer steps, > 0.
-    batch
-        Patches a step, half of them nodules, > 1.
+    phantoms, rehearsals
+        Slabs and chests drawn.
+    variants
+        Times each scan is given other nodules.
+    nodules
+        In each of these.
+    candidates
+        Places looked at in each of these.
     """
 
-    steps: int = 1000
-    batch: int = 64
+    phantoms: int = 22
+    rehearsals: int = 8
+    variants: int = 24
+    nodules: int = 30
+    candidates: int = CANDIDATES
 
 
-def train(samples: Samples, recipe: Recipe) -> NoduleClassifier:
-    """Return the trained network; the same samples and recipe give the same weights on one thread."""
+FULL = Amounts()
+REHEARSAL_SEED = 5000  # the demo and the tests use small seeds
+
+
+def train_and_report(order: Order, *, amounts: Amounts = FULL) -> None:
+    """Draw samples, put nodules into lungs, train the network, measure and write what the order asks for.
+
+    Raises
+    ------
+    ValueError
+        If no list of exclusions is named, a patient must not be learned from or is in two parts, or a run is resumed
+        with other patients.
+    InputMissing
+        If ``train/`` holds no scan.
+    """
+    started = time.monotonic()
+    scans = read_parts(order)
+    split = _prove_split(order, scans)
+    samples = gather(order, scans["train"], amounts)
     torch.manual_seed(SEED)
-    rng = np.random.default_rng(SEED)
-    network = NoduleClassifier()
-    patches = torch.from_numpy(samples.patches)[:, None]
-    labels = torch.from_numpy(samples.is_nodule)
-    positive, negative = np.flatnonzero(samples.is_nodule), np.flatnonzero(~samples.is_nodule)
-    hard = negative
-    optimizer = torch.optim.AdamW(network.parameters(), PEAK_RATE, weight_decay=1e-2)
-    quarter = recipe.batch // 4
-    network.train()
-    for step in range(recipe.steps):
-        if step == recipe.steps // 2:
-            hard = find_hard(network, samples, negative)
-        set_learning_rate(optimizer, learning_rate(step, steps=recipe.steps, peak=PEAK_RATE))
-        chosen = [rng.choice(positive, 2 * quarter), rng.choice(negative, quarter), rng.choice(hard, quarter)]
-        drawn = np.concatenate(chosen)
-        # Never quite 0 or 1: the certainty is shown to people.
-        wanted = labels[drawn].float() * 0.96 + 0.02
-        loss = functional.binary_cross_entropy_with_logits(network(augment(patches[drawn].float(), rng)), wanted)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch ships no annotation for it
-        optimizer.step()
-        if step % 100 == 0:
-            LOGGER.info("step trained", extra={"step": step, "loss": round(loss.item(), 4)})
-    return network.eval()
+    network = _train(NoduleClassifier(), order, samples).eval().cpu()
+    _join_curves(order)
+    metrics = {
+        "weights_sha256": save_weights(network, order.out / "weights.safetensors"),
+        "seconds": round(time.monotonic() - started),
+        "device": order.device.type,
+        "steps": order.steps or sum(plan.steps for plan in ROUNDS.values()),
+        "patients": {part: len(getattr(split, part)) for part in PARTS},
+        "samples": {"nodules": int(samples.is_nodule.sum()), "others": int((~samples.is_nodule).sum())},
+        **{part: measure(network, _sample_scans(scans[part], amounts, seed=SEED + 1)) for part in ("tune", "held")},
+    }
+    (order.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
-def find_hard(network: NoduleClassifier, samples: Samples, negative: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the negatives that look most like nodules to the network, which stays in training mode."""
-    network.eval()
-    scores = []
-    with torch.inference_mode():
-        for part in np.array_split(negative, max(1, len(negative) // 64)):
-            scores.append(network(torch.from_numpy(samples.patches[part]).float()[:, None]).numpy())
-    network.train()
-    count = max(1, int(HARD_SHARE * len(negative)))
-    return negative[np.argsort(-np.concatenate(scores), kind="stable")[:count]]
+def read_parts(order: Order) -> dict[str, list[LungScan]]:
+    """Return the scans of each part, without the patients that the order excludes.
+
+    Raises
+    ------
+    ValueError
+        If a scan in ``train/`` must not be learned from.
+    InputMissing
+        If ``train/`` holds none.
+    """
+    excluded = order.excluded("ct")
+    parts = {
+        part: [scan for scan in read_scans(order.data / part, needed=part == "train") if scan.name not in excluded]
+        for part in PARTS
+    }
+    refuse_barred(parts["train"])
+    return parts
+
+
+def _prove_split(order: Order, scans: Mapping[str, Sequence[LungScan]]) -> Split:
+    """Write and return the keys of each part; samples of another split are not gone on with."""
+    split = Split(**{part: frozenset(f"ct {scan.name}" for scan in scans[part]) for part in PARTS})
+    if split.train & split.tune or split.train & split.held or split.tune & split.held:
+        raise ValueError(f"{order.data}: a patient is in two parts; keep each in one of {', '.join(PARTS)}")
+    path = order.out / "split.json"
+    before = path.read_text(encoding="utf-8") if order.resume and path.is_file() else None
+    split.write(path)
+    if before not in (None, path.read_text(encoding="utf-8")):
+        raise ValueError(f"{path}: this run learned from other patients; begin anew, without --resume")
+    return split
+
+
+def gather(order: Order, scans: Sequence[LungScan], amounts: Amounts) -> Samples:
+    """Return all that is learned from; kept in ``samples/`` of the order's folder, and read there when resumed."""
+    folder = order.out / "samples"
+    if not order.resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    lungs = _keep(folder / "scans.npz", lambda: _sample_scans(scans, amounts, seed=SEED))
+    drawn = _keep(folder / "drawn.npz", lambda: _draw(amounts))
+    return join_samples([drawn, lungs])
+
+
+def _draw(amounts: Amounts) -> Samples:
+    chests = range(REHEARSAL_SEED, REHEARSAL_SEED + amounts.rehearsals)
+    return join_samples([*sample_phantoms(count=amounts.phantoms, seed=SEED), *sample_rehearsals(seeds=chests)])
+
+
+def _sample_scans(scans: Sequence[LungScan], amounts: Amounts, *, seed: int) -> Samples:
+    rng = np.random.default_rng(seed)
+    return join_samples(
+        sample_scan(scan, rng, nodules=amounts.nodules, candidates=amounts.candidates)
+        for _ in range(amounts.variants)
+        for scan in scans
+    )
+
+
+def _keep(file: Path, make: Callable[[], Samples]) -> Samples:
+    """Return the samples in `file`, made and written first where there are none."""
+    if not file.is_file():
+        made = make()
+        np.savez(file, patches=made.patches, is_nodule=made.is_nodule, source=made.source)
+    with np.load(file) as held:
+        return Samples(patches=held["patches"], is_nodule=held["is_nodule"], source=held["source"])
+
+
+def _part(order: Order, name: str, steps: int | None) -> Order:
+    """Return the order for one round of the recipe, with a folder of its own."""
+    folder = order.out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return replace(order, out=folder, steps=steps, resume=order.resume and (folder / CHECKPOINT).is_file())
+
+
+def _train(network: torch.nn.Module, order: Order, samples: Samples) -> torch.nn.Module:
+    """Train in rounds; each later one sees the negatives more often that the one before took for nodules."""
+    pools = [Pool(samples, source) for source in Source if (samples.source == source).any()]
+    steps = None if order.steps is None else max(1, order.steps // len(ROUNDS))
+    for number, (name, plan) in enumerate(ROUNDS.items()):
+        seed_everything(SEED + number)
+        rng = np.random.default_rng([SEED, number])
+        if number:  # before the course, which goes on from a checkpoint with later weights
+            for pool in pools:
+                pool.find_hard(network)
+        course = Course(network, _part(order, name, steps), rng=rng, plan=plan)
+        course.run(partial(_loss, course, pools, order.device))
+        network.load_state_dict(course.averaged.state_dict())
+    return network
+
+
+class Pool:
+    """The samples of one source.
+
+    Attributes
+    ----------
+    share
+        Of a batch.
+    """
+
+    def __init__(self, samples: Samples, source: Source) -> None:
+        mine = samples.source == source
+        self.share = SHARES[source]
+        self._patches = samples.patches
+        self._positive = np.flatnonzero(mine & samples.is_nodule)
+        self._negative = np.flatnonzero(mine & ~samples.is_nodule)
+        self._hard = self._negative
+
+    def find_hard(self, network: torch.nn.Module) -> None:
+        """Remember the negatives that look most like nodules to the network."""
+        network.eval()
+        scores = np.concatenate(
+            [
+                score_patches(network, to_unit(self._patches[part]), recheck_from=2.0)
+                for part in np.array_split(self._negative, max(1, len(self._negative) // 512))
+            ]
+        )
+        count = max(1, int(HARD_SHARE * len(self._negative)))
+        self._hard = self._negative[np.argsort(-scores, kind="stable")[:count]]
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return `count` patches, half of them nodules, a quarter hard, and their labels."""
+        quarter = max(1, count // 4)
+        kinds = [(self._positive, count - 2 * quarter), (self._negative, quarter), (self._hard, quarter)]
+        chosen = np.concatenate([rng.choice(kind, size) for kind, size in kinds if len(kind)])
+        return self._patches[chosen], np.isin(chosen, self._positive).astype(np.float32)
+
+
+def _loss(course: Course, pools: list[Pool], device: torch.device) -> torch.Tensor:
+    total = sum(pool.share for pool in pools)
+    drawn = [pool.draw(course.rng, round(BATCH * pool.share / total)) for pool in pools]
+    patches = torch.from_numpy(np.concatenate([patches for patches, _ in drawn])).to(device)
+    labels = torch.from_numpy(np.concatenate([labels for _, labels in drawn])).to(device)
+    batch = augment(patches.float() / BYTE, course.rng)
+    # Never quite 0 or 1: the certainty is shown to people.
+    return functional.binary_cross_entropy_with_logits(course.network(batch), labels * 0.96 + 0.02)
 
 
 def augment(batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return the batch mirrored, turned, shifted in density and with more noise; one draw a batch."""
+    """Return the batch turned, zoomed, mirrored, shifted in density and with more noise."""
+    return vary_density(_mirror(turn_and_zoom(batch, rng), rng))
+
+
+def turn_and_zoom(batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return each patch turned a little and shown at another size: there are few real lungs to learn from."""
+    turns = rng.normal(0, TURN_RAD, (len(batch), 3))
+    zooms = np.exp(rng.uniform(np.log(ZOOM[0]), np.log(ZOOM[1]), len(batch)))
+    places = np.zeros((len(batch), 3, 4), dtype=np.float32)
+    for place, (x, y, z), zoom in zip(places, turns, zooms, strict=True):
+        about = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+        place[:, :3] = zoom * (np.eye(3) + about + about @ about / 2)  # a turn, to the second order
+    grid = functional.affine_grid(torch.from_numpy(places).to(batch.device), list(batch.shape), align_corners=False)
+    return functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
+
+
+def _mirror(batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     for axis in (2, 3, 4):
         if rng.random() < 0.5:
             batch = batch.flip(axis)
-    batch = batch.permute(0, 1, *(2 + rng.permutation(3)).tolist())
-    gain = 1 + 0.06 * torch.randn(len(batch), 1, 1, 1, 1)
-    shift = 0.02 * torch.randn(len(batch), 1, 1, 1, 1)
-    grain = 0.03 * torch.rand(len(batch), 1, 1, 1, 1)
+    return batch.permute(0, 1, *(2 + rng.permutation(3)).tolist())
+
+
+def vary_density(batch: torch.Tensor) -> torch.Tensor:
+    """Return the batch shifted and stretched in density, and with more noise."""
+    gain = 1 + 0.06 * torch.randn(len(batch), 1, 1, 1, 1, device=batch.device)
+    shift = 0.02 * torch.randn(len(batch), 1, 1, 1, 1, device=batch.device)
+    grain = 0.03 * torch.rand(len(batch), 1, 1, 1, 1, device=batch.device)
     return (batch * gain + shift + grain * torch.randn_like(batch)).clamp(0, 1)
 
 
-def measure(network: NoduleClassifier, samples: Samples) -> dict[str, float]:
-    """Return sensitivity, specificity and the area under the curve on patches."""
-    scores = score_patches(network, samples.patches.astype(np.float32))
-    yes, no = scores[samples.is_nodule], scores[~samples.is_nodule]
-    above = (yes[:, None] > no[None]).mean() if len(yes) and len(no) else float("nan")
+def measure(network: torch.nn.Module, samples: Samples) -> dict[str, float]:
+    """Return sensitivity, specificity and the area under the curve on patches; nothing where a kind is absent."""
+    yes, no = int(samples.is_nodule.sum()), int((~samples.is_nodule).sum())
+    counts: dict[str, float] = {"nodules": yes, "others": no}
+    if not yes or not no:
+        return counts
+    scores = score_patches(network, to_unit(samples.patches))
+    nodules, others = scores[samples.is_nodule], scores[~samples.is_nodule]
     return {
-        "nodules": len(yes),
-        "others": len(no),
-        "area_under_curve": float(above),
-        **{f"sensitivity_{t}": float((yes >= t).mean()) for t in (0.5, 0.7, 0.9)},
-        **{f"specificity_{t}": float((no < t).mean()) for t in (0.5, 0.7, 0.9)},
+        **counts,
+        "area_under_curve": float((nodules[:, None] > others[None]).mean()),
+        **{f"sensitivity_{t}": float((nodules >= t).mean()) for t in (0.5, 0.7, 0.9)},
+        **{f"specificity_{t}": float((others < t).mean()) for t in (0.5, 0.7, 0.9)},
     }
 
 
-def main() -> None:
-    """Draw the samples, train, measure and write ``weights.safetensors`` and ``metrics.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="scratch folder; samples are kept here")
-    parser.add_argument("--out", type=Path, required=True, help="weights.safetensors, metrics.json")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s %(levelname)s")
-    torch.set_num_threads(options.threads)
-    options.data.mkdir(parents=True, exist_ok=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    train_set = _drawn(options.data / "train.npz", TRAIN_PHANTOMS, SEED, TRAIN_REHEARSALS)
-    held_back = _drawn(options.data / "held-back.npz", HELD_BACK_PHANTOMS, SEED + 1, HELD_BACK_REHEARSALS)
-    network = train(train_set, Recipe())
-    digest = save_weights(network, options.out / "weights.safetensors")
-    metrics = {
-        "weights_sha256": digest,
-        "seconds": round(time.monotonic() - started),
-        "held_back_phantoms": measure(network, held_back),
-    }
-    (options.out / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    LOGGER.info("weights written")
-
-
-def _drawn(path: Path, phantoms: int, seed: int, rehearsals: range) -> Samples:
-    """Return the samples in `path`, drawn first where there are none."""
-    if not path.is_file():
-        samples = join_samples([sample_phantoms(count=phantoms, seed=seed), sample_rehearsals(seeds=rehearsals)])
-        np.savez(path, patches=samples.patches, is_nodule=samples.is_nodule)
-        LOGGER.info("samples drawn")
-    with np.load(path) as held:
-        return Samples(patches=held["patches"], is_nodule=held["is_nodule"])
-
-
-if __name__ == "__main__":
-    main()
+def _join_curves(order: Order) -> None:
+    """Draw the curves of all rounds, one after the other, as one."""
+    whole, done = Curve(order.out), 0
+    for name in ROUNDS:
+        with (order.out / name / "curve.csv").open(newline="", encoding="utf-8") as stream:
+            rows = [(int(row["step"]), row["figure"], float(row["value"])) for row in csv.DictReader(stream)]
+        for step, figure, value in rows:
+            whole.add(done + step, {figure: value})
+        done += max((step for step, _, _ in rows), default=0) + 1
+    whole.keep()

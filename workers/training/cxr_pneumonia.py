@@ -1,185 +1,215 @@
 """Recipe of `cxr-pneumonia`: Kermany's radiographs and projected phantoms into a small DenseNet.
 
-python -m workers.training.cxr_pneumonia --data DIR --exclude FILE --out DIR
+``--data`` is a folder with NORMAL and PNEUMONIA, as Kermany's training split has them: JPEG files, named after the
+patient. About ten minutes on a free CPU core.
 """
 
-import argparse
 import json
-import logging
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import affine_grid, binary_cross_entropy_with_logits, grid_sample
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from workers.networks.xray_densenet import XrayDensenet, pool_evidence
-from workers.pipelines.chest_xray import MATRIX, standardize
-from workers.training.kermany import LabeledRadiographs, patient_key, read_kermany
-from workers.training.radiograph_phantoms import draw_radiograph, paste_opacity
-from workers.training.recipe import (
-    Split,
-    bootstrap_interval,
-    learning_rate,
-    load_trained,
-    read_exclusions,
-    save_weights,
-    seed_everything,
-    set_learning_rate,
-    split_patients,
+from workers.evaluation.probabilities import roc_auc
+from workers.inference.calibration import fit_temperature
+from workers.networks.xray_densenet import MATRIX, XrayDensenet, merge_mirrored, mirror, pool_evidence
+from workers.pipelines.chest_xray import standardize
+from workers.training.course import Course, Plan
+from workers.training.film_baseline import fit_regression, learn_features, read_features
+from workers.training.film_changes import change_films
+from workers.training.film_figures import (
+    Judged,
+    choose_threshold,
+    describe,
+    draw_misread,
+    draw_reliability,
+    locate_heat,
+    map_evidence,
 )
-
-logger = logging.getLogger(__name__)
+from workers.training.kermany import LabeledRadiographs, name_cause, patient_key, read_kermany
+from workers.training.order import Order, seed_everything
+from workers.training.radiograph_phantoms import draw_radiograph, draw_with_truth, paste_opacity
+from workers.training.splits import Split, split_patients
+from workers.training.weights import save_weights
 
 SEED = 20
 TUNE_PATIENTS, HELD_PATIENTS = 250, 400
+FEW = 4  # of a small collection, at most one patient in four is kept for either
 PHANTOMS = 1500  # of each label
 # In a batch: real normal, real pneumonia, real normal with a pasted opacity, phantom normal, phantom opacity.
 PER_BATCH = (11, 8, 3, 5, 5)
-PEAK_RATE, WEIGHT_DECAY = 2e-3, 1e-3
+PLAN = Plan(steps=1500, peak_rate=2e-3, weight_decay=1e-3)
 SMOOTHING = 0.02  # some of Kermany's labels are wrong
-LOG_EVERY = 50
+ASKED_AT_ONCE = 64
+DRAWN = 100  # drawn chests, never learned from, on which heat is located
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Images of one label to draw batches from: (images, 1, rows, columns), 0..1."""
+    """Films of one label to draw batches from: (films, 1, rows, columns) float16, 0..1."""
 
-    images: torch.Tensor
+    films: torch.Tensor
     label: int
     per_batch: int
 
 
-def main() -> None:
-    """Train, report on held-back patients, and write weights and ``metrics.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with NORMAL and PNEUMONIA")
-    parser.add_argument("--exclude", type=Path, required=True, help="patients never to train on")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--weights", type=Path, help="measure these instead of training")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(1)
-    rng = seed_everything(SEED)
-    data = read_kermany(options.data)
-    excluded = {patient_key(name) for name in read_exclusions(options.exclude, data_set="kermany")}
-    split = split_patients(data.patients, excluded=excluded, tune=TUNE_PATIENTS, held=HELD_PATIENTS, seed=SEED)
-    if options.weights is None:
-        network = train(build_pools(data, split, rng), steps=options.steps, rng=rng)
-    else:
-        network = load_trained(XrayDensenet(), options.weights)
-    metrics: dict[str, object] = {"sha256": save_weights(network, options.out / "weights.safetensors")}
-    for name, patients in (("tune", split.tune), ("held", split.held)):
-        images, labels = select(data, patients)
-        metrics[name] = measure(ask(network, images), labels)
-    metrics["phantoms"] = measure_phantoms(network, np.random.default_rng(SEED + 1))
-    (options.out / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    logger.info("trained %s", json.dumps(metrics))
+def train_and_report(order: Order) -> None:
+    """Train, and write weights, figures of tuning and held-back patients, the split, and pictures.
+
+    Raises
+    ------
+    ValueError
+        If the order names no list of patients that must never be learned from, or a file that follows no known pattern.
+    """
+    begun = time.monotonic()
+    excluded = order.excluded("kermany")
+    data = read_kermany(order.data, matrix=MATRIX)
+    split = deal_patients(data, excluded)
+    split.write(order.out / "split.json")
+    drawn_count = min(PHANTOMS, PER_BATCH[-1] * (order.steps or PLAN.steps))
+    pools = build_pools(data, split.train, phantoms=drawn_count)
+    network = train(pools, select(data, split.tune), order)
+    metrics: dict[str, object] = {
+        "sha256": save_weights(network, order.out / "weights.safetensors"),
+        "device": order.device.type,
+        "steps": order.steps or PLAN.steps,
+        "seconds": round(time.monotonic() - begun),
+        **report(network.cpu(), data, split, order),
+        "baseline": compare_with_classic(pools, data, split, order),
+    }
+    rng = np.random.default_rng(SEED + 1)
+    drawn = [draw_with_truth(rng, size=MATRIX, has_opacity=True) for _ in range(min(DRAWN, drawn_count))]
+    metrics["heat"] = locate_heat(network, drawn)
+    (order.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
-def select(data: LabeledRadiographs, patients: frozenset[str]) -> tuple[torch.Tensor, NDArray[np.int64]]:
-    """Return images (images, 1, rows, columns) and labels of some patients."""
-    chosen = np.array([patient in patients for patient in data.patients])
-    return torch.from_numpy(data.pixels[chosen])[:, None].float(), data.labels[chosen]
-
-
-def build_pools(data: LabeledRadiographs, split: Split, rng: np.random.Generator) -> list[Pool]:
-    """Return the sources of a batch: real films, real films with a pasted opacity, phantoms."""
-    images, labels = select(data, split.train)
-    normal, sick = images[labels == 0], images[labels == 1]
-    pasted = np.stack([paste_opacity(image, rng) for image in normal[:, 0].numpy()])[:, None]
-    drawn = [
-        np.stack([draw_radiograph(rng, size=MATRIX, has_opacity=has_opacity) for _ in range(PHANTOMS)])[:, None]
-        for has_opacity in (False, True)
-    ]
-    sources = (normal, sick, torch.from_numpy(pasted), torch.from_numpy(drawn[0]), torch.from_numpy(drawn[1]))
-    logger.info("training images %s", [len(source) for source in sources])
-    return [
-        Pool(images=source, label=label, per_batch=count)
-        for source, label, count in zip(sources, (0, 1, 1, 0, 1), PER_BATCH, strict=True)
-    ]
-
-
-def train(pools: list[Pool], *, steps: int, rng: np.random.Generator) -> torch.nn.Module:
-    """Return the network after `steps` balanced batches, in evaluation mode."""
+def train(
+    pools: Sequence[Pool], tune: tuple[torch.Tensor, NDArray[np.int64]], order: Order, *, plan: Plan = PLAN
+) -> torch.nn.Module:
+    """Return the network after the order's steps, in evaluation mode; its curve follows the films for tuning."""
+    seed_everything(SEED)
     network = XrayDensenet()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
+    course = Course(network, order, rng=np.random.default_rng(SEED), plan=plan)
     target = torch.cat([torch.full((pool.per_batch,), float(pool.label)) for pool in pools])
-    soft = target * (1 - 2 * SMOOTHING) + SMOOTHING
-    for step in range(steps):
-        set_learning_rate(optimizer, learning_rate(step, steps=steps, peak=PEAK_RATE))
-        picked = [pool.images[rng.integers(len(pool.images), size=pool.per_batch)] for pool in pools]
-        images = standardize(augment(torch.cat(picked), rng)).contiguous(memory_format=torch.channels_last)
-        losses = binary_cross_entropy_with_logits(pool_evidence(network(images)), soft, reduction="none")
-        optimizer.zero_grad()
-        losses.mean().backward()  # type: ignore[no-untyped-call]  # torch's stub
-        optimizer.step()
-        if step % LOG_EVERY == 0:
-            by_pool = [round(float(part.mean()), 3) for part in torch.split(losses.detach(), list(PER_BATCH))]
-            logger.info("step %d of %d, loss by source %s", step, steps, by_pool)
-    return network.eval()
+    soft = (target * (1 - 2 * SMOOTHING) + SMOOTHING).to(order.device)
+    films, labels = tune
+
+    def loss_of() -> torch.Tensor:
+        picked = [pool.films[course.rng.integers(len(pool.films), size=pool.per_batch)] for pool in pools]
+        batch = standardize(change_films(torch.cat(picked).float(), course.rng)).to(order.device)
+        logits = pool_evidence(network(batch.contiguous(memory_format=torch.channels_last)))
+        return binary_cross_entropy_with_logits(logits, soft)
+
+    def validate() -> Mapping[str, float]:
+        return {"AUC": roc_auc(labels == 1, ask(course.averaged, films))}
+
+    course.run(loss_of, validate=validate)
+    return course.averaged
 
 
-def augment(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return images turned, moved, stretched, mirrored, re-exposed and made noisy at random."""
-    count = len(images)
-    angle = rng.uniform(-0.14, 0.14, count)
-    zoom = rng.uniform(0.8, 1.12, (count, 1)) * rng.uniform(0.88, 1.14, (count, 2))
-    theta = np.zeros((count, 2, 3))
-    theta[:, 0, 0], theta[:, 0, 1] = np.cos(angle), -np.sin(angle)
-    theta[:, 1, 0], theta[:, 1, 1] = np.sin(angle), np.cos(angle)
-    theta[:, :, :2] *= zoom[:, :, None]
-    theta[:, 0] *= rng.choice((-1.0, 1.0), (count, 1))
-    theta[:, :, 2] = rng.uniform(-0.1, 0.1, (count, 2))
-    grid = affine_grid(torch.from_numpy(theta).float(), list(images.shape), align_corners=False)
-    moved = grid_sample(images, grid, padding_mode="border", align_corners=False).clamp(0, 1)
-    gamma = torch.from_numpy(rng.uniform(0.7, 1.4, (count, 1, 1, 1))).float()
-    noise = torch.from_numpy(rng.uniform(0, 0.03, (count, 1, 1, 1))).float() * torch.randn_like(moved)
-    return moved**gamma + noise
-
-
-@torch.inference_mode()
-def ask(network: torch.nn.Module, images: torch.Tensor) -> NDArray[np.float64]:
-    """Return the probability of pneumonia of each image (images, 1, rows, columns)."""
-    parts = [torch.sigmoid(pool_evidence(network(standardize(part)))) for part in torch.split(images, 64)]
-    return torch.cat(parts).double().numpy()
-
-
-def area_under_curve(rows: NDArray[np.float64]) -> float:
-    """Return the area under the ROC curve of (images, 2): score and label."""
-    positive, negative = rows[rows[:, 1] == 1, 0], np.sort(rows[rows[:, 1] == 0, 0])
-    below = np.searchsorted(negative, positive, side="left") + np.searchsorted(negative, positive, side="right")
-    return float(below.mean()) / (2 * len(negative))
-
-
-def measure(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, object]:
-    """Return the area under the ROC curve with its interval, and sensitivity and specificity by threshold."""
-    rows = np.stack([scores, labels.astype(float)], axis=1)
-    positive, negative = scores[labels == 1], scores[labels == 0]
+def report(network: torch.nn.Module, data: LabeledRadiographs, split: Split, order: Order) -> dict[str, object]:
+    """Return temperature, threshold and figures; the pictures go to the order's folder."""
+    tune, held = (judge(network, data, patients) for patients in (split.tune, split.held))
+    temperature = fit_temperature(tune.scores, tune.truth.astype(np.int64))
+    threshold = choose_threshold(tune.probabilities(temperature), tune.truth)
+    draw_reliability(held, temperature=temperature, path=order.out / "reliability.png")
+    draw_misread(
+        held,
+        temperature=temperature,
+        threshold=threshold,
+        map_film=lambda film: map_evidence(network, film),
+        path=order.out / "misread.png",
+    )
     return {
-        "images": len(scores),
-        "auc": round(area_under_curve(rows), 4),
-        "auc_95": bootstrap_interval(rows.tolist(), area_under_curve),
-        "by_threshold": {
-            str(cut): {
-                "sensitivity": round(float((positive >= cut).mean()), 4),
-                "specificity": round(float((negative < cut).mean()), 4),
-                "within_0.05": round(float((np.abs(scores - cut) < 0.05).mean()), 4),
-            }
-            for cut in (0.2, 0.3, 0.4, 0.5, 0.6)
-        },
+        "temperature": round(temperature, 3),
+        "threshold": threshold,
+        "tune": describe(tune, temperature=temperature, threshold=threshold),
+        "held": describe(held, temperature=temperature, threshold=threshold),
     }
 
 
-def measure_phantoms(network: torch.nn.Module, rng: np.random.Generator) -> dict[str, object]:
-    """Return the numbers on 100 + 100 phantoms that were never trained on."""
-    labels = np.repeat(np.array([0, 1], np.int64), 100)
-    drawn = [draw_radiograph(rng, size=MATRIX, has_opacity=bool(label)) for label in labels]
-    return measure(ask(network, torch.from_numpy(np.stack(drawn))[:, None]), labels)
+def judge(network: torch.nn.Module, data: LabeledRadiographs, patients: frozenset[str]) -> Judged:
+    """Return the films of some patients with what the network says of them."""
+    films, labels = select(data, patients)
+    chosen = np.array([patient in patients for patient in data.patients])
+    causes = np.array([name_cause(name) for name in data.names])[chosen]
+    squashed, truth = data.squashed[chosen], labels == 1
+    return Judged(
+        films=films,
+        truth=truth,
+        patients=np.array(data.patients)[chosen],
+        scores=ask(network, films),
+        subgroups={
+            **{cause: causes == cause for cause in ("normal", "bacteria", "virus")},
+            "normal, own proportions": ~truth & ~squashed,
+            "normal, squashed": ~truth & squashed,
+            "pneumonia, own proportions": truth & ~squashed,
+            "pneumonia, squashed": truth & squashed,
+        },
+    )
 
 
-if __name__ == "__main__":
-    main()
+def compare_with_classic(
+    pools: Sequence[Pool], data: LabeledRadiographs, split: Split, order: Order
+) -> dict[str, object]:
+    """Return the figures of logistic regression on frozen features, on the same patients."""
+    frozen = learn_features((pools[-2].films, pools[-1].films), order, seed=SEED).cpu()
+    films, labels = select(data, split.train)
+    regression = fit_regression(read_features(frozen, films), labels)
+    figures: dict[str, object] = {}
+    threshold = temperature = 0.0
+    for name, patients in (("tune", split.tune), ("held", split.held)):
+        judged = judge(frozen, data, patients)
+        judged = replace(judged, scores=regression.score(read_features(frozen, judged.films)))
+        if name == "tune":
+            temperature = fit_temperature(judged.scores, judged.truth.astype(np.int64))
+            threshold = choose_threshold(judged.probabilities(temperature), judged.truth)
+        figures[name] = describe(judged, temperature=temperature, threshold=threshold)
+    return figures
+
+
+def deal_patients(data: LabeledRadiographs, excluded: frozenset[str]) -> Split:
+    """Return the patients by use; those that are excluded, under whichever of their names, are in none."""
+    keys = {patient_key(name) for name in excluded}
+    few = len(set(data.patients) - keys) // FEW
+    return split_patients(
+        data.patients, excluded=keys, tune=min(TUNE_PATIENTS, few), held=min(HELD_PATIENTS, few), seed=SEED
+    )
+
+
+def select(data: LabeledRadiographs, patients: frozenset[str]) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """Return films (films, 1, rows, columns) float16 and labels of some patients."""
+    chosen = np.array([patient in patients for patient in data.patients])
+    return torch.from_numpy(data.pixels[chosen])[:, None], data.labels[chosen]
+
+
+def build_pools(data: LabeledRadiographs, patients: frozenset[str], *, phantoms: int) -> list[Pool]:
+    """Return the sources of a batch: real films, normal ones with a pasted opacity, and `phantoms` of each label."""
+    rng = np.random.default_rng(SEED)
+    films, labels = select(data, patients)
+    normal, sick = films[labels == 0], films[labels == 1]
+    pasted = [paste_opacity(film.astype(np.float32), rng) for film in normal[:, 0].numpy()]
+    drawn = [
+        [draw_radiograph(rng, size=MATRIX, has_opacity=has_opacity) for _ in range(phantoms)]
+        for has_opacity in (False, True)
+    ]
+    made = [torch.from_numpy(np.stack(group).astype(np.float16))[:, None] for group in (pasted, *drawn)]
+    return [
+        Pool(films=group, label=label, per_batch=count)
+        for group, label, count in zip((normal, sick, *made), (0, 1, 1, 0, 1), PER_BATCH, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def ask(network: torch.nn.Module, films: torch.Tensor) -> NDArray[np.float64]:
+    """Return the score (a logit) of each film (films, 1, rows, columns): the mean of it and of its mirror image."""
+    device = next(network.parameters()).device
+    parts = []
+    for part in torch.split(films, ASKED_AT_ONCE):
+        batch = mirror(standardize(part.float()).to(device))
+        parts.append(merge_mirrored(pool_evidence(network(batch))).cpu())
+    return torch.cat(parts).double().numpy()

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from workers.networks.tumour_unet import MATRIX, PIXEL_MM
 from workers.pipelines.axial_stack import center_window, crop_plane, mark_head, standardize
-from workers.pipelines.brain_tumour import MATRIX, PIXEL_MM
 from workers.training.lgg import MarkedHead
 
 Field = NDArray[np.float32]
@@ -15,6 +15,7 @@ Point = tuple[float, float, float]
 Contrasts = tuple[float, float, float]  # T1 pre, FLAIR, T1 post
 
 SLICES = 10
+SLICE_MM = (3.5, 6.5)
 EDGE_MM = 1.5
 
 
@@ -32,9 +33,11 @@ def draw_head(rng: np.random.Generator, *, has_lesion: bool) -> MarkedHead:
     half = MATRIX * PIXEL_MM / 2
     axis = (np.arange(MATRIX) + 0.5) * PIXEL_MM - half
     axes = rng.uniform(66, 84), rng.uniform(84, 106), rng.uniform(80, 110)
-    # Half of the stacks are short and lie where deep gray matter and ventricles look most like lesions.
-    low, high = (-0.8, 0.85) if rng.random() < 0.5 else (-0.15, 0.4)
-    levels = np.linspace(low, high, SLICES) * axes[2] + rng.uniform(-4, 4)
+    slice_mm = rng.uniform(*SLICE_MM)
+    highest = 0.85 * axes[2] - SLICES * slice_mm
+    # Half of the stacks lie where deep gray matter and ventricles look most like lesions.
+    low = rng.uniform(-0.8 * axes[2], highest) if rng.random() < 0.5 else rng.uniform(-25, -5)
+    levels = low + np.arange(SLICES) * slice_mm
     mesh = np.meshgrid(levels, axis, axis, indexing="ij")
     place = _tilt(Place(z=mesh[0].astype(np.float32), y=mesh[1].astype(np.float32), x=mesh[2].astype(np.float32)), rng)
     images = _paint_anatomy(place, axes, rng)
@@ -50,6 +53,7 @@ def draw_head(rng: np.random.Generator, *, has_lesion: bool) -> MarkedHead:
         channels=channels.astype(np.float16),
         mask=crop_plane(mask, corner, MATRIX).astype(np.float16),
         head=crop_plane(head.astype(np.float32), corner, MATRIX) > 0.5,
+        slice_mm=slice_mm,
     )
 
 
@@ -130,9 +134,9 @@ def _paint_lesions(images: list[Field], place: Place, axes: Point, rng: np.rando
         radius = rng.uniform(8, 30)
         size = (radius * rng.uniform(0.7, 1.3), radius * rng.uniform(0.7, 1.3), radius * rng.uniform(0.7, 1.3))
         reach = np.maximum(np.array(axes) * 0.84 - np.array(size), 1)
-        direction = rng.standard_normal(3)
-        direction *= rng.random() ** 0.4 / np.linalg.norm(direction)
-        center = tuple(float(v) for v in direction * reach)
+        height = float(np.clip(rng.uniform(place.z.min(), place.z.max()) / reach[2], -0.9, 0.9))
+        turn, away = rng.uniform(0, 2 * np.pi), np.sqrt(1 - height**2) * rng.random() ** 0.4
+        center = (reach[0] * away * np.cos(turn), reach[1] * away * np.sin(turn), reach[2] * height)
         rough = _texture(place.x.shape, rng.uniform(2, 6), rng) * rng.choice((0.0, 0.08, 0.2))
         cover = _cover(place, (center[0], center[1], center[2]), size, rough)
         _fill(images, cover * rng.uniform(0.75, 1), (rng.uniform(0.4, 0.9), rng.uniform(1.5, 2.4), rng.uniform(0.5, 1)))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.networks.tumour_unet import MATRIX, PIXEL_MM
 from workers.pipelines.axial_stack import (
     AxialStack,
     center_window,
@@ -16,12 +17,12 @@ from workers.pipelines.axial_stack import (
     shrink_stack,
     standardize,
 )
-from workers.pipelines.brain_tumour import MATRIX, PIXEL_MM
 
 # The TIFs have no geometry. Their heads are 212 x 169 pixels (medians of 110 patients); a head of 199 x 158 mm then
 # has pixels of 0.9375 mm, which is a field of view of 240 mm.
 KAGGLE_PIXEL_MM = 0.9375
-KAGGLE_SLICE_MM = 5.0
+# Nor is the distance of slices known: the stacks, of 20 to 88 slices, are taken to cover about as much of a head.
+KAGGLE_COVERED_MM = 150.0
 FLAIR = 1
 PATIENT = re.compile(r"TCGA_[A-Z]{2}_[A-Z0-9]{4}")
 SLICE_NUMBER = re.compile(r"_(\d+)\.tif$")
@@ -41,12 +42,15 @@ class MarkedHead:
         (slices, rows, columns) float16, the fraction of the pixel inside the drawn abnormality.
     head
         (slices, rows, columns) bool.
+    slice_mm
+        Distance of slices, mm, > 0.
     """
 
     patient: str
     channels: NDArray[np.float16]
     mask: NDArray[np.float16]
     head: NDArray[np.bool_]
+    slice_mm: float
 
 
 def read_lgg(folder: Path) -> list[MarkedHead]:
@@ -80,6 +84,7 @@ def read_patient(folder: Path) -> MarkedHead:
         channels=np.stack([crop_plane(c, corner, MATRIX) for c in channels], axis=1).astype(np.float16),
         mask=crop_plane(_shrink((drawn > 0).astype(np.float32)), corner, MATRIX).astype(np.float16),
         head=crop_plane(head.astype(np.float32), corner, MATRIX) > 0.5,
+        slice_mm=KAGGLE_COVERED_MM / len(paths),
     )
 
 
@@ -95,6 +100,6 @@ def _is_copy(pixels: NDArray[np.float32], channel: int) -> bool:
 
 def _shrink(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
     affine = np.zeros((4, 4))
-    affine[2, 0], affine[1, 1], affine[0, 2] = KAGGLE_SLICE_MM, KAGGLE_PIXEL_MM, KAGGLE_PIXEL_MM
+    affine[2, 0], affine[1, 1], affine[0, 2] = KAGGLE_COVERED_MM / len(voxels), KAGGLE_PIXEL_MM, KAGGLE_PIXEL_MM
     affine[3, 3] = 1
     return shrink_stack(AxialStack(voxels=voxels, affine=affine), pixel_mm=PIXEL_MM).voxels

@@ -1,242 +1,269 @@
-"""Recipe of `mr-tumour`: TCGA-LGG slices and head phantoms into a 2D U-Net.
+"""Recipe of `mr-tumour`: slices of real and drawn heads, each with its neighbours, into a U-Net.
 
-python -m workers.training.mr_tumour --data DIR --exclude FILE --out DIR
+``--data`` names the unpacked LGG-MRI-Segmentation ("kaggle_3m"): one folder ``TCGA_<site>_<patient>_<date>`` a patient.
 """
 
-import argparse
 import json
-import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
+from monai.losses.dice import DiceFocalLoss
 from numpy.typing import NDArray
-from torch.nn.functional import affine_grid, binary_cross_entropy_with_logits, grid_sample, interpolate
+from scipy import ndimage
 
-from workers.networks.tumour_unet import build_tumour_unet
+from workers.evaluation.intervals import bootstrap_interval
+from workers.networks.tumour_unet import PIXEL_MM, build_tumour_unet, count_away
+from workers.pipelines.axial_stack import add_neighbours
+from workers.pipelines.brain_tumour import SCALP_MM, drop_specks
+from workers.training.course import Course, Plan
+from workers.training.head_augmentation import augment
 from workers.training.head_phantoms import draw_head
-from workers.training.lgg import MarkedHead, read_lgg
-from workers.training.recipe import (
-    Split,
-    bootstrap_interval,
-    learning_rate,
-    load_trained,
-    read_exclusions,
-    save_weights,
-    seed_everything,
-    set_learning_rate,
-    split_patients,
-)
-
-logger = logging.getLogger(__name__)
+from workers.training.head_slices import Source, draw_batch, gather_sources
+from workers.training.lgg import FLAIR, MarkedHead, read_lgg
+from workers.training.order import Order, seed_everything
+from workers.training.splits import Split, split_patients
+from workers.training.weights import save_weights
 
 SEED = 21
-TUNE_PATIENTS, HELD_PATIENTS = 8, 22
-PHANTOMS = 100  # with a lesion, and half as many without
-PEAK_RATE, RESUME_RATE, WEIGHT_DECAY = 2e-3, 8e-4, 1e-4
-# How often T1 before contrast, T1 after contrast, and both are hidden, so that FLAIR alone is learned too.
-HIDE_PRE, HIDE_POST, HIDE_BOTH = 0.15, 0.15, 0.3
-LOG_EVERY, SAVE_EVERY = 50, 500
+# Of a batch: slices with and without an abnormality, real and drawn.
+REAL_MARKED, REAL_UNMARKED, DRAWN_MARKED, DRAWN_UNMARKED = 6, 3, 1, 2
+PLAN = Plan(steps=7000, peak_rate=2e-3, average=0.998, validate_every=1000, keep_every=500)
+# Pixels that soft Dice forgives in each slice: 80 mm2 of false marks on a slice without an abnormality.
+SMOOTH = 50.0
+FOCAL_WEIGHT = 5.0  # focal loss is a mean over mostly easy pixels, and small beside Dice
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+THRESHOLD, MIN_VOLUME_MM3 = 0.5, 2000.0
+ASKED_AT_ONCE = 16
+LARGE_ML = (30.0, 80.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slices:
-    """Slices of one kind to draw batches from.
+class Marked:
+    """How one patient was marked.
 
     Attributes
     ----------
-    channels
-        (slices, 3, rows, columns) float16.
-    masks
-        (slices, 1, rows, columns) float16, 0..1.
-    per_batch
-        How many of a batch come from here.
+    patient
+        Patient key.
+    truth_ml
+        Volume of the drawn abnormality, by the assumed size of voxels.
+    dice
+        0..1, by threshold; without pieces below `MIN_VOLUME_MM3`.
     """
 
-    channels: torch.Tensor
-    masks: torch.Tensor
-    per_batch: int
+    patient: str
+    truth_ml: float
+    dice: Mapping[float, float]
 
 
-def main() -> None:
-    """Train, report on held-back patients, and write weights and ``metrics.json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with one folder TCGA_* a patient")
-    parser.add_argument("--exclude", type=Path, required=True, help="patients never to train on")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3200)
-    parser.add_argument("--start", type=Path, help="weights to go on from, with a lower rate")
-    parser.add_argument("--weights", type=Path, help="measure these instead of training")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(1)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """How many heads are used for what, and how long is learned.
+
+    Attributes
+    ----------
+    tune, held
+        Patients who choose thresholds, and patients who are only reported on; the others are learned from.
+    drawn, unseen
+        Drawn heads to learn from, and to report on; two of three have a lesion.
+    plan
+        Of the `Course`.
+    """
+
+    tune: int = 8
+    held: int = 22
+    drawn: int = 150
+    unseen: int = 30
+    plan: Plan = PLAN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What is learned from, and the network that learns.
+
+    Attributes
+    ----------
+    course
+        With the network.
+    sources
+        Of its batches.
+    heads, split
+        Every patient, and what each is used for.
+    """
+
+    course: Course
+    sources: tuple[Source, ...]
+    heads: Sequence[MarkedHead]
+    split: Split
+
+    def draw_loss(self) -> torch.Tensor:
+        """Draw a batch and return its loss: Dice of each slice, and focal loss."""
+        batch = augment(draw_batch(self.sources, self.course.rng), self.course.rng)
+        device = next(self.course.network.parameters()).device
+        channels = batch.channels.to(device).contiguous(memory_format=torch.channels_last)
+        overlap = DiceFocalLoss(sigmoid=True, smooth_nr=SMOOTH, smooth_dr=SMOOTH, lambda_focal=FOCAL_WEIGHT)
+        loss: torch.Tensor = overlap(self.course.network(channels), batch.masks.to(device))
+        return loss
+
+    def validate(self) -> dict[str, float]:
+        """Return mean Dice of the patients that thresholds are chosen on, with every sequence and with FLAIR alone."""
+        tuning = choose(self.heads, self.split.tune)
+        figures = {}
+        for name, flair_alone in (("dice", False), ("dice, FLAIR alone", True)):
+            marked = mark_heads(self.course.averaged, tuning, flair_alone=flair_alone)
+            figures[name] = float(np.mean([one.dice[THRESHOLD] for one in marked]))
+        return figures
+
+
+def train_and_report(order: Order) -> None:
+    """Train, report on held-back patients, and write weights, split and ``metrics.json``.
+
+    Raises
+    ------
+    ValueError
+        If there is no list of patients never to learn from, or there are too few others.
+    """
+    train_with(order, Scope())
+
+
+def train_with(order: Order, scope: Scope) -> None:
+    """Do what `train_and_report` does with other numbers.
+
+    Raises
+    ------
+    ValueError
+        As there.
+    """
+    started = time.monotonic()
+    lesson = prepare(order, scope)
+    lesson.course.run(lesson.draw_loss, validate=lesson.validate)
+    split, network = lesson.split, lesson.course.averaged
+    unseen = draw_heads(scope.unseen, np.random.default_rng(SEED + 1))
+    metrics: dict[str, object] = {
+        "seconds": round(time.monotonic() - started),
+        "device": str(order.device),
+        "steps": order.steps or scope.plan.steps,
+        "patients": {"train": len(split.train), "tune": len(split.tune), "held": len(split.held)},
+        "sha256": save_weights(network, order.out / "weights.safetensors"),
+        **report(network, lesson.heads, split),
+        "drawn": summarize(mark_heads(network, unseen, flair_alone=True)),
+    }
+    (order.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+
+
+def prepare(order: Order, scope: Scope) -> Lesson:
+    """Read and draw heads, write which patient is used for what, and build the network or take up its checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If there is no list of patients never to learn from, or there are too few others.
+    """
     rng = seed_everything(SEED)
-    heads = read_lgg(options.data)
+    excluded = order.excluded("lgg")
+    heads = read_lgg(order.data)
     split = split_patients(
-        (head.patient for head in heads),
-        excluded=read_exclusions(options.exclude, data_set="lgg"),
-        tune=TUNE_PATIENTS,
-        held=HELD_PATIENTS,
-        seed=SEED,
+        (head.patient for head in heads), excluded=excluded, tune=scope.tune, held=scope.held, seed=SEED
     )
-    if options.weights is None:
-        phantoms = [draw_head(rng, has_lesion=number % 3 != 0) for number in range(PHANTOMS * 3 // 2)]
-        sources = gather([head for head in heads if head.patient in split.train], phantoms)
-        network = build_tumour_unet() if options.start is None else load_trained(build_tumour_unet(), options.start)
-        peak = PEAK_RATE if options.start is None else RESUME_RATE
-        train(network, sources, steps=options.steps, peak=peak, rng=rng, out=options.out)
-    else:
-        network = load_trained(build_tumour_unet(), options.weights)
-    report(network, heads, split, out=options.out)
+    split.write(order.out / "split.json")
+    network = build_tumour_unet(has_neighbours=True)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    drawn = draw_heads(scope.drawn, rng)
+    return Lesson(
+        course=Course(network, order, rng=rng, plan=scope.plan),
+        sources=(
+            *gather_sources(choose(heads, split.train), marked=REAL_MARKED, unmarked=REAL_UNMARKED),
+            *gather_sources(drawn, marked=DRAWN_MARKED, unmarked=DRAWN_UNMARKED),
+        ),
+        heads=heads,
+        split=split,
+    )
 
 
-def report(network: torch.nn.Module, heads: Sequence[MarkedHead], split: Split, *, out: Path) -> None:
-    """Write weights and ``metrics.json``: tuning patients, held-back patients, unseen phantoms."""
-    metrics: dict[str, object] = {"sha256": save_weights(network, out / "weights.safetensors")}
+def choose(heads: Sequence[MarkedHead], patients: frozenset[str]) -> list[MarkedHead]:
+    """Return the heads of some patients.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    chosen = [head for head in heads if head.patient in patients]
+    if not chosen:
+        msg = f"{len(heads)} patients are too few to learn from some, tune with others and hold others back"
+        raise ValueError(msg)
+    return chosen
+
+
+def report(network: torch.nn.Module, heads: Sequence[MarkedHead], split: Split) -> dict[str, object]:
+    """Return the figures of tuning patients and of held-back patients."""
+    figures: dict[str, object] = {}
     for name, patients in (("tune", split.tune), ("held", split.held)):
-        chosen = [head for head in heads if head.patient in patients]
-        metrics[name] = {alone: measure(network, chosen, flair_alone=alone == "flair") for alone in ("all", "flair")}
-    fresh = np.random.default_rng(SEED + 1)
-    unseen = [draw_head(fresh, has_lesion=number < 20) for number in range(30)]
-    metrics["phantoms"] = measure(network, unseen, flair_alone=True)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    logger.info("trained %s", json.dumps(metrics))
-
-
-def gather(real: Sequence[MarkedHead], phantoms: Sequence[MarkedHead]) -> list[Slices]:
-    """Return the sources of a batch: slices with and without abnormality, real and phantom."""
-    sources = []
-    for heads, with_mask, without_mask in ((real, 8, 3), (phantoms, 2, 3)):
-        channels = np.concatenate([head.channels for head in heads])
-        masks = np.concatenate([head.mask for head in heads])[:, None]
-        marked = (masks > 0.5).any(axis=(1, 2, 3))
-        empty = ~marked & (channels[:, 1] > 0.5).any(axis=(1, 2))
-        for chosen, per_batch in ((marked, with_mask), (empty, without_mask)):
-            sources.append(
-                Slices(
-                    channels=torch.from_numpy(channels[chosen]),
-                    masks=torch.from_numpy(masks[chosen]),
-                    per_batch=per_batch,
-                )
+        for inputs, flair_alone in (("all", False), ("flair", True)):
+            figures[f"{name}, {inputs}"] = summarize(
+                mark_heads(network, choose(heads, patients), flair_alone=flair_alone)
             )
-    logger.info("training slices %s", [len(source.masks) for source in sources])
-    return sources
+    return figures
 
 
-def train(
-    network: torch.nn.Module,
-    sources: list[Slices],
-    *,
-    steps: int,
-    peak: float,
-    rng: np.random.Generator,
-    out: Path,
-) -> None:
-    """Take `steps` batches in place and leave evaluation mode on; a checkpoint is kept in `out`."""
-    network.train()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
-    for step in range(steps):
-        set_learning_rate(optimizer, learning_rate(step, steps=steps, peak=peak))
-        picked = [(source, rng.integers(len(source.masks), size=source.per_batch)) for source in sources]
-        channels = torch.cat([source.channels[index] for source, index in picked]).float()
-        masks = torch.cat([source.masks[index] for source, index in picked]).float()
-        channels, masks = augment(channels, masks, rng)
-        loss = overlap_loss(network(channels.contiguous(memory_format=torch.channels_last)), masks)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        if step % LOG_EVERY == 0:
-            logger.info("step %d of %d, loss %.3f", step, steps, loss.item())
-        if step % SAVE_EVERY == SAVE_EVERY - 1:
-            save_weights(network, out / "checkpoint.safetensors")
-    network.eval()
+def draw_heads(count: int, rng: np.random.Generator) -> list[MarkedHead]:
+    """Return drawn heads, two of three with a lesion."""
+    return [draw_head(rng, has_lesion=number % 3 != 0) for number in range(count)]
 
 
-def overlap_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Return soft Dice of each slice plus cross-entropy."""
-    chance = torch.sigmoid(logits)
-    both = (chance * masks).sum(dim=(1, 2, 3))
-    dice = 1 - (2 * both + 1) / (chance.sum(dim=(1, 2, 3)) + masks.sum(dim=(1, 2, 3)) + 1)
-    return dice.mean() + binary_cross_entropy_with_logits(logits, masks)
-
-
-def augment(channels: torch.Tensor, masks: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return slices turned, stretched, mirrored, re-exposed and shaded at random, some without T1."""
-    count = len(channels)
-    grid = draw_grid(channels.shape, rng)
-    moved = grid_sample(torch.cat([channels, masks], dim=1), grid, align_corners=False)
-    channels, masks = moved[:, :3], (moved[:, 3:] > 0.5).float()
-    gain, gamma = (
-        torch.from_numpy(rng.uniform(a, b, (count, 3, 1, 1))).float() for a, b in ((0.85, 1.15), (0.75, 1.3))
-    )
-    knots = torch.from_numpy(rng.uniform(-0.15, 0.15, (count, 1, 4, 4))).float()
-    shade = 1 + interpolate(knots, size=channels.shape[2:], mode="bilinear", align_corners=True)
-    noise = torch.from_numpy(rng.uniform(0, 0.08, (count, 1, 1, 1))).float() * torch.randn_like(channels)
-    channels = (channels.clamp(min=0) ** gamma * gain * shade + noise).clamp(0, 3)
-    return channels * draw_presence(moved[:, :3], rng), masks
-
-
-def draw_grid(shape: torch.Size, rng: np.random.Generator) -> torch.Tensor:
-    """Return where each pixel is sampled from: turned, zoomed, stretched, moved and mirrored heads."""
-    count = shape[0]
-    angle = rng.uniform(-0.26, 0.26, count)
-    zoom = rng.uniform(0.82, 1.2, (count, 1)) * rng.uniform(0.94, 1.06, (count, 2))
-    theta = np.zeros((count, 2, 3))
-    theta[:, 0, 0], theta[:, 0, 1] = np.cos(angle), -np.sin(angle)
-    theta[:, 1, 0], theta[:, 1, 1] = np.sin(angle), np.cos(angle)
-    theta[:, :, :2] *= zoom[:, :, None]
-    theta[:, 0] *= rng.choice((-1.0, 1.0), (count, 1))
-    theta[:, :, 2] = rng.uniform(-0.08, 0.08, (count, 2))
-    return affine_grid(torch.from_numpy(theta).float(), list(shape), align_corners=False)
-
-
-def draw_presence(channels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return (slices, 3, 1, 1): 0 where a channel is absent or hidden, else 1; FLAIR is never hidden."""
-    present = (channels.amax(dim=(2, 3)) > 0).float()
-    kind = rng.random(len(channels))
-    pre = (kind < HIDE_PRE) | (kind > 1 - HIDE_BOTH)
-    post = ((kind >= HIDE_PRE) & (kind < HIDE_PRE + HIDE_POST)) | (kind > 1 - HIDE_BOTH)
-    present[:, 0] *= torch.from_numpy(~pre).float()
-    present[:, 2] *= torch.from_numpy(~post).float()
-    return present[:, :, None, None]
-
-
-@torch.inference_mode()
-def ask(network: torch.nn.Module, channels: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Return the probability of the abnormality, (slices, rows, columns); the mirrored slice has a say."""
-    parts = []
-    for part in torch.split(torch.from_numpy(channels).float(), 16):
-        mirrored = torch.sigmoid(network(part.flip(3))).flip(3)
-        parts.append(((torch.sigmoid(network(part)) + mirrored) / 2)[:, 0])
-    chance: NDArray[np.float32] = torch.cat(parts).numpy()
-    return chance
-
-
-def measure(network: torch.nn.Module, heads: Sequence[MarkedHead], *, flair_alone: bool) -> dict[str, object]:
-    """Return Dice by patient (volume, probability > 0.5), and by threshold its mean."""
-    cuts = (0.3, 0.4, 0.5, 0.6, 0.7)
-    dice: dict[float, list[float]] = {cut: [] for cut in cuts}
-    for head in heads:
-        channels = head.channels.copy()
-        if flair_alone:
-            channels[:, (0, 2)] = 0
-        chance, truth = ask(network, channels), head.mask > 0.5
-        for cut in cuts:
-            seen = chance > cut
-            dice[cut].append(float((2 * (seen & truth).sum() + 1) / (seen.sum() + truth.sum() + 1)))
+def summarize(marked: Sequence[Marked]) -> dict[str, object]:
+    """Return mean with its 95 % interval, median, subgroups and each patient's Dice."""
+    dice = [one.dice[THRESHOLD] for one in marked]
+    groups: dict[str, list[float]] = {}
+    for one, value in zip(marked, dice, strict=True):
+        groups.setdefault(one.patient[:7], []).append(value)
+        size = sum(one.truth_ml >= limit for limit in LARGE_ML)
+        groups.setdefault(("small", "middle", "large")[size], []).append(value)
     return {
-        "patients": len(heads),
-        "dice_mean": round(float(np.mean(dice[0.5])), 4),
-        "dice_mean_95": bootstrap_interval([[value] for value in dice[0.5]], lambda rows: float(rows.mean())),
-        "dice_median": round(float(np.median(dice[0.5])), 4),
-        "dice_by_threshold": {str(cut): round(float(np.mean(values)), 4) for cut, values in dice.items()},
-        "dice": {head.patient + str(n): round(d, 3) for n, (head, d) in enumerate(zip(heads, dice[0.5], strict=True))},
+        "patients": len(marked),
+        "dice_mean": round(float(np.mean(dice)), 4),
+        "dice_mean_95": bootstrap_interval([[value] for value in dice], lambda rows: float(rows.mean())),
+        "dice_median": round(float(np.median(dice)), 4),
+        "dice_by_threshold": {str(t): round(float(np.mean([one.dice[t] for one in marked])), 4) for t in THRESHOLDS},
+        "dice_by_group": {name: [len(values), round(float(np.mean(values)), 4)] for name, values in groups.items()},
+        "dice": [[one.patient, round(one.truth_ml, 1), round(one.dice[THRESHOLD], 4)] for one in marked],
     }
 
 
-if __name__ == "__main__":
-    main()
+def mark_heads(network: torch.nn.Module, heads: Sequence[MarkedHead], *, flair_alone: bool) -> list[Marked]:
+    """Mark heads as the Pipeline would, on the network's grid, and compare."""
+    return [mark_one(head, ask(network, head, flair_alone=flair_alone)) for head in heads]
+
+
+def mark_one(head: MarkedHead, chance: NDArray[np.float32]) -> Marked:
+    """Compare one head's probabilities (slices, rows, columns) with what was drawn."""
+    spacing_mm = head.slice_mm, PIXEL_MM, PIXEL_MM
+    voxel_mm3 = float(np.prod(spacing_mm))
+    chance = np.where(ndimage.distance_transform_edt(head.head, sampling=spacing_mm) < SCALP_MM, 0, chance)
+    truth = head.mask > 0.5
+    dice = {}
+    for threshold in THRESHOLDS:
+        seen = drop_specks(chance >= threshold, min_voxels=MIN_VOLUME_MM3 / voxel_mm3)
+        dice[threshold] = float((2 * (seen & truth).sum() + 1) / (seen.sum() + truth.sum() + 1))
+    return Marked(patient=head.patient, truth_ml=float(truth.sum()) * voxel_mm3 / 1000, dice=dice)
+
+
+@torch.inference_mode()
+def ask(network: torch.nn.Module, head: MarkedHead, *, flair_alone: bool) -> NDArray[np.float32]:
+    """Return the probability of the abnormality, (slices, rows, columns); the mirrored slice has a say."""
+    channels = head.channels.astype(np.float32)
+    if flair_alone:
+        channels[:, (0, 2)] = 0
+    device = next(network.parameters()).device
+    parts = []
+    for part in torch.split(
+        torch.from_numpy(add_neighbours(channels, FLAIR, away=count_away(head.slice_mm))), ASKED_AT_ONCE
+    ):
+        slices = part.to(device)
+        mirrored = torch.sigmoid(network(slices.flip(3))).flip(3)
+        parts.append(((torch.sigmoid(network(slices)) + mirrored) / 2)[:, 0].cpu())
+    chance: NDArray[np.float32] = torch.cat(parts).numpy()
+    return chance

@@ -11,6 +11,7 @@ Pixels = NDArray[np.float32]
 TISSUE_PER_MM = 0.02  # linear attenuation of water at about 70 keV
 BONE_PER_MM = 0.045
 LUNG_DENSITY = 0.25  # of water
+SEEN_MM = 8.0  # of a path through a lung: less is its rim, which nobody sees
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,23 @@ class Scene:
     x: Pixels
     z: Pixels
     rng: np.random.Generator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnRadiograph:
+    """A radiograph and what is in it.
+
+    Attributes
+    ----------
+    film
+        (rows, columns) float32, 0..1, bright is dense.
+    lungs, opacity
+        (rows, columns) bool: what lies behind lung, and behind airspace disease.
+    """
+
+    film: Pixels
+    lungs: NDArray[np.bool_]
+    opacity: NDArray[np.bool_]
 
 
 def chord_mm(
@@ -67,6 +85,11 @@ def draw_radiograph(rng: np.random.Generator, *, size: int, has_opacity: bool) -
     NDArray
         (size, size) float32, 0..1.
     """
+    return draw_with_truth(rng, size=size, has_opacity=has_opacity).film
+
+
+def draw_with_truth(rng: np.random.Generator, *, size: int, has_opacity: bool) -> DrawnRadiograph:
+    """Return what `draw_radiograph` does, and where its lungs and opacities are."""
     half = rng.uniform(140, 215)
     tall = half * rng.uniform(0.75, 1.2)
     z, x = np.meshgrid(np.linspace(-tall, tall, size), np.linspace(-half, half, size), indexing="ij")
@@ -76,10 +99,14 @@ def draw_radiograph(rng: np.random.Generator, *, size: int, has_opacity: bool) -
         z=(x * np.sin(tilt) + z * np.cos(tilt) + rng.uniform(-25, 25)).astype(np.float32),
         rng=rng,
     )
-    return _expose(_attenuate(scene, has_opacity=has_opacity), rng)
+    attenuation, lungs, opacities = _attenuate(scene, has_opacity=has_opacity)
+    return DrawnRadiograph(
+        film=_expose(attenuation, rng), lungs=lungs > SEEN_MM, opacity=opacities > SEEN_MM * (1 - LUNG_DENSITY)
+    )
 
 
-def _attenuate(scene: Scene, *, has_opacity: bool) -> Pixels:
+def _attenuate(scene: Scene, *, has_opacity: bool) -> tuple[Pixels, Pixels, Pixels]:
+    """Return the attenuation of each ray, and its paths through lung and through opacities, mm."""
     rng = scene.rng
     width, depth, height = rng.uniform(145, 195), rng.uniform(95, 130), rng.uniform(160, 400)
     body = chord_mm(scene, (0, 0), (width, depth, height), (rng.uniform(2, 3.5), rng.uniform(2, 8)))
@@ -96,12 +123,14 @@ def _attenuate(scene: Scene, *, has_opacity: bool) -> Pixels:
     )
     if rng.random() < 0.2:  # Simple phantoms have no heart.
         heart *= 0
-    air = np.maximum(lungs[0] + lungs[1] - heart, 0) * (1 - LUNG_DENSITY)
-    soft = body - air + _draw_vessels(scene, lungs[0] + lungs[1])
-    if has_opacity:
-        soft = soft + _draw_opacities(scene, lungs)
+    both = lungs[0] + lungs[1]
+    air = np.maximum(both - heart, 0) * (1 - LUNG_DENSITY)
+    soft = body - air + _draw_vessels(scene, both)
+    opacities = _draw_opacities(scene, lungs) if has_opacity else np.zeros_like(body)
+    soft = soft + opacities
     bones = _draw_bones(scene, body, width)
-    return np.asarray(TISSUE_PER_MM * np.maximum(soft, 0) + BONE_PER_MM * bones, np.float32)
+    attenuation = np.asarray(TISSUE_PER_MM * np.maximum(soft, 0) + BONE_PER_MM * bones, np.float32)
+    return attenuation, both, opacities
 
 
 def _draw_lung(scene: Scene, side: int, width: float, depth: float) -> Pixels:

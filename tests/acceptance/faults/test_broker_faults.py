@@ -28,9 +28,10 @@ from node.broker import DAMAGED_MEMORY, MEMORY, EmbeddedBroker
 from node.clock import utc_now
 from node.dispatch import BrokerPatience, Dispatch
 from node.domain.job import Job, JobID, JobState
+from node.domain.lane import Call
 from node.errors import BrokerLoginRefused, BrokerTakesNothing, BrokerUnreachable
 from node.ledger.bell import DAMAGED, FAULTS, FORGOT, HEALED, ODD_MESSAGE, BellLedger
-from node.ledger.jobs import Bell, RetryPolicy
+from node.ledger.jobs import RetryPolicy
 from node.rehearsal.modality import send
 from node.scheduler import Belt
 from node.settings import load_settings
@@ -44,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[3]
 LIMIT_S = 60.0
 # RELIABILITY's promise 2.
 RING_AGAIN_S = 30.0
-PATIENCE = BrokerPatience(resend_s=3.0, first_pause_s=0.2, longest_pause_s=0.4, told_after_s=0.5)
+PATIENCE = BrokerPatience(resend_s=3.0, ageing_s=600.0, first_pause_s=0.2, longest_pause_s=0.4, told_after_s=0.5)
 POLICY = RetryPolicy(max_attempts=3, pause_s=0.0)
 
 
@@ -380,13 +381,13 @@ def test_messages_that_come_twice_or_late_or_early_have_effect_once(desk: Desk) 
     ringer = CeleryRinger(desk.url)
     jobs = begin_with(desk, 2)
     first = jobs[0]
-    bells = [Bell(job_id=job.job_id, priority=job.order.priority) for job in jobs]
+    calls = [Call(job_id=job.job_id, lane=0) for job in jobs]
     for _ in range(5):
-        ringer.ring(bells[::-1])
+        ringer.ring(calls[::-1])
     # The message of an older claim: by now the Job waits for its second start.
     later = ("test", "not now")
     desk.books.jobs.give_back(desk.books.find(first), reason=later, now=utc_now(), pause_s=3600.0)
-    ringer.ring(bells[:1])
+    ringer.ring(calls[:1])
     desk.assert_done_once(jobs[1:])
     wait_until(lambda: not desk.server.waiting(), what="an empty queue", limit_s=LIMIT_S)
     assert desk.states([first]) == [JobState.SCHEDULED]

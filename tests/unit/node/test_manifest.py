@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,17 @@ from node.catalogue.table import Entry, read_catalogue
 from node.catalogue.writing import write_manifest
 from node.domain import codes
 from node.domain.codes import Code
-from node.manifest import WeightsFormat, check_manifest, find_format, read_labels
+from node.manifest import (
+    Autoencoder,
+    Contrast,
+    Fit,
+    Plane,
+    WeightsFormat,
+    check_manifest,
+    find_format,
+    read_fit,
+    read_labels,
+)
 from node.models import MODEL_FILE, SHIPPED_MODELS
 from tests.unit.node.test_models import CARD
 
@@ -49,6 +60,13 @@ def test_a_right_table_has_no_complaint(text: str) -> None:
             r"inputs.flair.modalty is no key of model.toml; did you mean modality\?",
         ),
         ("licence", "license", "licence is absent; write the licence.*|license is no key"),
+        (
+            "[thresholds]",
+            "[calibration]\ntemperature = 0\n[thresholds]",
+            "calibration.temperature is 0; write a number",
+        ),
+        ("[thresholds]", "[calibration]\n[thresholds]", "calibration.temperature is absent; write a number above 0"),
+        ("[thresholds]", "[calibration]\ntemp = 1.5\n[thresholds]", "calibration.temp is no key"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_remedy(old: str, new: str, said: str) -> None:
@@ -108,3 +126,55 @@ def test_every_code_of_the_catalogue_is_one_that_was_proven() -> None:
         for label in read_labels(entry.card):
             assert {label.code, label.site or label.code} <= proven, (entry.name, label.name)
             assert next(one for one in proven if one == label.code).meaning == label.code.meaning
+
+
+FIT = CARD + """
+[fit]
+body_parts = ["CHEST"]
+orientation = "axial"
+contrast = "without"
+age_years = [2, 17]
+pixel_spacing_mm = [0.5, 1.5]
+[fit.autoencoder]
+file = "fit.safetensors"
+sha256 = "%s"
+threshold = 0.2
+""" % ("0" * 64)  # fmt: skip
+
+
+def test_what_a_model_was_made_for_is_read() -> None:
+    assert complaints(FIT) == []
+    fit = read_fit(tomllib.loads(FIT), Path("model"))
+    assert fit.body_parts == ("CHEST",)
+    assert (fit.orientation, fit.contrast) == (Plane.AXIAL, Contrast.WITHOUT)
+    assert (fit.age_years, fit.pixel_spacing_mm, fit.slice_spacing_mm) == ((2, 17), (0.5, 1.5), None)
+    assert fit.autoencoder == Autoencoder(file=Path("model/fit.safetensors"), sha256="0" * 64, threshold=0.2)
+    assert read_fit(tomllib.loads(CARD), Path("model")) == Fit()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('["CHEST"]', '"CHEST"', r"fit.body_parts is 'CHEST'; write a list of words"),
+        ('"axial"', '"oblique"', r'fit.orientation is \'oblique\'; write "axial" or "coronal" or "sagittal"'),
+        ('"without"', "false", r"fit.contrast is False; write"),
+        ("[2, 17]", "[17, 2]", r"fit.age_years is \[17, 2\]; write least and most"),
+        ("[0.5, 1.5]", "1.5", r"fit.pixel_spacing_mm is 1.5; write least and most"),
+        ("[0.5, 1.5]", "[0.5, nan]", r"fit.pixel_spacing_mm is \[0.5, nan\]; write least and most"),
+        ("age_years", "age_year", r"fit.age_year is no key of model.toml; did you mean age_years\?"),
+        ("fit.safetensors", "fit.pt", r"fit.autoencoder.file is 'fit.pt'; write a .safetensors file"),
+        ("threshold = 0.2", "threshold = 0", r"fit.autoencoder.threshold is 0; write the score"),
+        ("threshold = 0.2", "band = 0.1", r"fit.autoencoder.threshold is absent; write the score"),
+        ('contrast = "without"', "sharpness = 1", "fit.sharpness is no key of model.toml; known are"),
+    ],
+)
+def test_a_wrong_limit_is_told_with_its_remedy(old: str, new: str, said: str) -> None:
+    found = complaints(FIT.replace(old, new))
+    assert any(re.search(said, one) for one in found), found
+
+
+def test_a_bundle_has_limits_and_no_autoencoder() -> None:
+    limits, _, autoencoder = FIT.removeprefix(CARD).partition("[fit.autoencoder]")
+    assert complaints(BUNDLE + limits) == []
+    found = complaints(BUNDLE + limits + "[fit.autoencoder]" + autoencoder)
+    assert any(re.search("fit.autoencoder .* of no bundle", one) for one in found), found

@@ -15,8 +15,10 @@ from node.errors import GeometryRefused, InputMissing, ModelOutputInvalid, TooFe
 from node.models import SHIPPED_MODELS, read_model
 from node.rehearsal.brain_mr import BrainMrPhantom, brain_mr
 from workers.inference.ladder import Footing
+from workers.networks.tumour_unet import count_away
 from workers.pipelines.axial_stack import (
     AxialStack,
+    add_neighbours,
     center_window,
     crop_plane,
     find_turn,
@@ -132,10 +134,24 @@ def test_the_order_of_the_instances_does_not_matter() -> None:
     assert np.array_equal(one, pipeline().read({"flair": thin().flair}).channels)
 
 
-def test_a_t1_in_another_frame_of_reference_is_left_out_with_a_note() -> None:
-    moved = changed(thin().t1c, FrameOfReferenceUID="1.2.3.4")
-    prepared = pipeline().read({"flair": thin().flair, "t1": thin().t1, "t1c": moved})
-    assert any("T1 after contrast was not read: its Frame of Reference" in note for note in prepared.notes)
+def test_a_t1_in_another_frame_of_reference_is_registered_and_the_report_says_so() -> None:
+    away = changed(head().t1c, FrameOfReferenceUID="1.2.3.4")
+    for ds in away:
+        x, y, z = ds.ImagePositionPatient
+        ds.ImagePositionPatient = [x + 40, y, z - 700]
+    prepared = pipeline().read({"flair": head().flair, "t1c": away})
+    (note,) = (note for note in prepared.notes if note.startswith("T1 after contrast was moved by 701 mm"))
+    assert "of another Frame of Reference" in note
+    expected = pipeline().read({"flair": head().flair, "t1c": head().t1c}).channels[:, 2]
+    assert np.abs(prepared.channels[:, 2] - expected).mean() < 0.05
+
+
+def test_a_t1_that_does_not_fit_the_flair_is_left_out_and_the_report_says_so() -> None:
+    noise = [copy.deepcopy(ds) for ds in thin().t1c]
+    for ds in noise:
+        ds.PixelData = np.random.default_rng(int(ds.InstanceNumber)).integers(0, 900, 65536).astype("<u2").tobytes()
+    prepared = pipeline().read({"flair": thin().flair, "t1": thin().t1, "t1c": noise})
+    assert any(note.startswith("T1 after contrast was not read: it ") for note in prepared.notes)
     assert not prepared.channels[:, 2].any()
     assert prepared.channels[:, 0].any()
 
@@ -189,7 +205,7 @@ def test_nan_and_a_mask_that_fills_the_head_never_become_a_result() -> None:
 def test_a_smaller_batch_changes_the_answer_by_rounding_only() -> None:
     """What a Job does when memory is short; the report need not tell of it."""
     network = pipeline()._network
-    channels = pipeline().read({"flair": thin().flair}).channels
+    channels = pipeline()._show(pipeline().read({"flair": thin().flair}))
     asked = [ask_slices(network, channels, Footing(device=torch.device("cpu"), batch=n)) for n in (8, 2, 1)]
     for answer in asked[1:]:
         np.testing.assert_allclose(answer, asked[0], atol=1e-5)
@@ -265,6 +281,20 @@ def test_a_window_goes_back_where_it_was_cut(corner: tuple[int, int]) -> None:
     inside = back != 0
     assert inside.mean() > 0.5
     assert np.array_equal(back[inside], voxels[inside])
+
+
+def test_neighbours_are_shown_and_the_outermost_slices_stand_in_for_those_beyond() -> None:
+    voxels = np.arange(5, dtype=np.float32)[:, None, None, None] + np.array([0, 10, 20], np.float32)[:, None, None]
+    shown = add_neighbours(np.broadcast_to(voxels, (5, 3, 2, 2)), 1, away=2)
+    assert shown.shape == (5, 5, 2, 2)
+    assert np.array_equal(shown[:, :3, 0, 0], voxels[:, :, 0, 0])
+    assert list(shown[:, 3, 1, 1]) == [10, 10, 10, 11, 12]
+    assert list(shown[:, 4, 1, 1]) == [12, 13, 14, 14, 14]
+
+
+@pytest.mark.parametrize(("slice_mm", "away"), [(1.0, 5), (2.4, 2), (5.0, 1), (6.5, 1), (12.0, 1)])
+def test_a_neighbour_is_about_five_millimetres_away(slice_mm: float, away: int) -> None:
+    assert count_away(slice_mm) == away
 
 
 def test_the_window_has_the_head_in_its_middle() -> None:

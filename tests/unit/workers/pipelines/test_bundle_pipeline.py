@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -87,6 +88,14 @@ def test_a_classifier_says_of_each_label_whether_it_is_there(brightness: float, 
     analysis = ask(card, [make_film(brightness)])
     assert [finding.presence for finding in analysis.findings] == [Presence.PRESENT, Presence.ABSENT]
     assert analysis.findings[0].label == label
+
+
+def test_the_temperature_of_a_classifier_makes_it_less_certain(tmp_path: Path) -> None:
+    card = install(make_film_bundle, tmp_path, "0=1,99TEST,Bright", "1=2,99TEST,Dark")
+    warm = replace(card, numbers={**card.numbers, "calibration": {"temperature": 2.0}})
+    chances = [ask(one, [make_film(0.9)]).findings[0].confidence or 0.0 for one in (card, warm)]
+    odds = [chance / (1 - chance) for chance in chances]
+    assert odds[1] == pytest.approx(odds[0] ** 0.5, rel=1e-3)
 
 
 def test_another_modality_is_not_read(tmp_path: Path) -> None:

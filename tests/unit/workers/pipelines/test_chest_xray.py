@@ -1,6 +1,7 @@
 """The chest X-ray pipeline with its shipped weights, on films with a known answer."""
 
 import copy
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,13 +14,13 @@ from node.domain.finding import Presence
 from node.errors import InputMissing, ModelOutputInvalid, NotEligible, WrongBodyPart, WrongModality, WrongView
 from node.models import SHIPPED_MODELS, read_model
 from node.rehearsal.chest_xray import chest_xray
+from workers.networks.xray_densenet import MATRIX
 from workers.pipelines.base import Analysis
 from workers.pipelines.chest_xray import (
-    MATRIX,
     ChestXray,
     crop_square,
     decide_presence,
-    describe_limits,
+    scale_heat,
     shrink,
     spread_heat,
     standardize,
@@ -144,16 +145,40 @@ def test_an_answer_that_says_nothing_never_becomes_a_result(value: float) -> Non
         broken.analyze(broken.read({"image": [film()]}))
 
 
-def test_an_adult_is_noted_because_the_model_learned_from_children() -> None:
-    for age in ("053Y", "018Y"):
-        assert any("adult" in note for note in describe_limits(changed(PatientAge=age)))
-    for age in ("003Y", "017Y", "030M", ""):
-        assert not any("adult" in note for note in describe_limits(changed(PatientAge=age)))
+@pytest.mark.parametrize("age", ["018Y", "053Y", "240M"])
+def test_of_an_adult_nothing_is_said_but_the_networks_number_in_words(age: str) -> None:
+    child, adult = look(film()), look(changed(PatientAge=age))
+    (finding,) = adult.findings
+    assert finding.presence is Presence.UNDETERMINED
+    assert finding.confidence is None
+    assert adult.heat is None
+    assert "Patient's Age is above 17 years" in adult.notes[0]
+    assert f"number was {child.findings[0].confidence:.2f}." in adult.notes[0]
+
+
+@pytest.mark.parametrize("age", ["003Y", "017Y", "030M", ""])
+def test_of_a_child_or_of_an_unknown_age_the_answer_is_given(age: str) -> None:
+    assert look(changed(PatientAge=age)).findings[0].presence is Presence.PRESENT
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
 def test_an_age_without_its_unit_is_taken_as_years() -> None:
-    assert any("adult" in note for note in describe_limits(changed(PatientAge="53")))
+    assert look(changed(PatientAge="53")).findings[0].presence is Presence.UNDETERMINED
+
+
+def test_the_temperature_of_the_model_makes_the_same_film_less_certain() -> None:
+    numbers = {**CARD.numbers, "calibration": {"temperature": 3 * CARD.numbers["calibration"]["temperature"]}}
+    warm = ChestXray(replace(CARD, numbers=numbers), torch.device("cpu"))
+    plain, softened = (one.analyze(one.read({"image": [film()]})).findings[0] for one in (pipeline(), warm))
+    assert plain.confidence is not None
+    assert softened.confidence is not None
+    assert 0.5 < softened.confidence < plain.confidence
+
+
+def test_the_strongest_place_carries_the_probability() -> None:
+    attention = np.array([[0.0, 3.0], [6.0, 1.5]], np.float32)
+    assert np.allclose(scale_heat(attention, 0.8), [[0.0, 0.4], [0.8, 0.2]])
+    assert not scale_heat(np.zeros((2, 2), np.float32), 0.8).any()
 
 
 @pytest.mark.parametrize(

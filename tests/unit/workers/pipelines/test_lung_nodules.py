@@ -28,7 +28,7 @@ from workers.measurements import measure_region
 from workers.pipelines.base import Analysis
 from workers.pipelines.lung_candidates import coarsen, find_candidates, find_lungs
 from workers.pipelines.lung_nodules import LungNodules
-from workers.pipelines.lung_patches import cut_patches
+from workers.pipelines.lung_patches import FAR_MM, PATCH_MM, cut_patches
 from workers.pipelines.nodule_outline import outline_nodule
 from workers.volume import Volume
 
@@ -260,12 +260,14 @@ def test_coarse_and_native_grid_share_their_outer_corners() -> None:
     assert native[1] == pytest.approx(np.array(volume.voxels.shape) - 0.5, abs=float(coarse.step.max()))
 
 
-def test_a_patch_holds_the_ball_in_its_middle_at_1_mm() -> None:
+def test_patches_hold_the_ball_in_their_middle_at_1_and_2_mm() -> None:
     volume = air_with_ball(radius_mm=5.0)
-    (patch,) = cut_patches(volume, np.array([BALL_INDEX]))
-    bright = np.argwhere(patch > 0.5)
-    assert bright.mean(axis=0) == pytest.approx([11.5] * 3, abs=0.3)
-    assert np.ptp(bright, axis=0) + 1 == pytest.approx([10] * 3, abs=1)
+    ((near, far),) = cut_patches(volume, coarsen(volume), np.array([BALL_INDEX]))
+    for patch, edge_mm in ((near, PATCH_MM), (far, FAR_MM)):
+        bright = np.argwhere(patch > 0.5)
+        bright = bright[np.abs(bright - 11.5).max(axis=1) * edge_mm < 8.0]  # the wall is not far
+        assert bright.mean(axis=0) == pytest.approx([11.5] * 3, abs=0.3)
+        assert (np.ptp(bright, axis=0) + 1) * edge_mm == pytest.approx([10] * 3, abs=edge_mm)
 
 
 @pytest.mark.needs("data")

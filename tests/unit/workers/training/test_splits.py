@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from workers.training.kermany import patient_key
-from workers.training.recipe import learning_rate, read_exclusions, split_patients
+from workers.training.schedule import learning_rate
+from workers.training.splits import read_exclusions, split_patients
 
 
 def test_an_excluded_patient_is_in_no_part_and_the_parts_share_nobody() -> None:

@@ -1,0 +1,1 @@
+"""Whether an input is fit for a model, asked before the model is."""
