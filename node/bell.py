@@ -30,9 +30,9 @@ from redis.exceptions import (  # type: ignore[attr-defined]  # types-redis is o
 )
 from redis.retry import Retry
 
-from node.domain.job import JobID, Priority
+from node.domain.job import JobID
+from node.domain.lane import LANES, Call
 from node.errors import BrokerLoginRefused, BrokerTakesNothing, BrokerUnreachable
-from node.ledger.jobs import Bell
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ DONE_CHANNEL = "radnode:done"
 # Between the name of the queue and the priority of its messages; most urgent has none.
 SEPARATOR = ":"
 # Celery's Redis transport serves the lists of lower numbers first.
-PRIORITY_STEPS = [int(priority) for priority in Priority]
+PRIORITY_STEPS = list(range(LANES))
 BROKER_TIMEOUT_S = 2.0
 LISTEN_TIMEOUT_S = 1.0
 # A line that is dead without a word is noticed after so long a silence, or twice as long.
@@ -67,8 +67,8 @@ class CeleryRinger:
         self._celery = celery_app(broker_url)
         self._redis = connect(broker_url)
 
-    def ring(self, bells: Sequence[Bell]) -> None:
-        """Send one message a Job.
+    def ring(self, calls: Sequence[Call]) -> None:
+        """Send one message a Job, into its lane.
 
         Raises
         ------
@@ -76,12 +76,12 @@ class CeleryRinger:
             If the broker does not take them.
         """
         with _named_faults(), self._celery.connection_for_write() as connection:
-            for bell in bells:
+            for call in calls:
                 self._celery.send_task(
                     TASK_NAME,
-                    args=[bell.job_id],
+                    args=[call.job_id],
                     queue=QUEUE,
-                    priority=int(bell.priority),
+                    priority=call.lane,
                     connection=connection,
                     retry=False,
                     ignore_result=True,

@@ -2,21 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from node.domain.job import JobID
+from node.domain.lane import Call, lane_of
 from node.errors import BrokerUnreachable
 from node.ledger.jobs import Bell, RetryPolicy
 
 logger = logging.getLogger(__name__)
 
+# How long the lengths of Pipelines are believed.
+LEARN_EVERY_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerPatience:
-    """How a broker is borne with that forgets, or fails.
+    """How a broker is borne with that forgets, fails, or is busy.
 
     Attributes
     ----------
@@ -26,11 +30,14 @@ class BrokerPatience:
         Before it is asked again, doubled for each further failure.
     longest_pause_s
         Whoever asks waits for its answer, and so do the other stations.
+    ageing_s
+        For so long a wait in a lane of the broker, a Job comes one lane forward.
     told_after_s
         A broker that is started anew takes less; it is no matter for a person.
     """
 
     resend_s: float
+    ageing_s: float
     first_pause_s: float = 1.0
     longest_pause_s: float = 10.0
     told_after_s: float = 5.0
@@ -41,6 +48,10 @@ class DispatchLedger(Protocol):
 
     def bells_to_ring(self, now: datetime, *, rung_before: datetime, limit: int = 1000) -> Sequence[Bell]:
         """Return Jobs that may start and were not rung since `rung_before`."""
+        ...
+
+    def usual_seconds(self, pipelines: Collection[str]) -> Mapping[str, float]:
+        """Return how long each Pipeline that ran took of late for one Job."""
         ...
 
     def record_rung(self, job_ids: Sequence[JobID], now: datetime) -> None:
@@ -79,8 +90,8 @@ class BrokerStory(Protocol):
 class Ringer(Protocol):
     """The bell: carries Job ids to workers, and may forget them. BrokerUnreachable if it fails."""
 
-    def ring(self, bells: Sequence[Bell]) -> None:
-        """Send one message a Job."""
+    def ring(self, calls: Sequence[Call]) -> None:
+        """Send one message a Job, into its lane."""
         ...
 
     def unheard(self) -> frozenset[JobID]:
@@ -122,6 +133,7 @@ class Dispatch:
         self._look_every = timedelta(seconds=patience.resend_s / 2)
         self._elapsed_s = elapsed_s
         self._health = _Health(story, patience)
+        self._lanes = _Lanes(ledger, ageing_s=patience.ageing_s, elapsed_s=elapsed_s)
         # False while something may have been sent that the ledger does not know of.
         self._is_sure = False
 
@@ -154,13 +166,13 @@ class Dispatch:
         unheard: frozenset[JobID] | None = None
         rung, lost = 0, 0
         while bells := self._ledger.bells_to_ring(now, rung_before=rung_before):
-            if unheard is None and (not is_sure or any(bell.was_rung for bell in bells)):
+            if unheard is None and (not is_sure or any(bell.rung_at for bell in bells)):
                 unheard = self._ringer.unheard()
             missing = [bell for bell in bells if bell.job_id not in (unheard or ())]
-            self._ringer.ring(missing)
+            self._ringer.ring([*self._lanes.calls(missing, now), *self._lanes.calls_forward(bells, missing, now)])
             self._ledger.record_rung([bell.job_id for bell in bells], now)
             rung += len(missing)
-            lost += sum(bell.was_rung for bell in missing)
+            lost += sum(bell.rung_at is not None for bell in missing)
         if rung:
             logger.info("jobs rung", extra={"count": rung})
         if lost and not is_kept:
@@ -169,6 +181,49 @@ class Dispatch:
             # Last: whatever fails before, every message is looked for again, and a Job that is rung twice runs once.
             # A broker that is healed takes this, too, where no Job waits that would show it.
             self._ringer.begin_memory()
+
+
+class _Lanes:
+    """In which lane of the broker each Job waits."""
+
+    def __init__(self, ledger: DispatchLedger, *, ageing_s: float, elapsed_s: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._ageing_s = ageing_s
+        self._elapsed_s = elapsed_s
+        self._usual: dict[str, float | None] = {}
+        self._asked_at_s = 0.0
+
+    def calls(self, bells: Sequence[Bell], now: datetime) -> list[Call]:
+        """Return what to ring for these Jobs; where lanes are the same, in their order."""
+        self._learn({bell.pipeline for bell in bells})
+        return [Call(job_id=bell.job_id, lane=self._lane(bell, now)) for bell in bells]
+
+    def calls_forward(self, bells: Sequence[Bell], missing: Sequence[Bell], now: datetime) -> list[Call]:
+        """Return what to ring once more, because it lies in a lane further back than where it belongs by now."""
+        lost = {bell.job_id for bell in missing}
+        lying = [bell for bell in bells if bell.job_id not in lost]
+        self._learn({bell.pipeline for bell in lying})
+        moved = [bell for bell in lying if self._is_behind(bell, now)]
+        return [Call(job_id=bell.job_id, lane=self._lane(bell, now)) for bell in moved]
+
+    def _is_behind(self, bell: Bell, now: datetime) -> bool:
+        if bell.rung_at is None:
+            return False
+        # Rung before it was ordered: it has become more urgent since.
+        return bell.rung_at < bell.accepted_at or self._lane(bell, now) < self._lane(bell, bell.rung_at)
+
+    def _lane(self, bell: Bell, at: datetime) -> int:
+        waited_s = (at - bell.accepted_at).total_seconds()
+        usual_s = self._usual[bell.pipeline]
+        return lane_of(bell.priority, expected_s=usual_s, waited_s=waited_s, ageing_s=self._ageing_s)
+
+    def _learn(self, pipelines: set[str]) -> None:
+        if self._elapsed_s() - self._asked_at_s >= LEARN_EVERY_S:
+            self._usual, self._asked_at_s = {}, self._elapsed_s()
+        unknown = pipelines - self._usual.keys()
+        if unknown:
+            found = self._ledger.usual_seconds(unknown)
+            self._usual.update({name: found.get(name) for name in unknown})
 
 
 class _Health:

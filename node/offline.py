@@ -4,15 +4,18 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from node.clock import utc_now
-from node.domain.decision import Decision, Outcome
+from node.domain.decision import Outcome
 from node.domain.job import Job, JobState
 from node.domain.result import Result
+from node.domain.study import StudyFacts
 from node.domain.uids import StudyUID
 from node.errors import Broken, ModelInvalid, NodeError, NotDicom, PipelineUnknown
 from node.fhir.diagnostic_report import build_bundle
@@ -95,7 +98,21 @@ class OfflineNode:
             pass
 
     def run_jobs(self) -> None:
-        """Run every Job in a worker process, and in another one what is left when it dies with a Job in hand.
+        """Run every Job, and those to which rules are led by what was answered.
+
+        Raises
+        ------
+        Broken
+            If a worker ends with an error without having worked on a Job; what it finished is in the ledger.
+        """
+        while True:
+            self._drain()
+            self.route()
+            if JobLedger(self._engine).next_scheduled(utc_now() + FAR_AHEAD) is None:
+                return
+
+    def _drain(self) -> None:
+        """Run what waits in a worker process, and in another one what is left when it dies with a Job in hand.
 
         Raises
         ------
@@ -112,6 +129,10 @@ class OfflineNode:
         """Return every Study that was taken in, in the order of arrival."""
         found = self._view.list_studies(limit=1_000_000)
         return tuple(sorted(found, key=lambda story: (story.first_instance_at, story.study_instance_uid)))
+
+    def facts(self) -> tuple[StudyFacts, ...]:
+        """Return what rules are asked about, of every Study that was taken in."""
+        return tuple(self._studies.study_facts(story.study_instance_uid) for story in self.stories())
 
     def report(self, out: Path) -> dict[str, Any]:
         """Copy every Result to `out` and return report.json."""
@@ -198,24 +219,26 @@ def _results_of(job: Job, story: StudyStory) -> list[Result]:
     return [result for result in story.results if result.job_id == job.job_id and not result.is_substitute]
 
 
-def decide_on_files(settings: Settings, what: Path, folder: Path) -> tuple[Decision, ...]:
-    """Return what the rules decide on the Studies of a file or folder; nothing is run.
+@contextmanager
+def node_on_files(settings: Settings, what: Path) -> Iterator[OfflineNode]:
+    """Open a node that has taken in a file or folder and asked the rules; nothing is run.
 
-    Parameters
-    ----------
-    folder
-        Empty folder for the time of the call.
+    Raises
+    ------
+    NotDicom
+        If there is no Instance in it.
     """
     files = [what] if what.is_file() else sorted(path for path in what.rglob("*") if path.is_file())
-    node = OfflineNode(offline_settings(settings, folder))
-    try:
-        refused = list(node.take_in(files))
-        if len(refused) == len(files):
-            raise NotDicom(f"{what} holds no DICOM file; name a folder with Instances")
-        node.route()
-        return tuple(decision for story in node.stories() for decision in story.decisions)
-    finally:
-        node.close()
+    with TemporaryDirectory(prefix="radnode-") as folder:
+        node = OfflineNode(offline_settings(settings, Path(folder)))
+        try:
+            refused = list(node.take_in(files))
+            if len(refused) == len(files):
+                raise NotDicom(f"{what} holds no DICOM file; name a folder with Instances")
+            node.route()
+            yield node
+        finally:
+            node.close()
 
 
 def offline_settings(settings: Settings, folder: Path, *, pipeline: str | None = None) -> Settings:

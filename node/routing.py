@@ -9,7 +9,9 @@ from typing import Protocol
 
 from node.domain.decision import Decision, Outcome
 from node.domain.forward import Forward
+from node.domain.imaging_order import most_urgent
 from node.domain.job import JobOrder, Priority, digest_inputs
+from node.domain.steering import Steering
 from node.domain.study import StudyFacts
 from node.domain.switch import Mode
 from node.domain.uids import SeriesUID, StudyUID
@@ -27,6 +29,10 @@ Routed = tuple[tuple[Decision, ...], tuple[JobOrder, ...], tuple[Forward, ...]]
 class RoutingLedger(Protocol):
     """What routing asks of the ledger."""
 
+    def hear_answers(self, pipelines: frozenset[str], *, now: datetime) -> int:
+        """Let the rules be asked again of each Study that one of `pipelines` has answered since; return how many."""
+        ...
+
     def settled_studies(self, limit: int) -> tuple[StudyUID, ...]:
         """Return at most `limit` Studies in state SETTLED, the longest waiting first."""
         ...
@@ -42,6 +48,7 @@ class RoutingLedger(Protocol):
         decisions: tuple[Decision, ...],
         orders: tuple[JobOrder, ...],
         forwards: tuple[Forward, ...],
+        steerings: tuple[Steering, ...],
         now: datetime,
     ) -> bool:
         """Commit all and move the Study to ROUTED, in one transaction; returns whether it did.
@@ -79,12 +86,14 @@ class Routing:
         self._rules = tuple(rules)
         self._models = models
         self._faults = faults
+        self._asked_of = frozenset(name for rule in self._rules for name in rule.asked_of)
 
     def tick(self, now: datetime) -> datetime | None:
         """Route the Studies that wait; return `now` when more may be waiting, else None.
 
         Returns after Decisions, Jobs and the Study's state are committed.
         """
+        self._ledger.hear_answers(self._asked_of, now=now)
         waiting = self._ledger.settled_studies(STUDIES_A_TICK)
         are_routed = [self._route(study_instance_uid, now) for study_instance_uid in waiting]
         return now if len(waiting) == STUDIES_A_TICK or not all(are_routed) else None
@@ -93,7 +102,14 @@ class Routing:
         study = self._ledger.study_facts(study_instance_uid)
         routed = tell_faults(route_study(study, self._rules, self._models), self._rules, self._faults)
         decisions, orders, forwards = heed_switches(routed, self._rules, self._read_modes())
-        is_routed = self._ledger.record_routing(study, decisions=decisions, orders=orders, forwards=forwards, now=now)
+        is_routed = self._ledger.record_routing(
+            study,
+            decisions=decisions,
+            orders=orders,
+            forwards=forwards,
+            steerings=find_steerings(self._rules, decisions),
+            now=now,
+        )
         if is_routed:
             log.info("study routed", extra={"study_uid": study_instance_uid, "count": len(orders)})
         return is_routed
@@ -122,6 +138,17 @@ def route_study(study: StudyFacts, rules: Sequence[Rule], models: Mapping[str, M
         for destination in sorted(forwards)
     )
     return tuple(decisions), tuple(orders.values()), tuple(forwarded)
+
+
+def find_steerings(rules: Sequence[Rule], decisions: Sequence[Decision]) -> tuple[Steering, ...]:
+    """Return what follows from answers that rules asked for and found."""
+    matched = {decision.rule for decision in decisions if decision.outcome is Outcome.MATCH}
+    return tuple(
+        Steering(rule=rule.name, pipeline=pipeline, priority=rule.priority, deliver_to=rule.deliver_to)
+        for rule in rules
+        if rule.is_steering and rule.name in matched
+        for pipeline in rule.asked_of
+    )
 
 
 def tell_faults(routed: Routed, rules: Sequence[Rule], faults: Mapping[str, str]) -> Routed:
@@ -175,14 +202,14 @@ def _order(study: StudyFacts, rule: Rule, need: Need, decision: Decision, models
     roles = (*need.required_roles, *need.optional_roles)
     inputs = {role: decision.inputs[role] for role in roles if role in decision.inputs}
     instances = {series.series_instance_uid: series.sop_instance_uids for series in study.series}
-    card = models[need.pipeline]
+    card, urgency = models[need.pipeline], most_urgent(study.orders)
     return JobOrder(
         study_instance_uid=study.study_instance_uid,
         pipeline=need.pipeline,
         model=card.name,
         model_version=card.version,
         rule=rule.name,
-        priority=rule.priority,
+        priority=rule.priority if urgency is None else min(rule.priority, urgency),
         inputs=inputs,
         content=digest_inputs({role: instances[uid] for role, uid in inputs.items()}),
         deliver_to=rule.deliver_to,

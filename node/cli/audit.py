@@ -1,7 +1,7 @@
 """`radnode audit`: who did what to whose Studies, and the proof that nobody changed it since."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,8 @@ from node.audit.inspection import Proof, newest_records, prove_trail
 from node.audit.record import Record
 from node.cli.context import JsonOption, SettingsOption, read_settings, record_audit
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors, stdout
-from node.cli.spans import parse_span
+from node.cli.spans import parse_since
 from node.clock import utc_now
-from node.errors import SettingsInvalid
 from node.volumes import audit_folder
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail (PS3.15 A.5).")
@@ -35,7 +34,7 @@ def show_trail(
     """Show records, newest first; --json with the whole messages, Patient IDs included. That you looked is recorded."""
     loaded = read_settings(settings)
     folder = audit_folder(loaded)
-    earliest = None if since is None else _parse_since(since, utc_now())
+    earliest = None if since is None else parse_since(since, utc_now())
     found = list(islice(_wanted(newest_records(folder), earliest, kind), limit))
     if as_json:
         print_json(found)
@@ -71,17 +70,6 @@ def _wanted(records: Iterator[Record], earliest: datetime | None, kind: str | No
     for record in records:
         if (earliest is None or record.at >= earliest) and kind in (None, record.kind):
             yield record
-
-
-def _parse_since(text: str, now: datetime) -> datetime:
-    span = parse_span(text)
-    try:
-        if span is not None:
-            return now - span
-        at = datetime.fromisoformat(text)
-    except (ValueError, OverflowError) as exc:
-        raise SettingsInvalid(f"--since {text!r} is neither 7d, 12h or 30m nor a date such as 2025-01-14") from exc
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _facts(proof: Proof) -> dict[str, object]:

@@ -12,6 +12,8 @@ from types import MappingProxyType
 from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]  # public in practice, absent from __all__
 
 from node.domain.decision import Outcome
+from node.domain.imaging_order import ORDER_PRIORITY
+from node.domain.job import Priority
 from node.domain.study import SeriesFacts
 from node.errors import RuleInvalid
 from node.rules.kleene import all_of, any_of
@@ -213,10 +215,18 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             _pattern("procedure", "Requested Procedure Description (0032,1060)", "RequestedProcedureDescription"),
             Condition(
                 key="procedure_code",
-                attribute="Procedure Code Sequence (0008,1032), Requested Procedure Code Sequence (0032,1064)",
+                attribute=(
+                    "Procedure Code Sequence (0008,1032), Requested Procedure Code Sequence (0032,1064), else order"
+                ),
                 form="word",
                 read=read_procedure_code,
                 parse=parse_word,
+            ),
+            _choice(
+                "order_priority",
+                "Priority of the order for the Study, the highest",
+                ORDER_PRIORITY,
+                *(priority.word for priority in Priority),
             ),
             _words("image_type", "Image Type (0008,0008)", "ImageType"),
             _choice(
@@ -285,7 +295,7 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             _word("device", "Device Serial Number (0018,1000)", "DeviceSerialNumber"),
             _word("station", "Station Name (0008,1010)", "StationName"),
             _word("department", "Institutional Department Name (0008,1040)", "InstitutionalDepartmentName"),
-            _word("requesting_service", "Requesting Service (0032,1033)", "RequestingService"),
+            _word("requesting_service", "Requesting Service (0032,1033), else order", "RequestingService"),
             _word(
                 "referring_physician",
                 "Referring Physician's Name (0008,0090)",

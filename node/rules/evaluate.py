@@ -7,7 +7,7 @@ from types import MappingProxyType
 from node.domain.decision import Clause, Decision, Outcome
 from node.domain.study import SeriesFacts, StudyFacts
 from node.domain.uids import SeriesUID
-from node.rules.answers import Answer, ask_in_turn
+from node.rules.answers import Answer, Surroundings, ask_in_turn
 from node.rules.eligibility import complete_series, find_mixture, judge_eligibility, name_series
 from node.rules.inputs import choose_inputs
 from node.rules.kleene import all_of
@@ -71,7 +71,7 @@ def evaluate(rule: Rule, study: StudyFacts) -> Decision:
     elif not matching:
         verdict = _refuse_nearest(asked)
     else:
-        verdict = _match(rule, matching, complete_series(study))
+        verdict = _match(rule, matching, _surroundings(study))
     return _decide(rule, study, verdict, trace)
 
 
@@ -82,12 +82,16 @@ def matching_series(rule: Rule, study: StudyFacts) -> tuple[SeriesUID, ...]:
 
 
 def _ask_eligible(rule: Rule, study: StudyFacts) -> list[AskedSeries]:
-    held = complete_series(study)
+    around = _surroundings(study)
     return [
-        AskedSeries(series=series, answers=ask_in_turn(rule.when.parts, series, held))
-        for series in held
+        AskedSeries(series=series, answers=ask_in_turn(rule.when.parts, series, around))
+        for series in around.series
         if judge_eligibility(series, for_pipeline=bool(rule.needs)).outcome is Outcome.MATCH
     ]
+
+
+def _surroundings(study: StudyFacts) -> Surroundings:
+    return Surroundings(series=complete_series(study), answered=study.answered)
 
 
 def _decide(rule: Rule, study: StudyFacts, verdict: Verdict, trace: Sequence[Clause]) -> Decision:
@@ -137,8 +141,8 @@ def _refuse_nearest(asked: Sequence[AskedSeries]) -> Verdict:
     return Verdict(outcome=outcome, clause=clause.text, found=clause.found, reason=reason)
 
 
-def _match(rule: Rule, matching: Sequence[AskedSeries], study: Sequence[SeriesFacts]) -> Verdict:
-    choice = choose_inputs(rule, [one.series for one in matching], study)
+def _match(rule: Rule, matching: Sequence[AskedSeries], around: Surroundings) -> Verdict:
+    choice = choose_inputs(rule, [one.series for one in matching], around)
     if choice.missing is not None:
         missing = choice.missing
         return Verdict(

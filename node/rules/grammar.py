@@ -1,17 +1,19 @@
 """From `[[rules]]` tables to Rules; whatever cannot be evaluated stops here and names its key."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from node.domain.job import Priority
 from node.errors import Misconfigured, PipelineUnknown, RuleInvalid
 from node.rules.conditions import CONDITIONS
+from node.rules.findings import parse_result
 from node.rules.operands import suggest
-from node.rules.rule import AllOf, AnyOf, Ask, Need, Not, Rule, StudyHas, Test
+from node.rules.rule import AllOf, AnyOf, Ask, Need, Not, Rule, StudyHas, Test, asked_of
 
 RULE_KEYS = ("name", "when", "run", "forward", "inputs", "priority", "deliver_to")
-GROUPS = ("any", "all", "not", "study_has")
+GROUPS = ("any", "all", "not", "study_has", "result")
 
 
 class Roles(Protocol):
@@ -78,19 +80,30 @@ def _parse_rule(
             raise RuleInvalid(f"{key} is no key of a rule; {suggest(key, RULE_KEYS)}")
     needs = _parse_run(_read_names(table, "run"), pipelines)
     forward = _known_destinations(table, "forward", destinations)
-    if not needs and not forward:
-        raise RuleInvalid("run and forward are both missing; say what is to be done")
-    if not needs and ("inputs" in table or "deliver_to" in table):
-        raise RuleInvalid("inputs and deliver_to belong to run, which is missing")
-    return Rule(
+    if not needs and "inputs" in table:
+        raise RuleInvalid("inputs belong to run, which is missing")
+    rule = Rule(
         name=name,
-        when=_parse_table(table.get("when"), "when"),
+        when=_parse_table(table.get("when"), "when", pipelines),
         needs=needs,
         forward=forward,
-        inputs=_parse_inputs(table, needs),
+        inputs=_parse_inputs(table, needs, pipelines),
         priority=_parse_priority(table.get("priority", "routine")),
-        deliver_to=_known_destinations(table, "deliver_to", destinations) or tuple(sorted(destinations)),
+        deliver_to=_known_destinations(table, "deliver_to", destinations),
     )
+    _check_deeds(rule)
+    return replace(rule, deliver_to=rule.deliver_to or tuple(sorted(destinations))) if needs else rule
+
+
+def _check_deeds(rule: Rule) -> None:
+    if rule.is_steering and not rule.asked_of:
+        raise RuleInvalid("run and forward are both missing; say what is to be done")
+    if not rule.needs and rule.deliver_to and not rule.asked_of:
+        raise RuleInvalid("deliver_to belongs to run, or to a result that is asked for; both are missing")
+    if rule.is_steering and not rule.deliver_to and rule.priority >= Priority.ROUTINE:
+        raise RuleInvalid(
+            'a result is asked for, and nothing follows; add priority = "high", deliver_to, forward or run'
+        )
 
 
 def _read_names(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
@@ -132,7 +145,9 @@ def _parse_priority(word: object) -> Priority:
     return Priority.from_word(word)
 
 
-def _parse_inputs(table: Mapping[str, Any], needs: Sequence[Need]) -> Mapping[str, tuple[AllOf, ...]]:
+def _parse_inputs(
+    table: Mapping[str, Any], needs: Sequence[Need], pipelines: Collection[str]
+) -> Mapping[str, tuple[AllOf, ...]]:
     if "inputs" not in table:
         for need in needs:
             if len(need.required_roles) != 1:
@@ -152,43 +167,49 @@ def _parse_inputs(table: Mapping[str, Any], needs: Sequence[Need]) -> Mapping[st
         missing = [role for role in need.required_roles if role not in written]
         if missing:
             raise RuleInvalid(f"inputs.{missing[0]} is missing; pipeline {need.pipeline!r} requires it")
-    return MappingProxyType({role: _parse_alternatives(raw, f"inputs.{role}") for role, raw in written.items()})
+    alternatives = {role: _parse_alternatives(raw, f"inputs.{role}", pipelines) for role, raw in written.items()}
+    return MappingProxyType(alternatives)
 
 
-def _parse_alternatives(raw: object, where: str) -> tuple[AllOf, ...]:
+def _parse_alternatives(raw: object, where: str, pipelines: Collection[str]) -> tuple[AllOf, ...]:
     tables = raw if isinstance(raw, list | tuple) else [raw]
     if not tables:
         raise RuleInvalid(f"{where} is empty; it could never be filled")
-    return tuple(_parse_table(table, f"{where}[{i}]" if len(tables) > 1 else where) for i, table in enumerate(tables))
+    places = [f"{where}[{number}]" for number in range(len(tables))] if len(tables) > 1 else [where]
+    return tuple(_parse_table(table, place, pipelines) for table, place in zip(tables, places, strict=True))
 
 
-def _parse_table(raw: object, where: str) -> AllOf:
+def _parse_table(raw: object, where: str, pipelines: Collection[str]) -> AllOf:
     if not isinstance(raw, Mapping):
         raise RuleInvalid(f'{where} must be a table of conditions: {where} = {{ modality = "CT" }}')
     if not raw:
         raise RuleInvalid(f"{where} is empty; it would hold for everything")
-    return AllOf(parts=tuple(_parse_entry(key, value, where) for key, value in raw.items()))
+    return AllOf(parts=tuple(_parse_entry(key, value, where, pipelines) for key, value in raw.items()))
 
 
-def _parse_entry(key: str, raw: object, where: str) -> Test:
+def _parse_entry(key: str, raw: object, where: str, pipelines: Collection[str]) -> Test:
     inner = f"{where}.{key}"
     if key == "not":
-        part = _parse_table(raw, inner)
+        part = _parse_table(raw, inner, pipelines)
+        if any(asked_of(part)):
+            raise RuleInvalid(f'{inner} asks for a result, and would hold before there is one; write count = "= 0"')
         return Not(part=part.parts[0] if len(part.parts) == 1 else part)
     if key == "study_has":
-        return StudyHas(part=_parse_table(raw, inner))
+        return StudyHas(part=_parse_table(raw, inner, pipelines))
+    if key == "result":
+        return parse_result(raw, inner, pipelines)
     if key in GROUPS:
-        parts = _parse_group(raw, inner)
+        parts = _parse_group(raw, inner, pipelines)
         return AnyOf(parts=parts) if key == "any" else AllOf(parts=parts)
     if key not in CONDITIONS:
         raise RuleInvalid(f"{inner} is no condition; {suggest(key, (*CONDITIONS, *GROUPS))}")
     return _parse_ask(key, raw, inner)
 
 
-def _parse_group(raw: object, where: str) -> tuple[Test, ...]:
+def _parse_group(raw: object, where: str, pipelines: Collection[str]) -> tuple[Test, ...]:
     if not isinstance(raw, list | tuple) or not raw:
         raise RuleInvalid(f"{where} must be a list of tables: [{{ ... }}, {{ ... }}]")
-    tables = [_parse_table(table, f"{where}[{i}]") for i, table in enumerate(raw)]
+    tables = [_parse_table(table, f"{where}[{i}]", pipelines) for i, table in enumerate(raw)]
     return tuple(table.parts[0] if len(table.parts) == 1 else table for table in tables)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from node.domain.decision import Clause, Outcome
 from node.domain.study import SeriesFacts
 from node.domain.uids import SeriesUID
-from node.rules.answers import Answer, ask
+from node.rules.answers import Answer, Surroundings, ask
 from node.rules.eligibility import name_series
 from node.rules.quantity import COUNT
 from node.rules.readings import read_number, read_slice_count, read_texts
@@ -73,9 +73,9 @@ class Choice:
     clauses: tuple[Clause, ...]
 
 
-def choose_inputs(rule: Rule, matching: Sequence[SeriesFacts], study: Sequence[SeriesFacts]) -> Choice:
-    """Return the Series for each role of `rule` out of those of `study` that meet its `when`."""
-    roles = _find_roles(rule, matching, study)
+def choose_inputs(rule: Rule, matching: Sequence[SeriesFacts], around: Surroundings) -> Choice:
+    """Return the Series for each role of `rule` out of those `around` that meet its `when`."""
+    roles = _find_roles(rule, matching, around)
     taken = _fill(roles, is_shared=not rule.inputs)
     clauses: list[Clause] = []
     missing: Clause | None = None
@@ -88,10 +88,10 @@ def choose_inputs(rule: Rule, matching: Sequence[SeriesFacts], study: Sequence[S
     return Choice(inputs=chosen, missing=missing, clauses=tuple(clauses))
 
 
-def _find_roles(rule: Rule, matching: Sequence[SeriesFacts], study: Sequence[SeriesFacts]) -> list[Role]:
+def _find_roles(rule: Rule, matching: Sequence[SeriesFacts], around: Surroundings) -> list[Role]:
     required = {role for need in rule.needs for role in need.required_roles}
     if rule.inputs:
-        asked = {name: _ask_alternatives(wanted, matching, study) for name, wanted in rule.inputs.items()}
+        asked = {name: _ask_alternatives(wanted, matching, around) for name, wanted in rule.inputs.items()}
         return [_find_role(name, name in required, rule.inputs[name], answers) for name, answers in asked.items()]
     ranked = sorted((Candidate(series=s, preference=_prefer(s, 0)) for s in matching), key=_order)
     return [
@@ -101,14 +101,14 @@ def _find_roles(rule: Rule, matching: Sequence[SeriesFacts], study: Sequence[Ser
 
 
 def _ask_alternatives(
-    wanted: Sequence[AllOf], matching: Sequence[SeriesFacts], study: Sequence[SeriesFacts]
+    wanted: Sequence[AllOf], matching: Sequence[SeriesFacts], around: Surroundings
 ) -> list[tuple[SeriesFacts, list[Answer]]]:
     """Return what each Series answered to the alternatives, up to the first that it fits."""
     asked = []
     for series in matching:
         answers: list[Answer] = []
         for alternative in wanted:
-            answers.append(ask(alternative, series, study))
+            answers.append(ask(alternative, series, around))
             if answers[-1].outcome is Outcome.MATCH:
                 break
         asked.append((series, answers))

@@ -1,10 +1,11 @@
 """A rule as it is evaluated: parsed, checked and frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from node.domain.job import Priority
 from node.rules.conditions import Condition
+from node.rules.findings import ResultHas
 from node.rules.operands import Operand
 
 
@@ -75,7 +76,7 @@ class StudyHas:
         return f"the Study has a Series with ({self.part.text})"
 
 
-Test = Ask | AllOf | AnyOf | Not | StudyHas
+Test = Ask | AllOf | AnyOf | Not | StudyHas | ResultHas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,8 @@ class Rule:
     needs
         The Pipelines to run; empty for a rule that only forwards.
     forward
-        Destinations that get the Series as they are.
+        Destinations that get the Series as they are. A rule with neither asks for a result, and steers: its priority is
+        that of the Study, and its Destinations get the Results that were asked for, too.
     inputs
         Role to alternatives, best first; empty when the one role of each Pipeline takes the best Series of `when`.
     deliver_to
@@ -112,3 +114,27 @@ class Rule:
     inputs: Mapping[str, tuple[AllOf, ...]]
     priority: Priority
     deliver_to: tuple[str, ...]
+
+    @property
+    def asked_of(self) -> tuple[str, ...]:
+        """Pipelines whose answers `when` asks for; the rule is asked again whenever one has answered."""
+        return tuple(dict.fromkeys(asked_of(self.when)))
+
+    @property
+    def is_steering(self) -> bool:
+        """True when the rule orders nothing: it only steers what was ordered."""
+        return not self.needs and not self.forward
+
+
+def asked_of(test: Test) -> Iterator[str]:
+    """Return the Pipelines whose answers a test asks for, in its order."""
+    match test:
+        case ResultHas():
+            yield test.pipeline
+        case AllOf() | AnyOf():
+            for part in test.parts:
+                yield from asked_of(part)
+        case Not() | StudyHas():
+            yield from asked_of(test.part)
+        case Ask():
+            return

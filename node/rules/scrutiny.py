@@ -67,9 +67,10 @@ def _dead_alternatives(rule: Rule) -> Iterator[str]:
 
 def _adds_nothing(rule: Rule, earlier: Rule) -> bool:
     return (
-        {need.pipeline for need in rule.needs} <= {need.pipeline for need in earlier.needs}
+        set(rule.asked_of) <= set(earlier.asked_of)
+        and {need.pipeline for need in rule.needs} <= {need.pipeline for need in earlier.needs}
         and set(rule.forward) <= set(earlier.forward)
-        and (not rule.needs or set(rule.deliver_to) <= set(earlier.deliver_to))
+        and (bool(rule.forward and not rule.needs) or set(rule.deliver_to) <= set(earlier.deliver_to))
         and rule.priority >= earlier.priority
         and _texts(rule) == _texts(earlier)
         and _implies(rule.when.parts, earlier.when.parts)

@@ -27,10 +27,11 @@ from node.bell import (
 )
 from node.broker import EmbeddedBroker
 from node.dispatch import BrokerPatience, Dispatch
-from node.domain.job import JobID, Priority
+from node.domain.job import JobID
+from node.domain.lane import LANES, Call
 from node.errors import BrokerTakesNothing, BrokerUnreachable
 from node.ledger.bell import BellLedger
-from node.ledger.jobs import Bell, RetryPolicy
+from node.ledger.jobs import RetryPolicy
 from tests.brokers import Server
 from tests.ledgers import NOON, Books, at, copy_ledger
 from tests.peers import wait_until
@@ -52,8 +53,8 @@ def url(server: EmbeddedBroker) -> str:
     return server.url
 
 
-def bells(*pairs: tuple[str, Priority]) -> list[Bell]:
-    return [Bell(job_id=JobID(job_id), priority=priority) for job_id, priority in pairs]
+def calls(*pairs: tuple[str, int]) -> list[Call]:
+    return [Call(job_id=JobID(job_id), lane=lane) for job_id, lane in pairs]
 
 
 class Listener:
@@ -87,18 +88,18 @@ def waiting(url: str) -> int:
 
 
 def test_the_urgent_is_heard_first_whatever_was_rung_first(url: str) -> None:
-    order = [("low", Priority.LOW), ("routine", Priority.ROUTINE), ("high", Priority.HIGH), ("stat", Priority.STAT)]
-    CeleryRinger(url).ring(bells(*order))
+    order = [("low", LANES - 1), ("routine", 7), ("high", 3), ("stat", 0)]
+    CeleryRinger(url).ring(calls(*order))
     assert Listener(url).hear(4) == ["stat", "high", "routine", "low"]
 
 
 def test_of_equal_priority_the_first_rung_is_heard_first(url: str) -> None:
-    CeleryRinger(url).ring(bells(*[(f"j{n}", Priority.ROUTINE) for n in range(5)]))
+    CeleryRinger(url).ring(calls(*[(f"j{n}", 7) for n in range(5)]))
     assert Listener(url).hear(5) == [f"j{n}" for n in range(5)]
 
 
 def test_a_message_holds_the_job_id_and_nothing_of_a_patient(url: str) -> None:
-    CeleryRinger(url).ring(bells(("the-job-id", Priority.STAT)))
+    CeleryRinger(url).ring(calls(("the-job-id", 0)))
     redis = connect(url)
     (message,) = [json.loads(raw) for key in queues(url) for raw in redis.lrange(key, 0, -1)]
     body = json.loads(base64.b64decode(message["body"]))
@@ -118,14 +119,14 @@ class Exploit:
 
 def test_a_pickle_in_the_queue_is_refused_and_the_next_message_is_heard(url: str, tmp_path: Path) -> None:
     trap = tmp_path / "was-here"
-    CeleryRinger(url).ring(bells(("template", Priority.STAT)))
+    CeleryRinger(url).ring(calls(("template", 0)))
     redis = connect(url)
     (key,) = queues(url)
     message = json.loads(redis.lpop(key) or b"")
     message["body"] = base64.b64encode(pickle.dumps(((Exploit(trap),), {}, {}))).decode()
     message["content-type"] = "application/x-python-serialize"
     redis.lpush(key, json.dumps(message))
-    CeleryRinger(url).ring(bells(("after", Priority.LOW)))
+    CeleryRinger(url).ring(calls(("after", LANES - 1)))
     assert Listener(url).hear(1) == ["after"]
     assert not trap.exists()
     assert waiting(url) == 0
@@ -134,7 +135,7 @@ def test_a_pickle_in_the_queue_is_refused_and_the_next_message_is_heard(url: str
 def test_what_nobody_has_heard_is_known_among_whatever_else_lies_there(url: str) -> None:
     ringer = CeleryRinger(url)
     assert ringer.unheard() == frozenset()
-    ringer.ring(bells(*[(f"j{n}", Priority(n % 4)) for n in range(2 * PAGE + 7)]))
+    ringer.ring(calls(*[(f"j{n}", n % LANES) for n in range(2 * PAGE + 7)]))
     for odd in (b"no JSON", b"[]", b'{"body": "####"}', b'{"body": "bnVsbA=="}', b"\xff"):
         connect(url).rpush(QUEUE, odd)
     assert ringer.unheard() == {f"j{n}" for n in range(2 * PAGE + 7)}
@@ -144,7 +145,7 @@ def test_what_a_worker_holds_is_no_burden_when_the_broker_is_gone(tmp_path: Path
     """It asks for more at that moment; kombu's own would connect anew at each of the last three lines."""
     server = Server("redis", tmp_path)
     server.start()
-    CeleryRinger(server.url).ring(bells(("j1", Priority.STAT), ("j2", Priority.STAT)))
+    CeleryRinger(server.url).ring(calls(("j1", 0), ("j2", 0)))
     app = celery_app(server.url)
     held: list[Message] = []
     connection = app.connection_for_read()
@@ -177,7 +178,7 @@ def test_after_a_flushall_every_waiting_job_is_rung_again(url: str, tmp_path: Pa
         CeleryRinger(url),
         story=BellLedger(books.engine),
         policy=RetryPolicy(max_attempts=3, pause_s=5.0),
-        patience=BrokerPatience(resend_s=30.0),
+        patience=BrokerPatience(resend_s=30.0, ageing_s=600.0),
     )
     dispatch.tick(NOON)
     dispatch.tick(at(1))
@@ -191,7 +192,7 @@ def test_after_a_flushall_every_waiting_job_is_rung_again(url: str, tmp_path: Pa
 
 def test_without_a_broker_ringing_fails_soon_and_says_so(tmp_path: Path) -> None:
     ringer = CeleryRinger(f"redis+socket://{tmp_path / 'nobody.sock'}")
-    asks = (ringer.kept_memory, ringer.unheard, ringer.begin_memory, lambda: ringer.ring(bells(("j", Priority.STAT))))
+    asks = (ringer.kept_memory, ringer.unheard, ringer.begin_memory, lambda: ringer.ring(calls(("j", 0))))
     for ask in asks:
         with pytest.raises(BrokerUnreachable, match="wait in the ledger"):
             ask()
@@ -210,7 +211,7 @@ def test_a_broker_that_takes_nothing_says_why(url: str, key: str, value: str, wh
         client.config_set(key, value)
     try:
         with pytest.raises(BrokerTakesNothing, match=why):
-            ringer.ring(bells(("j", Priority.STAT)))
+            ringer.ring(calls(("j", 0)))
         with pytest.raises(BrokerTakesNothing, match=why):
             ringer.begin_memory()
         with pytest.raises(BrokerTakesNothing, match=why):

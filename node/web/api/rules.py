@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 
 from node.domain.uids import StudyUID
-from node.errors import Misconfigured, NodeError, Rejected
+from node.errors import Misconfigured, NodeError, Rejected, WrongState
+from node.rules.dry_run import Difference
 from node.rules.explain import explain
+from node.rules.writing import write_rules
 from node.site import find_models, read_rules, read_tables
-from node.web.api.conduct import UID, Reader, new_router
+from node.trial import Limits, Trial, try_edit
+from node.web.api.conduct import UID, Operator, Reader, new_router
 from node.web.api.contract import told
 from node.web.api.jobs import ReasonResource
 from node.web.api.studies import DecisionResource, to_decision_resource
@@ -102,9 +107,68 @@ class Explanation:
     lines: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRunOrder:
+    """Which rules are tried, and on which Studies.
+
+    Attributes
+    ----------
+    rules
+        As tables of ``[[rules]]``.
+    days
+        Studies that changed in the last so many.
+    """
+
+    rules: Annotated[tuple[Mapping[str, Any], ...], Body(max_length=MAX_RULES)]
+    days: Annotated[float, Body(gt=0, le=3660)] = 7.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceResource:
+    """One Study with which something else would be done.
+
+    Attributes
+    ----------
+    starts, stops, otherwise
+        Pipelines, and forwards as ``forward to NAME``.
+    reason
+        What the rule says that decides.
+    """
+
+    study_instance_uid: str
+    starts: tuple[str, ...]
+    stops: tuple[str, ...]
+    otherwise: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRunResource:
+    """What was found.
+
+    Attributes
+    ----------
+    studies
+        How many there are in these days.
+    tried
+        How many of them were asked about, the newest; the number is bounded, and so is the time.
+    differences
+        The Studies with which something else would be done.
+    problem
+        What is wrong with the rules; then none was asked about.
+    """
+
+    studies: int
+    tried: int
+    is_whole: bool
+    differences: tuple[DifferenceResource, ...]
+    problem: ReasonResource | None
+
+
 def router(services: Services) -> APIRouter:
     """Return what programs ask of rules."""
     routes = new_router("rules")
+    trying = Lock()
 
     @routes.get("/rules", **told(Right.READ))
     def list_rules(_reader: Reader) -> RuleList:
@@ -122,6 +186,20 @@ def router(services: Services) -> APIRouter:
             return CheckResource(is_right=False, names=(), problem=_problem(exc))
         return CheckResource(is_right=True, names=tuple(rule.name for rule in rules), problem=None)
 
+    @routes.post("/rules/dry-run", **told(Right.OPERATE, 409))
+    def try_rules(_operator: Operator, order: DryRunOrder) -> DryRunResource:
+        """Tell what other rules would have done otherwise with the Studies of the ledger; nothing is stored."""
+        if not trying.acquire(blocking=False):
+            raise WrongState("other rules are tried at this moment; ask again when that is done")
+        try:
+            since = services.clock() - timedelta(days=order.days)
+            trial = try_edit(write_rules(order.rules), services.settings, since=since, limits=Limits())
+        except Misconfigured as exc:
+            return DryRunResource(studies=0, tried=0, is_whole=False, differences=(), problem=_problem(exc))
+        finally:
+            trying.release()
+        return _to_dry_run(trial)
+
     @routes.post("/rules/explain", **told(Right.READ, 404))
     def explain_study(request: Request, reader: Reader, order: ExplainOrder) -> Explanation:
         """Tell for each rule whether it matched a Study, and which clause decided."""
@@ -138,6 +216,28 @@ def router(services: Services) -> APIRouter:
 
 def _problem(exc: NodeError) -> ReasonResource:
     return ReasonResource(code=exc.code, text=str(exc))
+
+
+def _to_dry_run(trial: Trial) -> DryRunResource:
+    found = trial.found
+    return DryRunResource(
+        studies=trial.studies,
+        tried=found.tried,
+        is_whole=found.is_whole,
+        differences=tuple(_to_difference(one) for one in found.differences),
+        problem=None,
+    )
+
+
+def _to_difference(one: Difference) -> DifferenceResource:
+    told = one.after or one.before
+    return DifferenceResource(
+        study_instance_uid=one.study_instance_uid,
+        starts=one.starts,
+        stops=one.stops,
+        otherwise=one.otherwise,
+        reason="" if told is None else told.reason,
+    )
 
 
 def _to_resource(table: Mapping[str, Any]) -> RuleResource:

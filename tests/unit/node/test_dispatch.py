@@ -1,17 +1,20 @@
 """The dispatch station: rings for what waits until it was heard, and takes Jobs back from silent workers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from node.dispatch import BrokerPatience, Dispatch
 from node.domain.job import JobID, Priority
+from node.domain.lane import Call, lane_of
 from node.errors import BrokerTakesNothing, BrokerUnreachable
 from node.ledger.jobs import Bell, RetryPolicy
+from node.ledger.schema import EPOCH
 from tests.ledgers import NOON, at
 
 RESEND_S = 30.0
-PATIENCE = BrokerPatience(resend_s=RESEND_S)
+NEVER_S = 1e9
+PATIENCE = BrokerPatience(resend_s=RESEND_S, ageing_s=NEVER_S)
 POLICY = RetryPolicy(max_attempts=3, pause_s=5.0)
 
 
@@ -23,13 +26,26 @@ class MemoryLedger:
     expired: list[JobID] = field(default_factory=list)
     next_event: datetime | None = None
     page: int = 1000
+    pipelines: dict[str, str] = field(default_factory=dict)
+    priorities: dict[str, Priority] = field(default_factory=dict)
+    usual: dict[str, float] = field(default_factory=dict)
+    accepted_at: datetime = NOON
 
     def bells_to_ring(self, now: datetime, *, rung_before: datetime, limit: int = 1000) -> Sequence[Bell]:
         waiting = [job_id for job_id, when in self.rung.items() if when is None or when < rung_before]
         return [
-            Bell(job_id=JobID(job_id), priority=Priority.ROUTINE, was_rung=self.rung[job_id] is not None)
+            Bell(
+                job_id=JobID(job_id),
+                pipeline=self.pipelines.get(job_id, "film"),
+                priority=self.priorities.get(job_id, Priority.ROUTINE),
+                accepted_at=self.accepted_at,
+                rung_at=self.rung[job_id],
+            )
             for job_id in waiting[: self.page]
         ]
+
+    def usual_seconds(self, pipelines: Collection[str]) -> Mapping[str, float]:
+        return {name: self.usual[name] for name in pipelines if name in self.usual}
 
     def record_rung(self, job_ids: Sequence[JobID], now: datetime) -> None:
         self.rung.update(dict.fromkeys(job_ids, now))
@@ -62,15 +78,17 @@ class MemoryRinger:
     room: int = 1000
     heard: list[str] = field(default_factory=list)
     lying: list[str] = field(default_factory=list)
+    lanes: list[int] = field(default_factory=list)
     asked: int = 0
 
-    def ring(self, bells: Sequence[Bell]) -> None:
-        for bell in bells:
+    def ring(self, calls: Sequence[Call]) -> None:
+        for call in calls:
             if self.room == 0:
                 raise BrokerUnreachable("away")
             self.room -= 1
-            self.heard.append(bell.job_id)
-            self.lying.append(bell.job_id)
+            self.heard.append(call.job_id)
+            self.lying.append(call.job_id)
+            self.lanes.append(call.lane)
 
     def unheard(self) -> frozenset[JobID]:
         self._answer()
@@ -116,11 +134,23 @@ class MemoryStory:
 class Stage:
     """A station on a clock that nobody sets."""
 
-    def __init__(self, ledger: MemoryLedger, ringer: MemoryRinger, story: MemoryStory | None = None) -> None:
+    def __init__(
+        self,
+        ledger: MemoryLedger,
+        ringer: MemoryRinger,
+        story: MemoryStory | None = None,
+        *,
+        ageing_s: float = NEVER_S,
+    ) -> None:
         self.story = story or MemoryStory()
         self._second = 0.0
         self._dispatch = Dispatch(
-            ledger, ringer, story=self.story, policy=POLICY, patience=PATIENCE, elapsed_s=lambda: self._second
+            ledger,
+            ringer,
+            story=self.story,
+            policy=POLICY,
+            patience=replace(PATIENCE, ageing_s=ageing_s),
+            elapsed_s=lambda: self._second,
         )
 
     def tick(self, now: datetime) -> datetime | None:
@@ -293,3 +323,37 @@ def test_the_next_look_is_at_the_next_event_or_after_half_the_resend_time() -> N
     assert dispatch.tick(NOON) == at(7)
     ledger.next_event = at(700)
     assert dispatch.tick(NOON) == at(RESEND_S / 2)
+
+
+def test_the_short_are_rung_before_the_long_and_the_urgent_before_both() -> None:
+    ledger = MemoryLedger(
+        rung={"ct": None, "film": None, "new": None, "stat": None},
+        pipelines={"ct": "lungs", "film": "film", "new": "never ran", "stat": "lungs"},
+        priorities={"stat": Priority.STAT},
+        usual={"lungs": 60.0, "film": 0.5},
+    )
+    ringer = MemoryRinger()
+    station(ledger, ringer).tick(NOON)
+    assert dict(zip(ringer.heard, ringer.lanes, strict=True)) == {"ct": 8, "film": 6, "new": 7, "stat": 2}
+
+
+def test_who_waits_comes_forward_up_to_the_urgent_ones_and_never_before_stat() -> None:
+    ledger = MemoryLedger(rung={"ct": None}, usual={"film": 60.0}, accepted_at=NOON)
+    ringer = MemoryRinger()
+    dispatch = Stage(ledger, ringer, ageing_s=60.0)
+    for second in range(0, 1200, 5):
+        dispatch.tick(at(second))
+    assert ringer.lanes == [8, 7, 6, 5, 4, 3]
+    stat = lane_of(Priority.STAT, expected_s=1e6, waited_s=0, ageing_s=60.0)
+    assert stat < min(ringer.lanes)
+    assert lane_of(Priority.STAT, expected_s=1e6, waited_s=1e6, ageing_s=60.0) == 0
+
+
+def test_one_that_became_more_urgent_is_rung_again_though_it_lies_in_the_broker() -> None:
+    ledger, ringer = MemoryLedger(rung={"j1": None, "j2": None}, accepted_at=NOON), MemoryRinger()
+    dispatch = station(ledger, ringer)
+    dispatch.tick(NOON)
+    ledger.rung["j2"], ledger.priorities["j2"] = EPOCH, Priority.STAT
+    dispatch.tick(at(5))
+    dispatch.tick(at(40))
+    assert list(zip(ringer.heard, ringer.lanes, strict=True)) == [("j1", 7), ("j2", 7), ("j2", 1)]

@@ -1,13 +1,19 @@
 """The routing station: from a settled Study to orders."""
 
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from node.domain.codes import NODULE
 from node.domain.decision import Decision, Outcome
+from node.domain.finding import Finding
 from node.domain.forward import Forward
-from node.domain.job import JobOrder, Priority, digest_inputs
+from node.domain.job import JobID, JobOrder, Priority, digest_inputs
+from node.domain.steering import Answered, Steering
 from node.domain.study import StudyFacts
 from node.domain.switch import Mode
 from node.domain.uids import StudyUID
@@ -132,6 +138,11 @@ class MemoryLedger:
         self.settled = {study.study_instance_uid: study for study in studies}
         self.recorded: dict[StudyUID, dict[str, Any]] = {}
         self.is_switched = False
+        self.heard_of: frozenset[str] | None = None
+
+    def hear_answers(self, pipelines: frozenset[str], *, now: datetime) -> int:
+        self.heard_of = pipelines
+        return 0
 
     def settled_studies(self, limit: int) -> tuple[StudyUID, ...]:
         return tuple(self.settled)[:limit]
@@ -146,13 +157,14 @@ class MemoryLedger:
         decisions: tuple[Decision, ...],
         orders: tuple[JobOrder, ...],
         forwards: tuple[Forward, ...],
+        steerings: tuple[Steering, ...],
         now: datetime,
     ) -> bool:
         if self.is_switched:
             self.is_switched = False
             return False
         del self.settled[study.study_instance_uid]
-        recorded = {"decisions": decisions, "orders": orders, "forwards": forwards, "now": now}
+        recorded = {"decisions": decisions, "orders": orders, "forwards": forwards, "steerings": steerings, "now": now}
         self.recorded[study.study_instance_uid] = recorded
         return True
 
@@ -244,3 +256,40 @@ def test_a_pipeline_whose_model_is_not_to_be_had_is_not_ordered_and_the_decision
     first, second = (decision.reason for decision in recorded["decisions"])
     assert first.endswith("Pipeline lung_nodules is off, its model is not to be had: model.toml is absent; add it")
     assert "is off" not in second
+
+
+STEERED = CT_RULES + make_rules(
+    '[[rules]]\nname = "large"\npriority = "stat"\ndeliver_to = ["desk"]\n'
+    'when = { modality = "CT", result = { pipeline = "lung_nodules", long_axis = ">= 8 mm" } }\n'
+    '[[rules]]\nname = "then MR"\nrun = ["brain_tumour"]\ninputs = { flair = { modality = "CT" } }\n'
+    'when = { result = { pipeline = "lung_nodules", count = ">= 2" } }'
+)
+
+
+def answered(*long_axes_mm: float) -> Answered:
+    findings = (Finding(label="Nodule", code=NODULE, measurements={"long_axis_mm": size}) for size in long_axes_mm)
+    return Answered(job_id=JobID("j"), pipeline="lung_nodules", findings=tuple(findings))
+
+
+@pytest.mark.parametrize(
+    ("answers", "steers", "orders"),
+    [
+        ((), [], ["lung_nodules"]),
+        ((answered(),), [], ["lung_nodules"]),
+        ((answered(7.0),), [], ["lung_nodules"]),
+        ((answered(9.0),), ["large"], ["lung_nodules"]),
+        ((answered(9.0, 4.0),), ["large"], ["lung_nodules", "brain_tumour"]),
+    ],
+)
+def test_an_answer_steers_its_study_and_leads_to_further_pipelines(
+    answers: tuple[Answered, ...], steers: list[str], orders: list[str]
+) -> None:
+    study = replace(make_study(chest_ct_series(2)), answered=answers)
+    ledger = MemoryLedger(study)
+    Routing(ledger, STEERED, MODELS).tick(NOW)
+    recorded = ledger.recorded[STUDY_UID]
+    assert [order.pipeline for order in recorded["orders"]] == orders
+    assert [one.rule for one in recorded["steerings"]] == steers
+    assert ledger.heard_of == frozenset({"lung_nodules"})
+    for one in recorded["steerings"]:
+        assert (one.pipeline, one.priority, one.deliver_to) == ("lung_nodules", Priority.STAT, ("desk",))

@@ -31,6 +31,9 @@ def parse(text: str) -> tuple[Rule, ...]:
     return parse_rules(tomllib.loads(text).get("rules", []), pipelines=PIPELINES, destinations=DESTINATIONS)
 
 
+STEERING = '[[rules]]\nname = "R"\nwhen = {{ {} }}'
+
+
 def rule(body: str) -> str:
     return f'[[rules]]\nname = "R"\n{body}\n'
 
@@ -119,6 +122,9 @@ def test_a_role_may_be_one_table_or_a_list() -> None:
         (rule(MR_RULE + "\ninputs = { flair = [] }"), "inputs.flair is empty"),
         (rule(MR_RULE + "\ninputs = { flair = [{ rows = 1 }, { rwos = 1 }] }"), r"inputs.flair\[1\].rwos"),
         (rule(MR_RULE + '\ninputs = "flair"'), "inputs must be a table"),
+        (STEERING.format('result = { pipeline = "lungs" }'), "result.pipeline: 'lungs' is no configured pipeline"),
+        (STEERING.format('result = { pipeline = "lung_nodules" }'), "a result is asked for, and nothing follows"),
+        (STEERING.format('not = { result = { pipeline = "lung_nodules" } }'), 'write count = "= 0"'),
     ],
 )  # fmt: skip
 def test_what_is_no_rule_is_refused_by_key(text: str, message: str) -> None:

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.domain.decision import Outcome
-from node.rules.answers import ask, ask_in_turn
+from node.rules.answers import Surroundings, ask, ask_in_turn
 from node.rules.conditions import CONDITIONS
+from node.rules.findings import ResultHas, parse_result
 from node.rules.kleene import all_of, any_of, decide, negate
 from node.rules.operands import parse_word
 from node.rules.rule import AllOf, AnyOf, Ask, Not, StudyHas, Test
@@ -73,12 +74,18 @@ def _conclude(test: Test) -> Outcome:
             return negate(_conclude(test.part))
         case StudyHas():
             return _conclude(test.part)
+        case ResultHas():
+            return test.ask(())[0]
 
 
 SERIES = make_series(1, Modality="CT")
+AROUND = Surroundings(series=(SERIES,))
 
 
-@given(st.recursive(outcomes.map(_leaf), _groups, max_leaves=12))
+UNANSWERED = parse_result({"pipeline": "lungs"}, "result", ["lungs"])
+
+
+@given(st.recursive(outcomes.map(_leaf) | st.just(UNANSWERED), _groups, max_leaves=12))
 def test_stopping_early_never_changes_the_outcome(test: Test) -> None:
-    assert ask(test, SERIES, (SERIES,)).outcome is _conclude(test)
-    assert all_of(answer.outcome for answer in ask_in_turn((test,), SERIES, (SERIES,))) is _conclude(test)
+    assert ask(test, SERIES, AROUND).outcome is _conclude(test)
+    assert all_of(answer.outcome for answer in ask_in_turn((test,), SERIES, AROUND)) is _conclude(test)
