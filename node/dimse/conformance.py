@@ -6,7 +6,14 @@ from pydicom.uid import UID
 
 from node.delivery.query import STUDY_ROOT_FIND
 from node.dimse.acceptor import MAX_ASSOCIATE_BYTES
-from node.dimse.contexts import STORAGE_COMMITMENT, VERIFICATION, storage_sop_classes, transfer_syntaxes
+from node.dimse.contexts import (
+    INSTANCE_AVAILABILITY_NOTIFICATION,
+    MODALITY_PERFORMED_PROCEDURE_STEP,
+    STORAGE_COMMITMENT,
+    VERIFICATION,
+    storage_sop_classes,
+    transfer_syntaxes,
+)
 from node.dimse.lobby import MAX_WAITING
 from node.dimse.negotiation import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
@@ -19,17 +26,33 @@ from node.dimse.negotiation import (
     PROTOCOL_VERSION_NOT_SUPPORTED,
 )
 from node.dimse.scp import ASSOCIATE_TIMEOUT_S
+from node.dimse.workitems import MAX_MATCHES
+from node.domain.workitem import EVENT, FILTERED_GLOBAL, GLOBAL, PULL, PUSH, QUERY, WATCH
 from node.errors import (
+    ActionUnfit,
+    ActionUnknown,
     BadIdentifier,
     Broken,
     IdentifierClash,
     LedgerBusy,
     NodeError,
+    NotCreatedScheduled,
     NotDicom,
+    PerformerUnreachable,
+    ScheduledByCreation,
     StoreFull,
+    SubscriberUnknown,
     TooComplex,
     TooLarge,
+    TransactionWrong,
     UidMismatch,
+    WorkitemCompleted,
+    WorkitemFinal,
+    WorkitemIncomplete,
+    WorkitemKnown,
+    WorkitemNotStarted,
+    WorkitemTaken,
+    WorkitemUnknown,
 )
 from node.header.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -44,6 +67,24 @@ STORE_FAILURES: tuple[type[NodeError], ...] = (
     TooLarge,
     BadIdentifier,
     Broken,
+)
+
+# What a request about a workitem may be answered, besides what all normalized services have.
+WORKITEM_FAILURES: tuple[type[NodeError], ...] = (
+    ActionUnfit,
+    ActionUnknown,
+    NotCreatedScheduled,
+    PerformerUnreachable,
+    ScheduledByCreation,
+    SubscriberUnknown,
+    TransactionWrong,
+    WorkitemCompleted,
+    WorkitemFinal,
+    WorkitemIncomplete,
+    WorkitemKnown,
+    WorkitemNotStarted,
+    WorkitemTaken,
+    WorkitemUnknown,
 )
 
 INTRODUCTION = """\
@@ -126,6 +167,78 @@ Series Related Instances (0020,1209) where IMAGE level fails; what is not found 
 | Destinations by STOW-RS | asked by QIDO-RS: `/studies/{{study}}/series/{{series}}/instances` |
 """
 
+NOTICES = """\
+## Modality Performed Procedure Step and Instance Availability Notification
+
+Both are taken as SCP on the same port, from whoever may ask for an Association, in Implicit and Explicit VR Little
+Endian, up to 4 MiB. They tell when a Study is complete; of what they hold only UIDs, state and numbers are kept.
+
+| | |
+| --- | --- |
+| Modality Performed Procedure Step ({mpps}) | SCP: N-CREATE, N-SET (PS3.4 F.7) |
+| Instance Availability Notification ({ian}) | SCP: N-CREATE (PS3.4 R) |
+| Read of a Procedure Step | Performed Procedure Step Status (0040,0252); Study Instance UID (0020,000D) in the first \
+Item of Scheduled Step Attributes Sequence (0040,0270); of each Item of Performed Series Sequence (0040,0340) the \
+Series Instance UID (0020,000E), Referenced Image Sequence (0008,1140) and Referenced Non-Image Composite SOP Instance \
+Sequence (0040,0220) |
+| Read of a notification | Study Instance UID (0020,000D); of each Item of Referenced Series Sequence (0008,1115) the \
+Series Instance UID (0020,000E) and Referenced SOP Sequence (0008,1199) with Instance Availability (0008,0056); \
+whether Referenced Performed Procedure Step Sequence (0008,1111) has Items |
+| SOP Instance UID absent in N-CREATE | one is assigned, and returned |
+| 0000 | committed |
+| 0106 | a state or availability that there is not, a step that is not created as IN PROGRESS, a UID that is none |
+| 0110 with Error ID A710 | the step is COMPLETED or DISCONTINUED, and may no longer be updated |
+| 0110 | it could not be committed; may be tried again |
+| 0111 | it was created before |
+| 0112 | N-SET of a step that was never created here |
+| 0117 | the SOP Instance UID is none |
+| 0120, 0121 | an Attribute is missing, or empty |
+| 0122 | another SOP Class than that of the Presentation Context |
+| 0211 | an operation that is not offered |
+| 0212 | the Attribute List is cut or damaged |
+
+With 0106, 0120 and 0121 come the tag in Attribute Identifier List (0000,1005), and code and tag in Error Comment
+(0000,0902).
+
+A peer of `[sources.*]` is asked by Study Root Query/Retrieve Information Model - FIND ({find}) as SCU: SERIES level,
+with Modality (0008,0060) and Number of Series Related Instances (0020,1209), then STUDY level, with Number of Study
+Related Instances (0020,1208); or by QIDO-RS with the same.
+"""
+
+WORKLIST = """\
+## Unified Worklist and Procedure Step
+
+All five SOP Classes are negotiated on the same port, in Implicit and Explicit VR Little Endian. Whichever is, the SOP
+Class of N-CREATE, N-SET, N-GET and N-ACTION is UPS Push ({push}).
+
+| | |
+| --- | --- |
+| UPS Push ({push}) | SCP: N-CREATE, N-GET, N-ACTION Request UPS Cancel (2) |
+| UPS Pull ({pull}) | SCP: C-FIND, N-GET, N-SET, N-ACTION Change UPS State (1) |
+| UPS Watch ({watch}) | SCP: C-FIND, N-GET, N-ACTION Request UPS Cancel (2), Subscribe (3), Unsubscribe (4), Suspend \
+(5) |
+| UPS Query ({query}) | SCP: C-FIND |
+| UPS Event ({event}) | SCP: N-EVENT-REPORT over Associations that the node requests, without Role Selection: UPS \
+State Report (1), UPS Cancel Requested (2), UPS Progress Report (3), UPS Assigned (5); not SCP Status Change (4) |
+| Workitems | Jobs of this node, by a UID derived of each; and what others create, up to 4 MiB, kept in full |
+| Who performs a Job | this node: a claim is refused with 0124; a request to cancel is granted |
+| N-CREATE of an order | Scheduled Workitem Code (0040,4018) in scheme 99RADNODE names a Pipeline of this node: it \
+becomes a Job when the Study of its Input Information (0040,4021) is here and complete |
+| Required at N-CREATE | Procedure Step State, Scheduled Procedure Step Priority, Procedure Step Label, Scheduled \
+Procedure Step Start DateTime, Input Readiness State; what is of Type 2 and absent is filled in without a value |
+| Required for COMPLETED | in Unified Procedure Step Performed Procedure Sequence (0074,1216): Performed Station Name \
+Code Sequence, Performed Workitem Code Sequence, Performed Procedure Step Start and End DateTime, Output Information \
+Sequence |
+| C-FIND | every Attribute is a key: single value, list of UID, wildcard, range of DA, DT and TM, one item of a \
+sequence; Person Names without case; at most {matches} matches |
+| Subscription | of one workitem, of all ({all}), or of those that match keys ({some}): those that are not over, and \
+new ones |
+| Deletion lock | granted for workitems of others; for Jobs and for all, B301 |
+| An event that is not taken | sent again after 2, 4, 8 and 16 s, then no more |
+| Workitems of others that are over | deleted after 30 days, unless locked |
+{statuses}
+"""
+
 SECURITY = """\
 ## Security
 
@@ -152,8 +265,28 @@ it). Each `[destinations.<name>.tls]` is called by TLS.
 def conformance_statement() -> str:
     """Return the statement as Markdown, the whole of ``docs/conformance.md``."""
     commitment = COMMITMENT.format(commitment=STORAGE_COMMITMENT, find=STUDY_ROOT_FIND)
-    sections = (INTRODUCTION, _associations(), commitment, SECURITY, _statuses(), _sop_classes(), _transfer_syntaxes())
+    notices = NOTICES.format(
+        mpps=MODALITY_PERFORMED_PROCEDURE_STEP, ian=INSTANCE_AVAILABILITY_NOTIFICATION, find=STUDY_ROOT_FIND
+    )
+    told = (INTRODUCTION, _associations(), commitment, notices, _worklist(), SECURITY)
+    sections = (*told, _statuses(), _sop_classes(), _transfer_syntaxes())
     return "\n".join(sections)
+
+
+def _worklist() -> str:
+    statuses = {error.dimse_status: error for error in WORKITEM_FAILURES}
+    lines = [f"| {status:04X} | {statuses[status].__doc__} |" for status in sorted(statuses)]
+    return WORKLIST.format(
+        push=PUSH,
+        pull=PULL,
+        watch=WATCH,
+        query=QUERY,
+        event=EVENT,
+        all=GLOBAL,
+        some=FILTERED_GLOBAL,
+        matches=MAX_MATCHES,
+        statuses="\n".join(lines),
+    )
 
 
 def _associations() -> str:

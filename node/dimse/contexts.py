@@ -7,11 +7,40 @@ from functools import cache, lru_cache
 from pydicom.uid import UID
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 
-from node.dimse.command import C_ECHO_RQ, C_STORE_RQ, N_EVENT_REPORT_RQ
+from node.dimse.command import (
+    C_ECHO_RQ,
+    C_FIND_RQ,
+    C_STORE_RQ,
+    N_ACTION_RQ,
+    N_CREATE_RQ,
+    N_EVENT_REPORT_RQ,
+    N_GET_RQ,
+    N_SET_RQ,
+)
+from node.domain.workitem import EVENT, PULL, PUSH, QUERY, WATCH
 
 VERIFICATION = "1.2.840.10008.1.1"
 # Push Model, of which we are the SCU (PS3.4 J).
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+# PS3.4 F.7 and R.3.
+MODALITY_PERFORMED_PROCEDURE_STEP = "1.2.840.10008.3.1.2.3.3"
+INSTANCE_AVAILABILITY_NOTIFICATION = "1.2.840.10008.5.1.4.33"
+# Which requests are served in a Presentation Context of each SOP Class; of all others it is C-STORE.
+SERVED: Mapping[str, frozenset[int]] = {
+    VERIFICATION: frozenset({C_ECHO_RQ}),
+    STORAGE_COMMITMENT: frozenset({N_EVENT_REPORT_RQ}),
+    MODALITY_PERFORMED_PROCEDURE_STEP: frozenset({N_CREATE_RQ, N_SET_RQ}),
+    INSTANCE_AVAILABILITY_NOTIFICATION: frozenset({N_CREATE_RQ}),
+    # PS3.4 CC.2. Events go out over Associations of our own.
+    PUSH: frozenset({N_CREATE_RQ, N_ACTION_RQ, N_GET_RQ}),
+    WATCH: frozenset({N_ACTION_RQ, N_GET_RQ, C_FIND_RQ}),
+    PULL: frozenset({C_FIND_RQ, N_GET_RQ, N_SET_RQ, N_ACTION_RQ}),
+    EVENT: frozenset(),
+    QUERY: frozenset({C_FIND_RQ}),
+}
+# All workitems are of one SOP Class, whichever is negotiated (PS3.4 CC.3.1); who searches names that of the context.
+WORKITEM_CLASSES = frozenset({PUSH, WATCH, PULL, EVENT, QUERY})
+STORED = frozenset({C_STORE_RQ})
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 UNCOMPRESSED = (IMPLICIT, EXPLICIT, "1.2.840.10008.1.2.2")
 # Result/Reason of a Presentation Context (PS3.8 table 9-18).
@@ -39,7 +68,8 @@ def storage_sop_classes() -> tuple[str, ...]:
 def accepted_syntaxes() -> Mapping[str, frozenset[str]]:
     """Return SOP Class UID to the Transfer Syntaxes in which it is accepted."""
     every = frozenset(str(uid) for uid in ALL_TRANSFER_SYNTAXES)
-    others = {VERIFICATION: frozenset(UNCOMPRESSED), STORAGE_COMMITMENT: frozenset({IMPLICIT, EXPLICIT})}
+    normalized = dict.fromkeys(SERVED, frozenset({IMPLICIT, EXPLICIT}))
+    others = {**normalized, VERIFICATION: frozenset(UNCOMPRESSED)}
     return {**others, **dict.fromkeys(storage_sop_classes(), every)}
 
 
@@ -50,8 +80,7 @@ def transfer_syntaxes() -> tuple[str, ...]:
 
 def is_offered(command_field: int, sop_class_uid: str) -> bool:
     """Return whether requests of this kind are served in an accepted Presentation Context of this SOP Class."""
-    served = {VERIFICATION: C_ECHO_RQ, STORAGE_COMMITMENT: N_EVENT_REPORT_RQ}
-    return command_field == served.get(sop_class_uid, C_STORE_RQ)
+    return command_field in SERVED.get(sop_class_uid, STORED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

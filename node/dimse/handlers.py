@@ -13,11 +13,12 @@ from pynetdicom.presentation import build_context
 from node.audit.events import ASSOCIATION_REFUSED, Notice, Remote
 from node.audit.transfer import Incoming
 from node.dimse.acceptor import GuardedAssociation, Tally
-from node.dimse.command import N_EVENT_REPORT_RQ, Command, Reply
+from node.dimse.command import C_STORE_RQ, N_EVENT_REPORT_RQ, Command, Reply
 from node.dimse.contexts import IMPLICIT, UNCOMPRESSED, VERIFICATION
 from node.dimse.lane import Sink
 from node.dimse.negotiation import Abortion, Refusal, Rejection, too_many
 from node.dimse.reports import ReportSink, TakeReport
+from node.dimse.services import Asked, Services, ServiceSink
 from node.errors import Broken, NodeError
 from node.intake.ports import Arrival
 from node.intake.reception import Reception
@@ -32,11 +33,18 @@ ENDLESS = 2
 
 
 class AssociationHandlers:
-    """Serves one listener's Associations on behalf of `intake`; reports of Storage Commitment go to `take_report`."""
+    """Serves one listener's Associations on behalf of `intake`; reports of Storage Commitment go to `take_report`.
 
-    def __init__(self, intake: Intake, take_report: TakeReport) -> None:
+    Parameters
+    ----------
+    services
+        Who serves the normalized services, by SOP Class UID.
+    """
+
+    def __init__(self, intake: Intake, take_report: TakeReport, services: Services) -> None:
         self._intake = intake
         self._take_report = take_report
+        self._services = services
         # Of each open Association that has begun to store.
         self._incoming: dict[str, Incoming] = {}
 
@@ -99,11 +107,19 @@ class AssociationHandlers:
         return SUCCESS
 
     def begin(self, assoc: GuardedAssociation, request: Command, context_id: int) -> Sink:
-        """Begin to receive the data set of a C-STORE, or of a report."""
+        """Begin to receive the data set of a C-STORE, or of a normalized service."""
         context = assoc.guarded_socket.choices[context_id]
         if request.command_field == N_EVENT_REPORT_RQ:
             is_implicit = context.transfer_syntax_uid == IMPLICIT
             return ReportSink(self._take_report, assoc.tally.calling_aet, is_implicit=is_implicit)
+        if request.command_field != C_STORE_RQ:
+            asked = Asked(
+                request=request,
+                sop_class_uid=context.abstract_syntax_uid,
+                calling_aet=assoc.tally.calling_aet,
+                is_implicit=context.transfer_syntax_uid == IMPLICIT,
+            )
+            return ServiceSink(asked, self._services.get(context.abstract_syntax_uid))
         arrival = Arrival(
             transfer_syntax_uid=context.transfer_syntax_uid,
             # What a request leaves out, its Presentation Context says.

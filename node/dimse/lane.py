@@ -1,7 +1,8 @@
 """The receive lane: data sets of C-STORE requests go from the socket's buffer to whoever keeps them, never whole.
 
-So do those of N-EVENT-REPORT requests. It parses P-DATA-TF PDUs of an established Association. Every other PDU, and
-every other message that is served, is left to pynetdicom; a request that nobody serves is answered here.
+So do those of C-FIND requests and of normalized services. It parses P-DATA-TF PDUs of an established Association.
+Every other PDU, and every other message that is served, is left to pynetdicom; a request that nobody serves is answered
+here.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,17 @@ from typing import Protocol
 from node.dimse.buffer import ReceiveBuffer
 from node.dimse.command import (
     C_CANCEL_RQ,
+    C_FIND_RQ,
     C_STORE_RQ,
     IS_COMMAND,
     IS_LAST,
     IS_RESPONSE,
     MAX_COMMAND_BYTES,
+    N_ACTION_RQ,
+    N_CREATE_RQ,
     N_EVENT_REPORT_RQ,
+    N_GET_RQ,
+    N_SET_RQ,
     P_DATA_TF,
     PDU_HEADER,
     PDV_HEADER,
@@ -31,7 +37,11 @@ from node.dimse.command import (
 from node.errors import NotDicom
 
 # Whose data sets go to a `Sink`.
-STREAMED = frozenset({C_STORE_RQ, N_EVENT_REPORT_RQ})
+STREAMED = frozenset({
+    C_STORE_RQ, C_FIND_RQ, N_EVENT_REPORT_RQ, N_GET_RQ, N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ,
+})  # fmt: skip
+# Status of a response that brings a match (PS3.4 CC.2.8.4).
+PENDING = 0xFF00
 # The data set of any other message; the node offers no service that has one.
 MAX_OTHER_BYTES = 64 * 1024
 PDV_LENGTH_BYTES = 4
@@ -80,10 +90,13 @@ class Service(Protocol):
         """Return whether `request` is what the Presentation Context was negotiated for."""
 
     def begin(self, request: Command, context_id: int) -> Sink:
-        """Begin to receive the data set of a C-STORE, or of a report."""
+        """Begin to receive the data set of a C-STORE, or of a normalized service."""
 
     def respond(self, response: bytes, context_id: int) -> None:
         """Send the Command Set of a response."""
+
+    def send_data_set(self, encoded: bytes, context_id: int) -> None:
+        """Send the data set of the response that was sent last."""
 
 
 class Lane:
@@ -266,8 +279,15 @@ class Lane:
         else:
             reply = Reply(status=UNRECOGNIZED_OPERATION)
         self._forget()
-        self._service.respond(response_to(request, reply), context_id)
+        for match in reply.matches:
+            self._respond(request, Reply(status=PENDING, data_set=match), context_id)
+        self._respond(request, reply, context_id)
         return None
+
+    def _respond(self, request: Command, reply: Reply, context_id: int) -> None:
+        self._service.respond(response_to(request, reply), context_id)
+        if reply.data_set:
+            self._service.send_data_set(reply.data_set, context_id)
 
     def _flush(self) -> None:
         if self._fragments:

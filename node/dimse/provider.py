@@ -15,7 +15,7 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 
-from node.dimse.command import C_ECHO_RQ, UNRECOGNIZED_OPERATION, Command, command_pdus
+from node.dimse.command import C_ECHO_RQ, UNRECOGNIZED_OPERATION, Command, command_pdus, data_set_pdus
 from node.dimse.connection import CONNECTION_CLOSED, INVALID_PDU, GuardedSocket
 from node.dimse.contexts import is_offered
 from node.dimse.doorbell import SWEEP_S, Doorbell, RingingQueue
@@ -174,6 +174,12 @@ class LaneProvider(DULServiceProvider):
         encoded = command_pdus(context_id, response, max_pdu_bytes=self.assoc.requestor.maximum_length or 0)
         if self._line is not None:
             self._line.send(encoded)
+
+    def send_data_set(self, encoded: bytes, context_id: int) -> None:
+        """Send the data set of a response, in one piece."""
+        pdus = data_set_pdus(context_id, encoded, max_pdu_bytes=self.assoc.requestor.maximum_length or 0)
+        if self._line is not None:
+            self._line.send(pdus)
 
     def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
         if bytestream[0] == A_ASSOCIATE_RQ and self.state_machine.current_state == AWAITING_REQUEST:

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
 
 from pynetdicom import AE, _config
 
@@ -12,12 +13,14 @@ from node.dimse.handlers import AssociationHandlers
 from node.dimse.lobby import MAX_LEAVING, MAX_WAITING
 from node.dimse.negotiation import HouseRules
 from node.dimse.reports import TakeReport
+from node.dimse.services import Services
 from node.header.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.intake.station import Intake
 from node.tls import TlsIdentity, server_context
 
 # A connection that sends no A-ASSOCIATE-RQ for so long is closed (ARTIM, PS3.8 9.1.5).
 ASSOCIATE_TIMEOUT_S = 10.0
+NO_SERVICES: Services = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,17 @@ class ListenerSettings:
     tls: TlsIdentity | None = None
 
 
-def open_server(settings: ListenerSettings, channel: Channel, intake: Intake, take_report: TakeReport) -> GuardedServer:
-    """Return what serves the connections that come over `channel`: C-STORE into `intake`, C-ECHO, and reports."""
+def open_server(
+    settings: ListenerSettings,
+    channel: Channel,
+    intake: Intake,
+    take_report: TakeReport,
+    services: Services = NO_SERVICES,
+) -> GuardedServer:
+    """Return what serves the connections that come over `channel`.
+
+    That is C-STORE into `intake`, C-ECHO, reports, and the normalized `services` by SOP Class UID.
+    """
     _quieten()
     rules = HouseRules(
         aet=settings.aet,
@@ -75,7 +87,7 @@ def open_server(settings: ListenerSettings, channel: Channel, intake: Intake, ta
         reporting_aets=frozenset(settings.reporting_aets),
     )
     tls = None if settings.tls is None else server_context(settings.tls)
-    return GuardedServer(_entity(settings), channel, AssociationHandlers(intake, take_report), rules, tls)
+    return GuardedServer(_entity(settings), channel, AssociationHandlers(intake, take_report, services), rules, tls)
 
 
 def _entity(settings: ListenerSettings) -> AE:
