@@ -1,7 +1,8 @@
-"""The web process: what comes over HTTP, stored by the same intake as what comes by DICOM.
+"""A web process: what comes over HTTP, stored by the same intake as what comes by DICOM.
 
 The node starts it as ``python -m node web``, with its settings in the environment. For the ledger it is one more
-receiver: it has engine, store, registrar and journal of its own, and ends when the node says so, or is gone.
+receiver: it has engine, store, registrar and journal of its own, and ends when the node says so, or is gone. Of
+several, the first listens and serves everything; the others are passed their share of the connections that store.
 """
 
 import argparse
@@ -33,11 +34,12 @@ from node.receiver import (
     build_intake,
     set_deadline,
 )
-from node.settings import Settings, load_settings
+from node.settings import MAX_RECEIVERS, Settings, load_settings
 from node.tls import server_context
 from node.volumes import open_store, open_trail
 from node.web.app import create_app
-from node.web.host import DRAIN_S, VERB, identity_of
+from node.web.handover import Handover
+from node.web.host import DRAIN_S, Post, identity_of, name_process
 from node.web.link import Link
 from node.web.pixels import PixelPool
 from node.web.retraction import Retractor
@@ -48,16 +50,15 @@ from node.web.witnessing import Witnessing
 
 logger = logging.getLogger(__name__)
 
-# Receivers count from 1.
-NUMBER = 0
-
 
 def main(words: Sequence[str]) -> None:
     """Run the web process to its end."""
     parser = argparse.ArgumentParser(prog="python -m node web")
     parser.add_argument("--node", required=True, help="name of the node's data folder")
-    parser.add_argument("--listening", type=int, required=True, help="descriptor of the socket that listens")
-    parser.add_argument("--link", type=int, required=True, help="descriptor of our end of the link")
+    parser.add_argument("--number", type=int, required=True, help="which of the web processes; 0 listens")
+    parser.add_argument("--listening", type=_socket, help="descriptor of the socket that listens")
+    parser.add_argument("--link", type=_socket, required=True, help="descriptor of our end of the link")
+    parser.add_argument("--lane", type=_socket, action="append", default=[], help="descriptor of our end of a lane")
     arguments = parser.parse_args(words)
     for name in (signal.SIGTERM, signal.SIGINT):
         # Service managers and terminals send them to all processes at once; the order is the node's business.
@@ -65,17 +66,23 @@ def main(words: Sequence[str]) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     settings = load_settings()
     configure_logging(settings.log.level)
-    listening = socket.socket(fileno=arguments.listening)
+    post = Post(
+        number=arguments.number, listening=arguments.listening, link=arguments.link, lanes=tuple(arguments.lane)
+    )
     try:
-        serve(settings, node=arguments.node, listening=listening, link=Link(socket.socket(fileno=arguments.link)))
+        serve(settings, post, node=arguments.node)
     except NodeError as exc:
         # Whoever started it tries again.
         logger.error("web not started", extra={"reason_code": exc.code})  # noqa: TRY400 no fault of ours to trace
         sys.exit(1)
 
 
-def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link) -> None:
-    """Serve what connects to `listening`; return when the node says so or is gone, and everything is committed.
+def _socket(word: str) -> socket.socket:
+    return socket.socket(fileno=int(word))
+
+
+def serve(settings: Settings, post: Post, *, node: str) -> None:
+    """Serve what connects, or is passed on; return when the node says so or is gone, and everything is committed.
 
     Parameters
     ----------
@@ -85,7 +92,7 @@ def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link
     Raises
     ------
     DataDirInUse
-        If the web process before this one still runs.
+        If the web process of this number still runs.
     LedgerBusy
         If what that one has left cannot be recorded.
     """
@@ -94,8 +101,10 @@ def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link
     own = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
     instances = InstanceLedger(own)
     store = open_store(settings)
-    own_name = f"{association_prefix(node)}{VERB}"
-    with closing(open_journal(settings, NUMBER)) as journal:
+    own_name = f"{association_prefix(node)}{name_process(post.number)}"
+    link = Link(post.link)
+    # Receivers count from 1.
+    with closing(open_journal(settings, MAX_RECEIVERS + post.number if post.number else 0)) as journal:
         adopt_journal(journal, Adoption(store=store, ledger=instances, clock=utc_now))
         # Requests of the process before this one, which cannot end them any more.
         instances.end_associations_of(own_name, utc_now())
@@ -122,11 +131,11 @@ def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link
             tester=Tester(settings, engine, clock=utc_now, record=witness.record),
             retractor=Retractor(settings, RetractionLedger(engine), view, record=witness.record, clock=utc_now),
         )
-        server = _build_server(services)
+        server = _build_server(services, post)
         registrar.start()
         witness.start()
         services.witnessing.start()
-        _run(server, services, listening=listening, link=link)
+        _run(server, services, post, link)
         services.witnessing.stop()
         witness.stop()
         registrar.stop()
@@ -134,7 +143,7 @@ def serve(settings: Settings, *, node: str, listening: socket.socket, link: Link
     own.dispose()
 
 
-def _build_server(services: Services) -> WebServer:
+def _build_server(services: Services, post: Post) -> WebServer:
     settings = services.settings
     guards = Guards(
         networks=settings.web.trusted_proxies or settings.security.allowed_networks,
@@ -144,14 +153,18 @@ def _build_server(services: Services) -> WebServer:
     )
     identity = identity_of(settings.web)
     tls = None if identity is None else server_context(identity)
-    return WebServer(create_app(services), guards, drain_s=DRAIN_S, tls=tls)
+    handover = Handover(post.lanes) if post.listening is not None and post.lanes else None
+    return WebServer(create_app(services), guards, drain_s=DRAIN_S, tls=tls, handover=handover)
 
 
-def _run(server: WebServer, services: Services, *, listening: socket.socket, link: Link) -> None:
+def _run(server: WebServer, services: Services, post: Post, link: Link) -> None:
     web = services.settings.web
     Thread(target=_stop_at_end, args=(link, server, services), name="link", daemon=True).start()
-    logger.info("web started", extra={"host": web.bind, "port": web.port})
-    server.run(listening)
+    logger.info("web started", extra={"host": web.bind, "port": web.port, "owner": name_process(post.number)})
+    if post.listening is not None:
+        server.run(post.listening)
+    else:
+        server.run_behind(post.lanes[0])
     services.pixels.close()
 
 

@@ -287,7 +287,9 @@ def _radnode(durability: str, associations: int) -> Receiver:
     )
 
 
-def radnode_command(folder: Path, durability: str, node: str, *, web_port: int) -> Sequence[str]:
+def radnode_command(
+    folder: Path, durability: str, node: str, *, web_port: int, web_processes: int = 1
+) -> Sequence[str]:
     """Return the command line of a node as it is shipped, but for what is measured and a reserve of the disk.
 
     Parameters
@@ -296,11 +298,14 @@ def radnode_command(folder: Path, durability: str, node: str, *, web_port: int) 
         Further lines of the section ``[node]``.
     web_port
         0: it does not listen for HTTP.
+    web_processes
+        How many of them store what comes there.
     """
     file = folder / "settings.toml"
     file.write_text(
         f'[node]\naet = "{AET}"\ndata_dir = "{folder / "data"}"\n{node}\n'
-        f'[store]\nreserve_bytes = 0\ndurability = "{durability}"\n\n[web]\nport = {web_port}\n',
+        f'[store]\nreserve_bytes = 0\ndurability = "{durability}"\n\n[web]\nport = {web_port}\n'
+        f"processes = {web_processes}\n",
         encoding="utf-8",
     )
     return (sys.executable, "-m", "node", "serve", "--settings", str(file))

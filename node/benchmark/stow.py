@@ -37,6 +37,8 @@ NAMES = (BASE, *OURS)
 # How many times as fast as Orthanc what is durable must be.
 DURABLE = ("radnode fsync", "radnode group")
 FASTER = 2.0
+# As many as there are receivers, as shipped; Orthanc has threads on all cores.
+PROCESSES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +150,8 @@ def _radnode(durability: str) -> Receiver:
         name=f"radnode {durability}",
         is_durable=durability != "none",
         command=lambda port, folder: _let_in(
-            folder, radnode_command(folder, durability, f"port = {free_port()}", web_port=port)
+            folder,
+            radnode_command(folder, durability, f"port = {free_port()}", web_port=port, web_processes=PROCESSES),
         ),
         count=lambda _port, folder: count_of_radnode(folder),
         kept=KEPT_BY_RADNODE,

@@ -24,6 +24,11 @@ def describe_surroundings(folder: Path) -> str:
     return ", ".join((*words, f"pynetdicom {version('pynetdicom')}"))
 
 
+def describe_load() -> str:
+    """Return how many processes wanted a core in the last 15 minutes, ours among them, in words."""
+    return f"{os.getloadavg()[2]:.0f} processes wanted a core on average of 15 minutes"
+
+
 def file_system(folder: Path) -> str:
     """Return the type of the file system on which `folder` lies, such as ``ext4``."""
     mounts = [line.split()[1:3] for line in MOUNTS.read_text(encoding="utf-8").splitlines()]

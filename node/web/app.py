@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from node.version import product_version
-from node.web import deletion, figures, frames, health, live, qido, stow, viewer, viewing, wado
+from node.web import deletion, fhir, figures, frames, health, live, qido, stow, viewer, viewing, wado
 from node.web.access import AccessLog
 from node.web.api import rooms as api
 from node.web.console import (
@@ -40,6 +40,7 @@ ROOMS = (
     qido,
     wado,
     deletion,
+    fhir,
     frames,
     viewing,
     viewer,

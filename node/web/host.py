@@ -1,11 +1,11 @@
-"""The web process from the node's side: its port, which stays open when it dies, and its life."""
+"""The web processes from the node's side: their port, which stays open when they die, and their lives."""
 
 import logging
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
@@ -15,6 +15,7 @@ from node.errors import Misconfigured
 from node.networks import is_loopback, open_listener
 from node.settings import Settings, WebSettings
 from node.tls import TlsIdentity, prove_identity
+from node.web.handover import open_lane
 from node.web.link import heed, open_pair
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,31 @@ DRAIN_S = 10.0
 # It ends by itself before; then it is ended by force.
 STOP_S = DRAIN_S + 8.0
 
-# Starts the web process with the socket that listens and its end of the link.
-Spawn = Callable[[socket.socket, socket.socket], "subprocess.Popen[bytes]"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """What one of the web processes is handed.
+
+    Attributes
+    ----------
+    number
+        0 is the one that listens.
+    listening
+        None for the others.
+    link
+        Its end of the link to the node.
+    lanes
+        Of the one that listens, its ends of the lanes to all others; of another one, the end of its own.
+    """
+
+    number: int
+    listening: socket.socket | None
+    link: socket.socket
+    lanes: tuple[socket.socket, ...] = ()
+
+
+# Starts a web process.
+Spawn = Callable[[Post], "subprocess.Popen[bytes]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +94,16 @@ class Exposure:
 
 
 class WebHost:
-    """Opens the port, and keeps a web process running behind it.
+    """Opens the port, and keeps web processes running behind it.
 
     Parameters
     ----------
     committed
-        Called when the web process has recorded something; must not block.
+        Called when a web process has recorded something; must not block.
     are_receivers_ready
         Returns whether DICOM can be received, too.
+    processes
+        One listens and serves everything; the others take their share of the connections that store.
     """
 
     def __init__(
@@ -87,17 +113,16 @@ class WebHost:
         *,
         committed: Callable[[], None],
         are_receivers_ready: Callable[[], bool],
+        processes: int = 1,
     ) -> None:
         self._exposure = exposure
         self._spawn_process = spawn
         self._committed = committed
         self._are_receivers_ready = are_receivers_ready
         self._listening: socket.socket | None = None
-        self._ours: socket.socket | None = None
-        # Held while a process is born or told to end, so that none is born unheard.
-        self._birth = Lock()
-        self._is_ending = False
-        self._child = Child("web", self._spawn, stop_timeout_s=STOP_S)
+        # Both ends stay open here: what was passed on waits for whoever comes after a process that died.
+        self._lanes: list[tuple[socket.socket, socket.socket]] = []
+        self._kept = [_Kept(number, self._spawn, self._heed) for number in range(processes)]
 
     def open(self) -> tuple[str, int]:
         """Return address and port; who connects waits until the process runs.
@@ -112,23 +137,71 @@ class WebHost:
         where = self._exposure
         where.require_privacy()
         self._listening = open_listener(where.bind, where.port, section="web", backlog=BACKLOG)
+        self._lanes = [open_lane() for _ in self._kept[1:]]
         host, port = self._listening.getsockname()[:2]
         return str(host), int(port)
 
     def start(self) -> None:
-        """Start the process; returns before it is ready."""
-        self._child.start()
+        """Start the processes; returns before they are ready."""
+        for kept in self._kept:
+            kept.child.start()
 
     def stop(self) -> None:
-        """Return when the process has ended, its requests first."""
-        self._child.expect_end()
+        """Return when all processes have ended, their requests first."""
+        for kept in self._kept:
+            kept.expect_end()
+        for kept in self._kept:
+            kept.child.stop()
+        for opened in (self._listening, *(end for lane in self._lanes for end in lane)):
+            if opened is not None:
+                opened.close()
+
+    def _spawn(self, number: int, endpoint: socket.socket) -> "subprocess.Popen[bytes]":
+        if self._listening is None:
+            raise Misconfigured("the web has no port; open it before it starts")
+        if number:
+            own = self._lanes[number - 1][1]
+            return self._spawn_process(Post(number=number, listening=None, link=endpoint, lanes=(own,)))
+        others = tuple(lane for lane, _ in self._lanes)
+        return self._spawn_process(Post(number=number, listening=self._listening, link=endpoint, lanes=others))
+
+    def _heed(self, ours: socket.socket) -> None:
+        heed(ours, committed=self._committed, are_receivers_ready=self._are_receivers_ready)
+
+
+class _Kept:
+    """One process, which is kept running.
+
+    Parameters
+    ----------
+    spawn
+        Starts it with its number and its end of the link.
+    heed
+        Serves our end of the link, until it is gone.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        spawn: Callable[[int, socket.socket], "subprocess.Popen[bytes]"],
+        heed: Callable[[socket.socket], None],
+    ) -> None:
+        self._number = number
+        self._spawn_process = spawn
+        self._heed = heed
+        self._ours: socket.socket | None = None
+        # Held while a process is born or told to end, so that none is born unheard.
+        self._birth = Lock()
+        self._is_ending = False
+        self.child = Child(name_process(number), self._spawn, stop_timeout_s=STOP_S)
+
+    def expect_end(self) -> None:
+        """Tell the process to end; it is not started again."""
+        self.child.expect_end()
         with self._birth:
             self._is_ending = True
             if self._ours is not None:
                 self._tell_end(self._ours)
-        self._child.stop()
-        if self._listening is not None:
-            self._listening.close()
 
     def _tell_end(self, ours: socket.socket) -> None:
         try:
@@ -138,12 +211,10 @@ class WebHost:
             logger.debug("web process gone")
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
-        if self._listening is None:
-            raise Misconfigured("the web has no port; open it before it starts")
         ours, theirs = open_pair()
         with theirs:
             try:
-                process = self._spawn_process(self._listening, theirs)
+                process = self._spawn_process(self._number, theirs)
             except BaseException:
                 ours.close()
                 raise
@@ -154,8 +225,10 @@ class WebHost:
         Thread(target=self._heed, args=(ours,), name="web-link", daemon=True).start()
         return process
 
-    def _heed(self, ours: socket.socket) -> None:
-        heed(ours, committed=self._committed, are_receivers_ready=self._are_receivers_ready)
+
+def name_process(number: int) -> str:
+    """Return what one of the web processes is called."""
+    return f"{VERB}-{number}" if number else VERB
 
 
 def exposure_of(web: WebSettings, *, insecure: bool) -> Exposure:
@@ -183,12 +256,16 @@ def url_of(web: WebSettings) -> str:
     return f"{scheme}://{f'[{name}]' if ':' in name else name}:{web.port}"
 
 
-def spawn_web(
-    settings: Settings, listening: socket.socket, endpoint: socket.socket, *, node: str
-) -> "subprocess.Popen[bytes]":
-    """Start the web process with these very settings, on `listening`, at the other end of the link."""
-    descriptors = (listening.fileno(), endpoint.fileno())
-    places = ("--listening", str(descriptors[0]), "--link", str(descriptors[1]))
-    command = [sys.executable, "-m", "node", VERB, "--node", node, *places]
+def spawn_web(settings: Settings, post: Post, *, node: str) -> "subprocess.Popen[bytes]":
+    """Start a web process with these very settings."""
+    handed: Sequence[tuple[str, socket.socket | None]] = (
+        ("--listening", post.listening),
+        ("--link", post.link),
+        *(("--lane", lane) for lane in post.lanes),
+    )
+    places = [(option, end.fileno()) for option, end in handed if end is not None]
+    words = [word for option, descriptor in places for word in (option, str(descriptor))]
+    command = [sys.executable, "-m", "node", VERB, "--number", str(post.number), "--node", node, *words]
     environment = {**os.environ, **settings.as_environment()}
+    descriptors = [descriptor for _, descriptor in places]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=descriptors, env=environment)

@@ -32,7 +32,7 @@ RETRY_AFTER_S = 30
 # Nobody hears it; the log has a name for it (nginx's).
 CLIENT_CLOSED_REQUEST = 499
 # Nothing below is a page.
-FOR_PROGRAMS = ("/dicom-web/", "/api/")
+FOR_PROGRAMS = ("/dicom-web/", "/api/", "/fhir")
 LOGIN = "/login"
 REALM = 'realm="radnode"'
 

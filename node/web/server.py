@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from node.errors import RequestMalformed
 from node.networks import Network, is_allowed
+from node.web.handover import STORES, Handover, take_over
 from node.web.problems import problem_of
 from node.web.stream import STREAM, BodyStream, duplicate
 
@@ -67,6 +68,10 @@ class GuardedProtocol(H11Protocol):
     """One connection; its peer must be allowed, and must ask for something soon."""
 
     guards: "Guards"
+    handover: Handover | None = None
+    # What another process has read of the connection, before it passed it on.
+    begun = b""
+    _is_plain = False
     _patience: asyncio.TimerHandle | None = None
     _watch: asyncio.TimerHandle | None = None
     # What waited for the peer when it was looked at last, and whether it took some of it since.
@@ -76,7 +81,8 @@ class GuardedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as H11Protocol does
         """Take the connection, or close it at once."""
         super().connection_made(transport)
-        if transport.get_extra_info("sslcontext") is None:
+        self._is_plain = transport.get_extra_info("sslcontext") is None
+        if self._is_plain:
             self.app_state = {**self.app_state, STREAM: self.open_stream}
         host = self.client[0] if self.client else ""
         if not host or not is_allowed(host, self.guards.networks):
@@ -91,14 +97,28 @@ class GuardedProtocol(H11Protocol):
             return
         self._wait_for_headers()
         self._watch = self.loop.call_later(self.guards.stalled_s, self._look_at_waiting)
+        if self.begun:
+            self.data_received(self.begun)
 
     def data_received(self, data: bytes) -> None:
         """Take what came; the time for the headers runs from their first byte to their last."""
+        if self.handover is not None and self._begins_to_store(data):
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            if self.handover.pass_on(descriptor, data):
+                # Only our descriptor of it is closed.
+                self.transport.abort()
+                return
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._stop_waiting()
         elif self._patience is None:
             self._wait_for_headers()
+
+    def _begins_to_store(self, data: bytes) -> bool:
+        """Return whether a request begins that stores, and nothing was read before it that is not answered."""
+        is_idle = self.conn.their_state is h11.IDLE and self.conn.our_state is h11.IDLE
+        # What stands there was read as the beginning of another request.
+        return self._is_plain and data.startswith(STORES) and is_idle and not self.conn.trailing_data[0]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -191,14 +211,24 @@ class WebServer:
         How long requests under way may go on after `stop`.
     tls
         What accepts connections by TLS; None: they come without.
+    handover
+        Who else serves connections that store; None: nobody does.
     """
 
-    def __init__(self, app: ASGIApp, guards: Guards, *, drain_s: float, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        guards: Guards,
+        *,
+        drain_s: float,
+        tls: ssl.SSLContext | None = None,
+        handover: Handover | None = None,
+    ) -> None:
         for library in LIBRARIES:
             logging.getLogger(library).setLevel(logging.WARNING)
         config = uvicorn.Config(
             app,
-            http=_protocol_for(guards),
+            http=_protocol_for(guards, handover),
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -219,16 +249,57 @@ class WebServer:
         """Serve what connects to `listening`; returns after `stop`, when every request is answered, or time is up."""
         self._server.run(sockets=[listening])
 
+    def run_behind(self, lane: socket.socket) -> None:
+        """Serve what is passed on over `lane`; returns as `run` does."""
+        self._server.lane = lane
+        self._server.run(sockets=[])
+
     def stop(self) -> None:
         """Accept no more; any thread may say so."""
         self._server.should_exit = True
 
 
 class _Server(uvicorn.Server):
+    # Where connections are passed on to us; None: we listen ourselves.
+    lane: socket.socket | None = None
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._arriving: set[asyncio.Task[object]] = set()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to serve, with everything loaded that the first request in a thread would wait for."""
         await run_in_threadpool(_do_nothing)
         await super().startup(sockets)
+        if self.lane is not None:
+            asyncio.get_running_loop().add_reader(self.lane, self._welcome, self.lane)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the connections; no more are taken over."""
+        if self.lane is not None:
+            asyncio.get_running_loop().remove_reader(self.lane)
+        await super().shutdown(sockets)
+
+    def _welcome(self, lane: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            arrived = take_over(lane)
+        except EOFError:
+            loop.remove_reader(lane)
+            return
+        if arrived is not None:
+            connection, begun = arrived
+            task = loop.create_task(loop.connect_accepted_socket(lambda: self._protocol(begun), connection))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    def _protocol(self, begun: bytes) -> GuardedProtocol:
+        serve = self.config.http_protocol_class
+        protocol: GuardedProtocol = serve(  # type: ignore[assignment, call-arg]  # as uvicorn does it
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        protocol.begun = begun
+        return protocol
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -250,5 +321,5 @@ def _past_body(*, keeps_open: bool) -> h11.Connection:
     return connection
 
 
-def _protocol_for(guards: Guards) -> type[GuardedProtocol]:
-    return type("ProtocolWithGuards", (GuardedProtocol,), {"guards": guards})
+def _protocol_for(guards: Guards, handover: Handover | None) -> type[GuardedProtocol]:
+    return type("ProtocolWithGuards", (GuardedProtocol,), {"guards": guards, "handover": handover})

@@ -200,9 +200,7 @@ async def _serve(services: Services, request: Request, crew: Crew, study_instanc
         content_type = _content_type_of(request)
         submission = await _open(services, request, crew, study_instance_uid)
         await _take_in(body, submission, _taker_for(content_type, submission, services.store), crew.enders)
-        if submission.stored:
-            await run_sync(services.wait_committed, COMMIT_S, limiter=crew.enders)
-        response = await run_sync(_respond, submission, accepted, base_url(request), limiter=crew.enders)
+        response = await run_sync(_respond, services, submission, accepted, base_url(request), limiter=crew.enders)
     except NodeError as exc:
         response = problem_of(exc)
     await body.drain()
@@ -222,7 +220,9 @@ async def _open(services: Services, request: Request, crew: Crew, study_instance
     return Submission(services.intake, origin, crew.closers)
 
 
-def _respond(submission: Submission, accepted: Offer, url: str) -> Response:
+def _respond(services: Services, submission: Submission, accepted: Offer, url: str) -> Response:
+    if submission.stored:
+        services.wait_committed(COMMIT_S)
     return dataset_response(
         response_module(submission, base_url=url),
         media_type=accepted.name,
@@ -241,8 +241,7 @@ async def _take_in(body: Body, submission: Submission, taker: BodyTaker, enders:
     """
     try:
         await body.pour(taker.feed)
-        await run_sync(taker.finish, limiter=enders)
-        await run_sync(submission.settle, limiter=enders)
+        await run_sync(_finish, taker, submission, limiter=enders)
     except NodeError as exc:
         await run_sync(submission.settle, limiter=enders)
         if not submission.stored:
@@ -250,8 +249,17 @@ async def _take_in(body: Body, submission: Submission, taker: BodyTaker, enders:
         # What is stored is told, whatever the rest is.
         await run_sync(submission.refuse, submission.origin.arrival(), exc, limiter=enders)
     finally:
-        await run_sync(taker.discard, limiter=enders)
-        await run_sync(submission.end, limiter=enders)
+        await run_sync(_end, taker, submission, limiter=enders)
+
+
+def _finish(taker: BodyTaker, submission: Submission) -> None:
+    taker.finish()
+    submission.settle()
+
+
+def _end(taker: BodyTaker, submission: Submission) -> None:
+    taker.discard()
+    submission.end()
 
 
 def _taker_for(content_type: MediaType, submission: Submission, store: Store) -> BodyTaker:

@@ -204,9 +204,11 @@ class FileTaker:
             return
         with self._refusing():
             if self._head is not None:
-                self._head += content
-                if len(self._head) >= HEAD_BYTES:
-                    self._open(self._head)
+                if self._head or len(content) < HEAD_BYTES:
+                    self._head += content
+                    content = memoryview(self._head)
+                if len(content) >= HEAD_BYTES:
+                    self._open(content)
             elif self._reception is not None:
                 self._reception.write((content,))
 
@@ -216,7 +218,7 @@ class FileTaker:
             return
         with self._refusing():
             if self._head is not None:
-                self._open(self._head)
+                self._open(memoryview(self._head))
             reception, self._reception = self._reception, None
             if reception is not None:
                 self._submission.close(reception, self._arrival)
@@ -226,8 +228,9 @@ class FileTaker:
         if self._reception is not None:
             self._reception.discard()
 
-    def _open(self, head: bytes) -> None:
-        part10 = read_part10(head)
+    def _open(self, begun: memoryview) -> None:
+        # The first piece is most of an Instance, and is not copied for its header.
+        part10 = read_part10(bytes(begun[:HEAD_BYTES]))
         self._head = None
         self._arrival = self._submission.origin.arrival(
             sop_class_uid=part10.sop_class_uid,
@@ -235,7 +238,7 @@ class FileTaker:
             transfer_syntax_uid=part10.transfer_syntax_uid,
         )
         self._reception = self._submission.intake.receive(self._arrival)
-        self._reception.write((memoryview(head)[part10.data_set_offset :],))
+        self._reception.write((begun[part10.data_set_offset :],))
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -12,9 +13,14 @@ import psutil
 import pytest
 from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
+from sqlalchemy import select
 
 from node.domain.account import Right
+from node.ledger.engine import Desk
+from node.ledger.schema import instances
 from node.ledger.views import StudyStory
+from node.settings import load_settings
+from tests.ledgers import Books
 from tests.node_process import QUICK, Launch, NodeProcess
 from tests.peers import free_port, is_listening, wait_until
 from tests.websites import BOUNDARY, DICOM, STUDIES, fresh_slice, part10, part_of
@@ -35,7 +41,7 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[NodeProcess]:
-    settings = f"[web]\nport = {port}\n{QUICK}"
+    settings = f"[web]\nport = {port}\nprocesses = 2\n{QUICK}"
     with NodeProcess(tmp_path_factory.mktemp("node"), settings, launch=Launch(verb="serve")) as running:
         yield running
 
@@ -45,8 +51,9 @@ def token(node: NodeProcess) -> str:
     return node.token(Right.STORE)
 
 
-def web_process(node: NodeProcess) -> psutil.Process:
-    return node.child("node web")
+def web_processes(node: NodeProcess) -> list[psutil.Process]:
+    """Return the process that listens, and the one that it shares connections with."""
+    return [node.child(f"node web --number {number}") for number in (0, 1)]
 
 
 def connect(port: int) -> socket.socket:
@@ -114,12 +121,13 @@ def test_the_log_tells_the_route_and_neither_query_nor_patient(node: NodeProcess
 
 
 def test_memory_does_not_follow_the_size_of_a_part(node: NodeProcess, port: int, token: str) -> None:
-    web = web_process(node)
-    # What any part takes, whatever its size.
-    send_large(port, token, mib=SMALL_MIB)
-    before = peak_bytes(web)
+    web = web_processes(node)
+    # What any part takes, whatever its size; each takes one.
+    for _ in web:
+        send_large(port, token, mib=SMALL_MIB)
+    before = sum(map(peak_bytes, web))
     send_large(port, token, mib=PART_MIB)
-    grown_mib = (peak_bytes(web) - before) / 2**20
+    grown_mib = (sum(map(peak_bytes, web)) - before) / 2**20
     assert grown_mib < MAX_GROWTH_MIB, f"{PART_MIB} MiB made the process grow by {grown_mib:.1f} MiB"
 
 
@@ -148,20 +156,50 @@ def peak_bytes(process: psutil.Process) -> int:
 def test_a_web_process_that_is_killed_leaves_what_was_whole_and_comes_back(
     node: NodeProcess, port: int, token: str
 ) -> None:
-    web = web_process(node)
+    web = web_processes(node)
     whole, half = fresh_slice(), fresh_slice()
     body = part_of({"Content-Type": DICOM}, part10(whole)) + part_of({"Content-Type": DICOM}, part10(half)[:-10])
     with connect(port) as connection:
         connection.sendall(head_of(token, len(body) + 1_000_000) + body)
-        instances = node.folder / "data" / "store" / "instances"
-        wait_until(lambda: list(instances.rglob(f"{whole.SOPInstanceUID}*")), what="the whole one")
-        web.send_signal(signal.SIGKILL)
+        stored = node.folder / "data" / "store" / "instances"
+        wait_until(lambda: list(stored.rglob(f"{whole.SOPInstanceUID}*")), what="the whole one")
+        for process in web:
+            process.send_signal(signal.SIGKILL)
     story = node.wait_for_study(whole.StudyInstanceUID, has_come)
     assert "Association" in story.reason
-    wait_until(lambda: web_process(node).pid != web.pid, what="another web process")
+    wait_until(lambda: not {one.pid for one in web_processes(node)} & {one.pid for one in web}, what="others")
     again = fresh_slice(study=whole.StudyInstanceUID)
     client_of(port, token).store_instances([dcmread(BytesIO(part10(again)))])
-    assert not list(instances.rglob(f"{half.SOPInstanceUID}*"))
+    assert not list(stored.rglob(f"{half.SOPInstanceUID}*"))
+
+
+def test_connections_that_store_are_shared_out_and_wait_for_who_died(node: NodeProcess, port: int, token: str) -> None:
+    ds = fresh_slice()
+    sent = [fresh_slice(study=ds.StudyInstanceUID) for _ in range(4)]
+    _, other = web_processes(node)
+    for one in sent[:2]:
+        assert post_one(port, token, part10(one)).startswith(b"HTTP/1.1 200")
+    other.kill()
+    for one in sent[2:]:
+        assert post_one(port, token, part10(one)).startswith(b"HTTP/1.1 200")
+    books = Books(load_settings(node.file).ledger_url)
+    with Desk(books.engine).reading() as connection:
+        here = instances.c.study_instance_uid == ds.StudyInstanceUID
+        senders = connection.execute(select(instances.c.association_id).where(here)).scalars().all()
+    books.close()
+    assert Counter(sender.split(".")[1] for sender in senders) == {"web": 2, "web-1": 2}
+
+
+def post_one(port: int, token: str, content: bytes) -> bytes:
+    """Return the answer to a request with one part, on a connection of its own that asked for something else before."""
+    body = part_of({"Content-Type": DICOM}, content) + CLOSING
+    with connect(port) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        seen = b""
+        while not seen.endswith(b'"}'):
+            seen += connection.recv(65536)
+        connection.sendall(head_of(token, len(body)) + body)
+        return read_all(connection)
 
 
 def test_a_request_under_way_is_answered_when_the_node_is_told_to_end(node: NodeProcess, port: int, token: str) -> None:
@@ -180,7 +218,8 @@ def test_a_request_under_way_is_answered_when_the_node_is_told_to_end(node: Node
 
 
 def test_the_web_ends_with_a_node_that_is_killed(node: NodeProcess, port: int) -> None:
-    web = web_process(node)
+    web = web_processes(node)
     node.kill()
-    psutil.wait_procs([web], timeout=60.0)
+    _, alive = psutil.wait_procs(web, timeout=60.0)
+    assert not alive
     wait_until(lambda: not is_listening(port), what="the port is free")

@@ -10,10 +10,10 @@ import pytest
 from node.errors import Misconfigured, PortInUse, SettingsInvalid
 from node.settings import load_settings
 from node.tls import TlsIdentity
-from node.web.host import Exposure, WebHost, url_of
+from node.web.host import Exposure, Post, WebHost, url_of
 
 
-def never(_listening: socket.socket, _endpoint: socket.socket) -> "subprocess.Popen[bytes]":
+def never(_post: Post) -> "subprocess.Popen[bytes]":
     raise AssertionError("nothing is started here")
 
 

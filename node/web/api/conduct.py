@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive
 
-from node.errors import MediaTypeNotSupported, PreconditionFailed, TooLarge
+from node.errors import MediaTypeNotSupported, PreconditionFailed, RequestMalformed, TooLarge
 from node.web.negotiation import parse_media_type
 from node.web.payload import NOT_MODIFIED, is_known
 from node.web.rights import Right, Visitor, authorize, identify
@@ -44,7 +44,8 @@ class ApiRoute(APIRoute):
     """One operation.
 
     What changes something must come as JSON, which no form of another site can send, and is read to its bounded end
-    before anything is done. What is told by GET carries the tag of its content, and is not sent to who has it.
+    before anything is done. What is told by GET carries the tag of its content, and is not sent to who has it. Nothing
+    of a query is asked twice: of two answers, one would have been passed over.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -52,6 +53,7 @@ class ApiRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
+            _require_each_once(request)
             if request.method in WITH_BODY:
                 # Nobody whom the node does not know makes it read anything.
                 await run_in_threadpool(identify, request)
@@ -89,6 +91,11 @@ def require_match(asked: str | None, tag: str) -> None:
         return
     if tag not in [one.strip() for one in asked.split(",")]:
         raise PreconditionFailed("somebody changed it since you asked for it; look at it again, then order it again")
+
+
+def _require_each_once(request: Request) -> None:
+    if len(request.query_params.multi_items()) > len(request.query_params.keys()):
+        raise RequestMalformed("a parameter stands twice in the query; say each once")
 
 
 async def _read(request: Request) -> Request:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from node.audit.events import StudySubject, study_reprocessed
+from node.domain.completeness import REFUSED, Told
 from node.domain.decision import Decision, Outcome
+from node.domain.imaging_order import KeptOrder, OrderOrigin, OrderState
 from node.domain.job import Job, JobState
 from node.domain.result import DeliveryState
 from node.domain.retention import PurgeOrder
@@ -53,7 +55,7 @@ PATTERN = r"^([^*\x00-\x1f\x7f-\x9f]*\*){0,3}[^*\x00-\x1f\x7f-\x9f]*$"
 Searched = Annotated[
     str | None, Query(description="* and ? stand for what is not known.", min_length=1, max_length=64, pattern=PATTERN)
 ]
-Resource = TypeVar("Resource", "SeriesResource", "ClauseResource")
+Resource = TypeVar("Resource", "SeriesResource", "ClauseResource", "ExpectationResource")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,71 @@ class SeriesResource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectationResource:
+    """What somebody said of how much of a Study there is.
+
+    Attributes
+    ----------
+    series_instance_uid
+        Empty for what is about the Study as a whole.
+    told
+        How it was told: C-FIND, QIDO-RS, MPPS, or an Instance Availability Notification.
+    source
+        Name of the peer that was asked, or AE title that told by itself.
+    expected
+        Instances; null where no number was said.
+    held
+        Instances that were here then.
+    is_final
+        Whether it was said of a Procedure Step that is over.
+    seen_at
+        When it was said last, or asked for in vain.
+    failure
+        Code of the error for which the last question had no answer; empty for none.
+    """
+
+    series_instance_uid: str
+    told: Told
+    source: str
+    expected: int | None
+    held: int
+    is_final: bool
+    seen_at: datetime
+    failure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderResource:
+    """What a RIS or HIS asked for.
+
+    Attributes
+    ----------
+    in_words
+        The same, for people.
+    priority
+        Empty where it was not said.
+    procedure_codes
+        Each behind its Coding Scheme Designator.
+    """
+
+    order_id: int
+    state: OrderState
+    origin: OrderOrigin
+    in_words: str
+    priority: str
+    accession_number: str
+    placer_order_number: str
+    filler_order_number: str
+    procedure_codes: tuple[str, ...]
+    procedure_text: str
+    requested_by: str
+    requesting_service: str
+    scheduled_at: datetime | None
+    received_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClauseResource:
     """One condition of a rule, as it was asked.
 
@@ -189,6 +256,10 @@ class StudyResource:
         Version of the node that tells it.
     in_words
         What became of it so far, for people.
+    expectations
+        What is known of how much of it there is.
+    orders
+        What RIS and HIS asked for.
     refusal
         Why nothing ran; present exactly where jobs is empty and the rules were asked.
     """
@@ -200,6 +271,8 @@ class StudyResource:
     in_words: str
     first_instance_at: datetime
     series: tuple[SeriesResource, ...]
+    expectations: tuple[ExpectationResource, ...]
+    orders: tuple[OrderResource, ...]
     decisions: tuple[DecisionResource, ...]
     jobs: tuple[JobOfStudy, ...]
     refusal: ReasonResource | None
@@ -400,7 +473,7 @@ def _to_resource(story: StudyStory) -> StudyResource:
     results: dict[str, list[ResultResource]] = defaultdict(list)
     for result in story.results:
         results[result.job_id].append(to_result_resource(result))
-    refusal = None if story.jobs or not story.decisions else refusal_of(story.decisions)
+    refusal = None if story.jobs else _refusal_of(story)
     return StudyResource(
         radnode=product_version(),
         study_instance_uid=story.study_instance_uid,
@@ -409,6 +482,8 @@ def _to_resource(story: StudyStory) -> StudyResource:
         in_words=tell_study(story),
         first_instance_at=story.first_instance_at,
         series=tuple(_copy(SeriesResource, one) for one in story.series),
+        expectations=tuple(_copy(ExpectationResource, one) for one in story.statements),
+        orders=tuple(map(_to_order_resource, story.orders)),
         decisions=tuple(map(to_decision_resource, story.decisions)),
         jobs=tuple(
             JobOfStudy(**_fields(to_job_resource(job)), results=tuple(results[job.job_id])) for job in story.jobs
@@ -417,6 +492,18 @@ def _to_resource(story: StudyStory) -> StudyResource:
         deliveries=tuple(map(to_delivery_resource, story.deliveries)),
         events=tuple(map(to_event_resource, story.events)),
     )
+
+
+def _to_order_resource(order: KeptOrder) -> OrderResource:
+    same = {member.name for member in fields(OrderResource)} - {"in_words", "priority"}
+    urgency = "" if order.priority is None else order.priority.word
+    return OrderResource(**{name: getattr(order, name) for name in same}, in_words=order.words, priority=urgency)
+
+
+def _refusal_of(story: StudyStory) -> Mapping[str, str] | None:
+    if story.reason.startswith(REFUSED):
+        return {"code": "study-incomplete", "text": story.reason.removeprefix(REFUSED)}
+    return refusal_of(story.decisions) if story.decisions else None
 
 
 def to_decision_resource(decision: Decision) -> DecisionResource:
