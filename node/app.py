@@ -1,7 +1,6 @@
 """Composition root: the only file of the node that names concrete classes."""
 
 import logging
-import os
 import random
 import subprocess
 import sys
@@ -22,21 +21,40 @@ from node.bell import CeleryRinger, DoneListener
 from node.broker import EmbeddedBroker
 from node.children import Child
 from node.clock import utc_now
+from node.delivery.asker import Asker
+from node.delivery.asker import Surroundings as Enquiring
+from node.delivery.census import open_enquiry, way_to_ask
 from node.delivery.confirmer import Confirmer
 from node.delivery.confirmer import Surroundings as Asking
 from node.delivery.courier import Courier, Surroundings
+from node.delivery.herald import Herald, send_events
 from node.delivery.inquiry import open_inquiry
 from node.delivery.lookout import Lookout
+from node.delivery.order_seeker import OrderSeeker
+from node.delivery.order_seeker import Surroundings as Seeking
+from node.delivery.parcel import DestinationSpec
 from node.delivery.patience import Patience
 from node.delivery.probe import knock, probe_forms
 from node.delivery.strays import Strays
 from node.delivery.transport import open_transport
-from node.destinations import confirmation_terms, destination_names, destination_spec, remote_of
+from node.delivery.worklist_query import open_worklist
+from node.destinations import (
+    asked_peers,
+    confirmation_terms,
+    destination_names,
+    destination_spec,
+    event_peers,
+    remote_of,
+    workitem_premises,
+    worklist_peer,
+)
 from node.dimse.gate import Gate
 from node.dimse.receivers import Receivers
 from node.dispatch import BrokerPatience, Dispatch
 from node.domain.uids import StudyUID
 from node.errors import LedgerBusy
+from node.hl7.listener import Listener, Terms
+from node.hl7.order_desk import OrderDesk
 from node.intake.adoption import Adoption
 from node.journals import adopt_journals
 from node.ledger.bell import BellLedger
@@ -44,19 +62,32 @@ from node.ledger.capabilities import CapabilityLedger
 from node.ledger.commitments import CommitmentLedger
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import Engine, require_sound
+from node.ledger.expectations import ExpectationLedger
+from node.ledger.imaging_orders import OrderLedger, Told
 from node.ledger.instances import InstanceLedger, association_prefix
 from node.ledger.interventions import Interventions
 from node.ledger.jobs import JobLedger
 from node.ledger.leadership import open_leadership
 from node.ledger.leaps import LeapLedger
 from node.ledger.opening import open_ledger
+from node.ledger.subscriptions import SubscriptionLedger
 from node.ledger.views import LedgerView
 from node.lock import FolderLock
-from node.receiver import SWITCH_INTERVAL_S, listener_settings, spawn_receiver
+from node.receiver import SWITCH_INTERVAL_S, listener_settings, spawn_receiver, tls_identity
 from node.scheduler import SHARED_SWEEP, SWEEP, Belt, Sharing, Tick
 from node.settings import Settings
-from node.site import build_assembly, build_routing, find_models, model_versions, retry_policy
+from node.site import (
+    build_assembly,
+    build_imaging_orders,
+    build_ordering,
+    build_routing,
+    completeness_terms,
+    find_models,
+    model_versions,
+    retry_policy,
+)
 from node.supervision import Supervision
+from node.tls import server_context
 from node.upgrade import Upgrade
 from node.upkeep import LedgerRestorer, build_retention
 from node.volumes import open_store, open_trail
@@ -119,16 +150,23 @@ class NodeApp:
         self._clearing = self._build_led("strays", strays.tick)
         self._confirmers = {name: self._build_confirmer(name) for name in settings.destinations}
         self._couriers = {name: self._build_courier(name) for name in settings.destinations}
+        self._askers = {name: self._build_asker(name, spec) for name, spec in asked_peers(settings).items()}
+        self._herald = self._build_led("herald", self._build_herald().tick)
+        self._seeker = self._build_seeker()
         self._belts = (
             self._belt,
+            *self._seeker,
+            self._herald,
+            *self._askers.values(),
             self._cleaning,
             self._clearing,
             *self._couriers.values(),
             *self._confirmers.values(),
         )
-        self._ears = DoneListener(self._broker_url, self._wake_couriers)
+        self._ears = DoneListener(self._broker_url, self._hear_done)
         self._receivers = self._build_receivers()
         self._web = self._build_web() if settings.web.port else None
+        self._hl7 = self._build_hl7() if settings.hl7.port else None
         self._supervision = Supervision(self._settings, self._engine, sharing=self._sharing)
         self._worker = Child("worker", self._spawn_worker, stop_timeout_s=WORKER_STOP_S)
 
@@ -152,6 +190,8 @@ class NodeApp:
             self._web.open()
         self._supervision.start()
         address = self._receivers.start()
+        if self._hl7 is not None:
+            self._hl7.start()
         if self._web is not None:
             self._web.start()
         if self._broker is not None:
@@ -180,6 +220,8 @@ class NodeApp:
             belt.expect_end()
         if self._web is not None:
             self._web.stop()
+        if self._hl7 is not None:
+            self._hl7.stop()
         self._receivers.stop()
         if self._role.with_worker:
             self._worker.stop()
@@ -225,15 +267,24 @@ class NodeApp:
             # The broker is started all the same; the log has it.
             logger.warning("damage not told", extra={"reason_code": exc.code})
 
-    def _wake_couriers(self) -> None:
+    def _hear_done(self) -> None:
         for courier in self._couriers.values():
             courier.wake()
+        # Rules may ask for what was answered.
+        self._belt.wake()
+        self._herald.wake()
+
+    def _wake_stations(self) -> None:
+        self._belt.wake()
+        for asker in (*self._askers.values(), *self._seeker):
+            asker.wake()
+        self._herald.wake()
 
     def _build_receivers(self) -> Receivers:
         settings = self._settings
         gate = Gate(
             listener_settings(settings, insecure=self._role.insecure),
-            committed=self._belt.wake,
+            committed=self._wake_stations,
             refused=self._note_stranger,
             name_association=lambda: f"{association_prefix(self._lock.read_name())}{uuid4().hex}",
         )
@@ -243,9 +294,10 @@ class NodeApp:
         settings = self._settings
         return WebHost(
             exposure_of(settings.web, insecure=self._role.insecure),
-            lambda listening, endpoint: spawn_web(settings, listening, endpoint, node=self._lock.read_name()),
-            committed=self._belt.wake,
+            lambda post: spawn_web(settings, post, node=self._lock.read_name()),
+            committed=self._wake_stations,
             are_receivers_ready=self._receivers.are_ready,
+            processes=settings.web.processes,
         )
 
     def _note_stranger(self, host: str) -> None:
@@ -261,12 +313,14 @@ class NodeApp:
             self._ringer,
             story=BellLedger(self._engine),
             policy=retry_policy(settings),
-            patience=BrokerPatience(resend_s=settings.broker.resend_seconds),
+            patience=BrokerPatience(resend_s=settings.broker.resend_seconds, ageing_s=settings.dispatch.ageing_seconds),
         )
         upgrade = Upgrade(Interventions(self._engine), model_versions(find_models(settings)))
         stations = {
             "assembly": assembly.tick,
+            "imaging_orders": build_imaging_orders(settings, self._engine).tick,
             "routing": self._routing.tick,
+            "ordering": build_ordering(settings, self._engine).tick,
             "upgrade": upgrade.tick,
             "dispatch": dispatch.tick,
         }
@@ -337,14 +391,71 @@ class NodeApp:
         )
         return self._build_led(f"confirmation-{name}", confirmer.tick)
 
+    def _build_herald(self) -> Herald:
+        """Return what tells subscribers of workitems; on its own: they may be slow, or silent."""
+        ledger = SubscriptionLedger(self._engine, workitem_premises(self._settings))
+        return Herald(ledger, event_peers(self._settings), send_events)
+
+    def _build_asker(self, name: str, spec: DestinationSpec) -> Belt:
+        """Return what asks a peer how much there is of open Studies; on its own: it may be slow, or silent."""
+        asker = Asker(
+            peer=name,
+            ledger=ExpectationLedger(self._engine),
+            terms=completeness_terms(self._settings),
+            surroundings=Enquiring(
+                open_enquiry=partial(open_enquiry, spec),
+                told=way_to_ask(spec),
+                clock=utc_now,
+                chance=random.random,
+                answered=self._belt.wake,
+            ),
+            per_minute=self._settings.assembly.questions_per_minute,
+        )
+        return self._build_led(f"asker-{name}", asker.tick)
+
+    def _build_seeker(self) -> tuple[Belt, ...]:
+        """Return what asks a Modality Worklist for orders, on its own; none where nobody is to be asked."""
+        spec, ledger = worklist_peer(self._settings), OrderLedger(self._engine)
+        if spec is None:
+            return ()
+        seeker = OrderSeeker(
+            peer=spec.name,
+            surroundings=Seeking(
+                unordered=ledger.unordered_studies,
+                open_worklist=partial(open_worklist, spec),
+                record=lambda orders: ledger.record(Told(orders=tuple(orders)), now=utc_now()),
+                committed=self._belt.wake,
+                clock=utc_now,
+                chance=random.random,
+            ),
+        )
+        return (self._build_led("seeker", seeker.tick),)
+
+    def _build_hl7(self) -> Listener:
+        settings, ledger = self._settings.hl7, OrderLedger(self._engine)
+        desk = OrderDesk(
+            lambda orders, digest: ledger.record(Told(orders=tuple(orders), digest=digest), now=utc_now()),
+            committed=self._belt.wake,
+            clock=utc_now,
+        )
+        identity = tls_identity(settings.tls, where="hl7.tls")
+        terms = Terms(
+            bind=settings.bind,
+            port=settings.port,
+            networks=settings.allowed_networks,
+            max_connections=settings.max_connections,
+            max_bytes=settings.max_message_bytes,
+            message_s=settings.message_s,
+        )
+        return Listener(terms, desk, tls=None if identity is None else server_context(identity))
+
     def _open_transfer(self, remote: Remote, study_instance_uid: StudyUID) -> Transfer:
         patient_id = self.view.patient_id(study_instance_uid)
         subject = StudySubject(study_instance_uid=study_instance_uid, patient_id=patient_id)
         return Transfer(self._witness, Movement(subject=subject, remote=remote, is_incoming=False))
 
     def _spawn_worker(self) -> "subprocess.Popen[bytes]":
-        ends_with_us = ("--ends-with-parent", str(os.getpid()))
-        return spawn_worker(self._settings, (*ends_with_us, "serve", "--device", self._role.device))
+        return spawn_worker(self._settings, ("serve", "--device", self._role.device))
 
 
 def open_restorer(settings: Settings, engine: Engine) -> LedgerRestorer:

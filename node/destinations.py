@@ -1,6 +1,7 @@
 """What settings say of a Destination, as transports, confirmers and the audit trail want to know it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,8 +10,13 @@ from node.audit.events import Remote
 from node.delivery.confirmer import Terms
 from node.delivery.patience import Patience
 from node.delivery.transport import DestinationSpec
+from node.ledger.job_workitems import Premises
 from node.settings import DestinationTls, Settings
 from node.tls import TlsTrust
+
+# Silence after which a peer that is asked how much it holds counts as absent; Studies wait for its answer.
+ASK_TIMEOUT_S = 10.0
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 compared, not bound
 
 
 def destination_names(settings: Settings) -> Mapping[str, str]:
@@ -45,6 +51,73 @@ def confirmation_terms(settings: Settings, name: str) -> Terms:
             give_up_days=told.give_up_days,
         ),
     )
+
+
+def asked_peers(settings: Settings) -> Mapping[str, DestinationSpec]:
+    """Return who is asked how much of a Study there is, by the name under which ``[sources.*]`` has it."""
+    peers: dict[str, DestinationSpec] = {}
+    for name, entry in settings.sources.items():
+        if entry.ask:
+            peers[entry.ask] = destination_spec(settings, entry.ask)
+        elif entry.host or entry.url:
+            peers[name] = DestinationSpec(
+                name=name,
+                transport="cstore" if entry.host else "stow",
+                aet=entry.aet,
+                host=entry.host,
+                port=entry.port,
+                url=entry.url,
+                calling_aet=settings.node.aet,
+            )
+    return {name: replace(spec, timeout_s=min(spec.timeout_s, ASK_TIMEOUT_S)) for name, spec in peers.items()}
+
+
+def workitem_premises(settings: Settings) -> Premises:
+    """Return where the Series and Results that workitems list can be had."""
+    web = settings.web
+    scheme = "https" if web.tls.certificate or web.behind_proxy else "http"
+    host = web.hosts[0] if web.hosts else web.bind
+    is_one_address = host not in EVERY_ADDRESS
+    port = "" if web.behind_proxy else f":{web.port}"
+    root = f"{scheme}://{host}{port}/dicom-web" if web.port and is_one_address else ""
+    return Premises(aet=settings.node.aet, wado_root=root)
+
+
+def event_peers(settings: Settings) -> Mapping[str, DestinationSpec]:
+    """Return by AE title who can be told of workitems: Destinations by C-STORE, and sources that have an address."""
+    told = [name for name, entry in settings.destinations.items() if entry.transport == "cstore"]
+    peers = {settings.destinations[name].aet.strip(): destination_spec(settings, name) for name in told}
+    for name, entry in settings.sources.items():
+        if entry.host:
+            peers[entry.aet.strip()] = DestinationSpec(
+                name=name,
+                transport="cstore",
+                aet=entry.aet,
+                host=entry.host,
+                port=entry.port,
+                url="",
+                calling_aet=settings.node.aet,
+            )
+    return {aet: replace(spec, timeout_s=min(spec.timeout_s, ASK_TIMEOUT_S)) for aet, spec in peers.items()}
+
+
+def worklist_peer(settings: Settings) -> DestinationSpec | None:
+    """Return whose Modality Worklist is asked for orders; None: nobody's."""
+    told = settings.worklist
+    if told.ask:
+        spec = destination_spec(settings, told.ask)
+    elif told.host:
+        spec = DestinationSpec(
+            name="worklist",
+            transport="cstore",
+            aet=told.aet,
+            host=told.host,
+            port=told.port,
+            calling_aet=settings.node.aet,
+        )
+    else:
+        return None
+    return replace(spec, timeout_s=min(spec.timeout_s, ASK_TIMEOUT_S))
 
 
 def tls_trust(tls: DestinationTls, *, where: str) -> TlsTrust:

@@ -30,7 +30,33 @@ NodeError
 │   ├── BadIdentifier        a UID is missing, malformed or hostile
 │   ├── UidMismatch          command set and data set disagree
 │   ├── IdentifierClash      the UID belongs to an Instance of another Series
+│   ├── AttributeRefused     an Attribute of a normalized service is not what it must be
+│   │   ├── AttributeMissing
+│   │   ├── AttributeEmpty
+│   │   └── AttributeInvalid
+│   ├── NoticeKnown          a Procedure Step or notification is created a second time
+│   ├── NoticeUnknown        a Procedure Step is changed that was never created
+│   ├── NoticeFinal          a Procedure Step is changed that is over
+│   ├── WorkitemRefused      what is asked of a Unified Procedure Step cannot be done
+│   │   ├── WorkitemKnown        it is created a second time
+│   │   ├── WorkitemUnknown      it is not here
+│   │   ├── WorkitemFinal        it is COMPLETED or CANCELED
+│   │   ├── TransactionWrong     whoever asks does not perform it
+│   │   ├── WorkitemTaken        it is IN PROGRESS already
+│   │   ├── ScheduledByCreation  nothing becomes SCHEDULED but by its creation
+│   │   ├── WorkitemIncomplete   it lacks what a step needs that is over
+│   │   ├── SubscriberUnknown    nobody knows where the subscriber can be told
+│   │   ├── NotCreatedScheduled  it is created in another state than SCHEDULED
+│   │   ├── WorkitemNotStarted   it is not IN PROGRESS yet
+│   │   ├── WorkitemCompleted    it is to be canceled, and COMPLETED
+│   │   ├── PerformerUnreachable nobody who could cancel it listens
+│   │   ├── ActionUnfit          such an action is not for this Instance
+│   │   └── ActionUnknown        there is no such action
 │   ├── RequestMalformed     an HTTP request that cannot be understood
+│   ├── MessageRefused       an HL7 message, or a field of it, that cannot be understood
+│   │   ├── MessageUnsupported   of a kind that the node does not take
+│   │   └── MessageFraming       not between the signs that begin and end one (MLLP)
+│   ├── ResourceRefused      a FHIR resource, or an element of it, that is not what it must be
 │   ├── NotAuthorized        whoever asks may not do that
 │   │   ├── ForgedRequest    a form that none of our pages has made
 │   │   └── LoginRefused     name or password is not right, or nobody by that name may come
@@ -49,6 +75,12 @@ NodeError
 │   │   ├── WrongBodyPart
 │   │   ├── WrongView
 │   │   ├── WrongModality
+│   │   ├── WrongAge
+│   │   ├── WrongContrast
+│   │   ├── WrongFieldOfView
+│   │   ├── WrongSpacing
+│   │   ├── PhantomOrTest
+│   │   ├── UnlikeTraining   the input autoencoder has not seen its like
 │   │   ├── TooFewSlices
 │   │   └── InputMissing
 │   ├── PixelsUndecodable
@@ -70,6 +102,7 @@ NodeError
 │   ├── FileUnreadable       a file of the store, or a part of it, cannot be read
 │   ├── AuditUnwritable      a record of the audit trail is lost
 │   ├── AuditBroken          its records are missing, changed or in another order
+│   ├── TruthInvalid         what a model is to be measured against cannot be read, or is of something else
 │   ├── NotFound
 │   └── WrongState           the thing is in no state in which that can be done
 └── Broken                   our bug
@@ -81,11 +114,30 @@ from typing import ClassVar
 OUT_OF_RESOURCES = 0xA700
 DATA_SET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
+INVALID_ATTRIBUTE_VALUE = 0x0106
 DUPLICATE_SOP_INSTANCE = 0x0111
+NO_SUCH_SOP_INSTANCE = 0x0112
+MISSING_ATTRIBUTE = 0x0120
+MISSING_ATTRIBUTE_VALUE = 0x0121
+MISTYPED_ARGUMENT = 0x0212
 INVALID_SOP_INSTANCE = 0x0117
 PROCESSING_FAILURE = 0x0110
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+NO_SUCH_ACTION = 0x0123
 NOT_AUTHORIZED = 0x0124
+# PS3.4 CC.2.
+UPS_FINAL = 0xC300
+UPS_TRANSACTION_WRONG = 0xC301
+UPS_IN_PROGRESS = 0xC302
+UPS_ONLY_CREATED_SCHEDULED = 0xC303
+UPS_INCOMPLETE = 0xC304
+UPS_UNKNOWN = 0xC307
+UPS_AET_UNKNOWN = 0xC308
+UPS_NOT_CREATED_SCHEDULED = 0xC309
+UPS_NOT_IN_PROGRESS = 0xC310
+UPS_COMPLETED = 0xC311
+UPS_PERFORMER_UNREACHABLE = 0xC312
+UPS_ACTION_UNFIT = 0xC314
 
 
 class NodeError(Exception):
@@ -304,10 +356,236 @@ class IdentifierClash(Rejected):
     http_status = 409
 
 
+class AttributeRefused(Rejected):
+    """An Attribute of a normalized service is not what it must be.
+
+    Attributes
+    ----------
+    tag
+        Of the Attribute; 0 where it is not known.
+    """
+
+    code = "attribute-refused"
+    dimse_status = INVALID_ATTRIBUTE_VALUE
+
+    def __init__(self, text: str = "", tag: int = 0) -> None:
+        super().__init__(text)
+        self.tag = tag
+
+
+class AttributeMissing(AttributeRefused):
+    """An Attribute that a request needs is not in its Attribute List."""
+
+    code = "attribute-missing"
+    dimse_status = MISSING_ATTRIBUTE
+
+
+class AttributeEmpty(AttributeRefused):
+    """An Attribute that needs a value has none."""
+
+    code = "attribute-empty"
+    dimse_status = MISSING_ATTRIBUTE_VALUE
+
+
+class AttributeInvalid(AttributeRefused):
+    """An Attribute has a value that it must not have, or not at that time."""
+
+    code = "attribute-invalid"
+    dimse_status = INVALID_ATTRIBUTE_VALUE
+
+
+class NoticeKnown(Rejected):
+    """A Procedure Step or notification of this SOP Instance UID was created before."""
+
+    code = "notice-known"
+    dimse_status = DUPLICATE_SOP_INSTANCE
+    http_status = 409
+
+
+class NoticeUnknown(Rejected):
+    """A Procedure Step was never created here."""
+
+    code = "notice-unknown"
+    dimse_status = NO_SUCH_SOP_INSTANCE
+    http_status = 404
+
+
+class NoticeFinal(Rejected):
+    """A Procedure Step is COMPLETED or DISCONTINUED, and may no longer be updated."""
+
+    code = "notice-final"
+    dimse_status = PROCESSING_FAILURE
+    http_status = 409
+
+
+class WorkitemRefused(Rejected):
+    """What is asked of a Unified Procedure Step cannot be done."""
+
+    code = "workitem-refused"
+    dimse_status = PROCESSING_FAILURE
+    http_status = 409
+
+
+class WorkitemKnown(WorkitemRefused):
+    """There is a workitem of this SOP Instance UID."""
+
+    code = "workitem-known"
+    dimse_status = DUPLICATE_SOP_INSTANCE
+
+
+class WorkitemUnknown(WorkitemRefused):
+    """There is no workitem of this SOP Instance UID."""
+
+    code = "workitem-unknown"
+    dimse_status = UPS_UNKNOWN
+    http_status = 404
+
+
+class WorkitemFinal(WorkitemRefused):
+    """A workitem is COMPLETED or CANCELED, and may no longer be updated."""
+
+    code = "workitem-final"
+    dimse_status = UPS_FINAL
+
+
+class TransactionWrong(WorkitemRefused):
+    """The Transaction UID is not the one under which the workitem is performed, or is absent."""
+
+    code = "transaction-wrong"
+    dimse_status = UPS_TRANSACTION_WRONG
+    http_status = 400
+
+
+class WorkitemTaken(WorkitemRefused):
+    """A workitem is IN PROGRESS already."""
+
+    code = "workitem-taken"
+    dimse_status = UPS_IN_PROGRESS
+
+
+class ScheduledByCreation(WorkitemRefused):
+    """A workitem becomes SCHEDULED by its creation only."""
+
+    code = "scheduled-by-creation"
+    dimse_status = UPS_ONLY_CREATED_SCHEDULED
+    http_status = 400
+
+
+class WorkitemIncomplete(WorkitemRefused):
+    """A workitem lacks what one needs that is COMPLETED."""
+
+    code = "workitem-incomplete"
+    dimse_status = UPS_INCOMPLETE
+
+
+class SubscriberUnknown(WorkitemRefused):
+    """The node has no address of the AE title that is to be told of workitems."""
+
+    code = "subscriber-unknown"
+    dimse_status = UPS_AET_UNKNOWN
+    http_status = 400
+
+
+class NotCreatedScheduled(WorkitemRefused):
+    """A workitem must be SCHEDULED when it is created."""
+
+    code = "not-created-scheduled"
+    dimse_status = UPS_NOT_CREATED_SCHEDULED
+    http_status = 400
+
+
+class WorkitemNotStarted(WorkitemRefused):
+    """A workitem is not IN PROGRESS yet."""
+
+    code = "workitem-not-started"
+    dimse_status = UPS_NOT_IN_PROGRESS
+
+
+class WorkitemCompleted(WorkitemRefused):
+    """A workitem is to be canceled that is COMPLETED."""
+
+    code = "workitem-completed"
+    dimse_status = UPS_COMPLETED
+
+
+class PerformerUnreachable(WorkitemRefused):
+    """Nobody has subscribed to a workitem who could be asked to cancel it."""
+
+    code = "performer-unreachable"
+    dimse_status = UPS_PERFORMER_UNREACHABLE
+
+
+class ActionUnfit(WorkitemRefused):
+    """The action is not for this Instance."""
+
+    code = "action-unfit"
+    dimse_status = UPS_ACTION_UNFIT
+    http_status = 400
+
+
+class ActionUnknown(WorkitemRefused):
+    """There is no such action."""
+
+    code = "action-unknown"
+    dimse_status = NO_SUCH_ACTION
+    http_status = 400
+
+
 class RequestMalformed(Rejected):
     """An HTTP request cannot be understood: its boundary, a header, or its end."""
 
     code = "request-malformed"
+
+
+class MessageRefused(Rejected):
+    """An HL7 message, or a field of it, cannot be understood.
+
+    Attributes
+    ----------
+    place
+        Segment, its number among those of its name, and field, with ``^`` between them; empty where it is not known.
+    condition
+        HL7 error condition, table 0357.
+    """
+
+    code = "message-refused"
+
+    def __init__(self, text: str = "", place: str = "", condition: int = 102) -> None:
+        super().__init__(text)
+        self.place = place
+        self.condition = condition
+
+
+class MessageUnsupported(MessageRefused):
+    """An HL7 message is of a kind, version or purpose that the node does not take."""
+
+    code = "message-unsupported"
+
+
+class MessageFraming(MessageRefused):
+    """What came is not between the signs that begin and end an HL7 message (MLLP), too long, or too slow."""
+
+    code = "message-framing"
+
+
+class ResourceRefused(Rejected):
+    """A FHIR resource, or an element of it, is not what it must be.
+
+    Attributes
+    ----------
+    expression
+        FHIRPath of the element; empty where it is the whole.
+    kind
+        FHIR issue type: ``structure``, ``required``, ``value``, ``not-supported``.
+    """
+
+    code = "resource-refused"
+    http_status = 422
+
+    def __init__(self, text: str = "", expression: str = "", kind: str = "value") -> None:
+        super().__init__(text)
+        self.expression = expression
+        self.kind = kind
 
 
 class NotAuthorized(Rejected):
@@ -436,6 +714,42 @@ class TooFewSlices(NotEligible):
     code = "too-few-slices"
 
 
+class WrongAge(NotEligible):
+    """The patient is younger or older than those whom the model was made for."""
+
+    code = "wrong-age"
+
+
+class WrongContrast(NotEligible):
+    """The Series was taken with a contrast agent where the model reads none, or without where it needs one."""
+
+    code = "wrong-contrast"
+
+
+class WrongFieldOfView(NotEligible):
+    """The Series covers less, or more, than the model was made for."""
+
+    code = "wrong-field-of-view"
+
+
+class WrongSpacing(NotEligible):
+    """Pixels or slices lie closer, or farther apart, than the model was made for."""
+
+    code = "wrong-spacing"
+
+
+class PhantomOrTest(NotEligible):
+    """The Series shows a phantom, or is a test of the machine; a Result would be one on nobody."""
+
+    code = "phantom-or-test"
+
+
+class UnlikeTraining(NotEligible):
+    """The input autoencoder of the model finds that the input is unlike all that it has learned from."""
+
+    code = "unlike-training"
+
+
 class InputMissing(NotEligible):
     """A Series that the Pipeline needs is absent from the Study or from the store."""
 
@@ -561,6 +875,12 @@ class AuditBroken(Misconfigured):
     """Records of the audit trail are missing, changed or in another order."""
 
     code = "audit-broken"
+
+
+class TruthInvalid(Misconfigured):
+    """What a model is to be measured against cannot be read, or is of other Series."""
+
+    code = "truth-invalid"
 
 
 class NotFound(Misconfigured):

@@ -11,27 +11,33 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Timer
 
 from node.audit.witness import Witness
 from node.clock import utc_now
+from node.destinations import event_peers, workitem_premises
 from node.dimse.acceptor import ABORT_S
 from node.dimse.channel import Channel, Committed
+from node.dimse.notices import NoticeTaker
 from node.dimse.scp import ListenerSettings, open_server
+from node.dimse.workitems import Acquaintance, Surroundings, WorkitemService
 from node.domain.confirmation import ConfirmBy
 from node.errors import NodeError
 from node.intake.adoption import LEFTOVER_AGE_S, Adoption
 from node.intake.station import Intake
 from node.journals import FAREWELL_S, adopt_journal, open_journal
 from node.ledger.commitments import CommitmentLedger
-from node.ledger.engine import open_engine
+from node.ledger.engine import Engine, open_engine
 from node.ledger.instances import InstanceLedger
+from node.ledger.notices import NoticeLedger
 from node.ledger.registrar import Registrar
+from node.ledger.subscriptions import SubscriptionLedger
+from node.ledger.workitems import WorkitemLedger
 from node.logs import configure_logging
-from node.settings import Settings, load_settings
+from node.settings import Settings, TlsSettings, load_settings
 from node.store.files import FileStore
 from node.tls import TlsIdentity
 from node.volumes import open_store, open_trail
@@ -93,6 +99,10 @@ def receive(settings: Settings, *, number: int, endpoint: socket.socket) -> None
             channel,
             intake,
             lambda report: commitments.record_report(report, now=utc_now()),
+            {
+                **NoticeTaker(NoticeLedger(engine), utc_now, lambda: _tell_committed(channel)).services(),
+                **build_workitems(settings, engine, witness, lambda: _tell_committed(channel)).services(),
+            },
         )
         registrar.start()
         witness.start()
@@ -124,6 +134,21 @@ def build_intake(settings: Settings, *, store: FileStore, ledger: Registrar, wit
     )
 
 
+def build_workitems(settings: Settings, engine: Engine, witness: Witness, told: Callable[[], None]) -> WorkitemService:
+    """Return what serves Unified Procedure Steps.
+
+    Parameters
+    ----------
+    told
+        Called after each commit; must not block.
+    """
+    premises = workitem_premises(settings)
+    known = Acquaintance(pipelines=frozenset(settings.pipelines), subscribers=frozenset(event_peers(settings)))
+    ledgers = WorkitemLedger(engine, premises), SubscriptionLedger(engine, premises)
+    surroundings = Surroundings(clock=utc_now, record=witness.record, told=told)
+    return WorkitemService(*ledgers, known, surroundings)
+
+
 def listener_settings(settings: Settings, *, insecure: bool = False) -> ListenerSettings:
     """Return what gate and receivers need of `settings`."""
     node, security = settings.node, settings.security
@@ -139,7 +164,7 @@ def listener_settings(settings: Settings, *, insecure: bool = False) -> Listener
         reporting_aets=reporting_aets(settings),
         allowed_networks=security.allowed_networks,
         insecure=insecure,
-        tls=tls_identity(settings),
+        tls=tls_identity(settings.security.tls),
     )
 
 
@@ -150,13 +175,18 @@ def reporting_aets(settings: Settings) -> tuple[str, ...]:
     return tuple(entry.aet.strip() for entry in reporting if entry.confirm in asked)
 
 
-def tls_identity(settings: Settings) -> TlsIdentity | None:
-    """Return who we are when DICOM comes by TLS; None: it comes without."""
-    tls = settings.security.tls
+def tls_identity(tls: TlsSettings, *, where: str = "security.tls") -> TlsIdentity | None:
+    """Return who we are to those who connect by TLS; None: they connect without.
+
+    Parameters
+    ----------
+    where
+        Table of the settings, for the text of an error.
+    """
     if not tls.certificate:
         return None
     ca = Path(tls.ca) if tls.ca else None
-    return TlsIdentity(certificate=Path(tls.certificate), key=Path(tls.key), ca=ca)
+    return TlsIdentity(certificate=Path(tls.certificate), key=Path(tls.key), ca=ca, where=where)
 
 
 def set_deadline(seconds: float) -> None:

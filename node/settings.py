@@ -34,7 +34,7 @@ FILE_NAME = "settings.toml"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 THIS_MACHINE = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 # Tables whose keys are names that a site chooses.
-NAMED_TABLES = frozenset({"pipelines", "destinations"})
+NAMED_TABLES = frozenset({"pipelines", "destinations", "sources"})
 # Below node.data_dir: what `radnode models add` and `pull` install where models.dirs names no folder.
 MODELS_FOLDER = "models"
 # Keys of a rule that a Pipeline's own table may hold; with the first it has a rule of its name.
@@ -45,6 +45,8 @@ Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Minutes = Annotated[float, Field(ge=0)]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
+# Of this node; journals of other processes count from there.
+MAX_RECEIVERS = 64
 Port = Annotated[int, Field(ge=0, le=65535)]
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
 
@@ -66,7 +68,7 @@ class NodeSettings(Section):
     max_associations: Annotated[int, Field(ge=1, le=1000)]
     max_associations_per_peer: Annotated[int, Field(ge=1, le=1000)]
     dimse_timeout_s: PositiveSeconds
-    receivers: Annotated[int, Field(ge=1, le=64)]
+    receivers: Annotated[int, Field(ge=1, le=MAX_RECEIVERS)]
 
 
 class BrokerSettings(Section):
@@ -98,7 +100,24 @@ class AssemblySettings(Section):
 
     quiet_seconds: Seconds
     idle_seconds: Seconds
-    evidence: tuple[Literal["association-end", "quiet-time"], ...]
+    evidence: tuple[
+        Literal[
+            "association-end",
+            "counts",
+            "availability",
+            "procedure-step",
+            "images-in-acquisition",
+            "slice-gaps",
+            "learned-quiet",
+            "quiet-time",
+        ],
+        ...,
+    ]
+    belief_seconds: Seconds
+    doubt_seconds: Seconds
+    max_age_minutes: PositiveSeconds
+    at_max_age: Literal["go-on", "refuse"]
+    questions_per_minute: Annotated[int, Field(ge=0, le=6000)]
 
     @model_validator(mode="after")
     def _idle_is_longer(self) -> "AssemblySettings":
@@ -114,6 +133,7 @@ class DispatchSettings(Section):
     heartbeat_seconds: PositiveSeconds
     max_attempts: Annotated[int, Field(ge=1, le=10)]
     retry_seconds: Seconds
+    ageing_seconds: PositiveSeconds
     drain_seconds: Annotated[float, Field(ge=0, le=25)]
 
     @model_validator(mode="after")
@@ -299,6 +319,7 @@ class WebSettings(Section):
     bind: str
     port: Port
     hosts: tuple[HostName, ...]
+    processes: Annotated[int, Field(ge=1, le=16)]
     behind_proxy: bool
     proxies: tuple[IPv4Network | IPv6Network, ...]
     session_idle_hours: Annotated[float, Field(gt=0, le=168)]
@@ -343,6 +364,41 @@ class SecuritySettings(Section):
     allowed_networks: tuple[IPv4Network | IPv6Network, ...]
     own_results: Literal["store", "drop"]
     tls: TlsSettings
+
+
+class Hl7Settings(Section):
+    """``[hl7]``: where HL7 v2 messages with orders come in."""
+
+    bind: str
+    port: Port
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...]
+    max_connections: Annotated[int, Field(ge=1, le=200)]
+    max_message_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
+    message_s: PositiveSeconds
+    tls: TlsSettings
+
+
+class OrdersSettings(Section):
+    """``[orders]``: how long orders are kept."""
+
+    keep_days: Annotated[float, Field(gt=0)]
+
+
+class WorklistSettings(Section):
+    """``[worklist]``: who is asked for the order of a Study by Modality Worklist."""
+
+    ask: str
+    aet: AeTitle | Literal[""]
+    host: HostName | Literal[""]
+    port: Port
+
+    @model_validator(mode="after")
+    def _one_is_asked(self) -> "WorklistSettings":
+        if self.ask and self.host:
+            raise ValueError("ask and host exclude each other; say who is asked, once")
+        if len({bool(self.host), bool(self.port), bool(self.aet)}) > 1:
+            raise ValueError("aet, host and port belong together; give all, or none")
+        return self
 
 
 class LogSettings(Section):
@@ -416,6 +472,42 @@ class DestinationSettings(Section):
         return f"{self.transport} {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
 
 
+class SenderSettings(Section):
+    """``[sources.<name>]``: who sends, and who knows how much there is.
+
+    Attributes
+    ----------
+    aet
+        Calling AE title; ``*`` is everybody that has no table.
+    ask
+        Destination that is asked how many Instances there are; empty: nobody, or the sender itself.
+    host, port, url
+        Where the sender itself answers C-FIND, or QIDO-RS.
+    sends
+        Whether a Series that it holds, and of which nothing came, is waited for.
+    quiet_seconds
+        Instead of that of ``[assembly]``; None: that one.
+    """
+
+    aet: AeTitle
+    ask: str = ""
+    host: HostName | Literal[""] = ""
+    port: Port = 0
+    url: Annotated[str, Field(pattern=r"^(https?://.*)?$")] = ""
+    sends: Literal["studies", "series"] = "studies"
+    quiet_seconds: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _one_is_asked(self) -> "SenderSettings":
+        if bool(self.ask) + bool(self.host) + bool(self.url) > 1:
+            raise ValueError("ask, host and url exclude each other; say who is asked, once")
+        if bool(self.host) != bool(self.port):
+            raise ValueError("host and port belong together")
+        if self.host and self.aet == "*":
+            raise ValueError("host needs the aet that is called there, and * is none; name a destination in ask")
+        return self
+
+
 class Settings(Section):
     """All settings of one process.
 
@@ -441,9 +533,13 @@ class Settings(Section):
     models: ModelsSettings
     web: WebSettings
     security: SecuritySettings
+    hl7: Hl7Settings
+    orders: OrdersSettings
+    worklist: WorklistSettings
     log: LogSettings
     pipelines: Mapping[str, PipelineSettings]
     destinations: Mapping[str, DestinationSettings] = Field(default_factory=dict)
+    sources: Mapping[str, SenderSettings] = Field(default_factory=dict)
     rules: tuple[dict[str, Any], ...] = ()
     _origins: Origins = PrivateAttr(default_factory=dict)
 
@@ -462,6 +558,26 @@ class Settings(Section):
             if entry.pipeline not in self.pipelines:
                 known = ", ".join(self.pipelines)
                 raise ValueError(f"alarms.pipelines names {entry.pipeline!r}, which is no pipeline; known are {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _asked_destinations_exist(self) -> "Settings":
+        for name, entry in self.sources.items():
+            asked = self.destinations.get(entry.ask)
+            if entry.ask and (asked is None or asked.transport == "folder"):
+                known = ", ".join(one for one, told in self.destinations.items() if told.transport != "folder")
+                raise ValueError(
+                    f"sources.{name}.ask names {entry.ask!r}, which is no destination that can be asked; known are "
+                    f"{known or 'none'}"
+                )
+            if (entry.host or entry.url) and name in self.destinations:
+                raise ValueError(f"sources.{name} has the name of a destination; give it another one, or ask that")
+        asked = self.destinations.get(self.worklist.ask)
+        if self.worklist.ask and (asked is None or asked.transport != "cstore"):
+            raise ValueError(f"worklist.ask names {self.worklist.ask!r}, which is no destination of transport 'cstore'")
+        aets = [entry.aet for entry in self.sources.values()]
+        if len(set(aets)) < len(aets):
+            raise ValueError("two of sources have one aet")
         return self
 
     @property
@@ -491,10 +607,15 @@ class Settings(Section):
             "store": self.store.model_copy(update={"url": ""}),
             "log": self.log.model_copy(update={"level": "ERROR"}),
             "web": self.web.model_copy(update={"port": 0}),
+            "hl7": self.hl7.model_copy(update={"port": 0}),
+            "worklist": self.worklist.model_copy(update={"ask": "", "aet": "", "host": "", "port": 0}),
             "models": self.models.model_copy(update={"dirs": self.model_dirs}),
             # Nobody waits for a second attempt; what failed once is reported.
             "dispatch": self.dispatch.model_copy(update={"max_attempts": 1}),
             "destinations": {},
+            "sources": {},
+            # Nothing comes after what there is; no maximum age is waited for either.
+            "assembly": self.assembly.model_copy(update={"evidence": ("association-end", "quiet-time")}),
             "rules": rules,
         }
         return self.model_copy(update=changes)
@@ -681,8 +802,10 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
     inner: dict[tuple[str, ...], type[BaseModel]] = {
         ("pipelines",): PipelineSettings,
         ("destinations",): DestinationSettings,
+        ("sources",): SenderSettings,
         ("destinations", "tls"): DestinationTls,
         ("security", "tls"): TlsSettings,
+        ("hl7", "tls"): TlsSettings,
         ("web", "tls"): WebTlsSettings,
         ("web", "oidc"): OidcSettings,
     }

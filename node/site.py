@@ -7,18 +7,29 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from node.assembly import Assembly, QuietTime
+from node.assembly import Assembly
+from node.domain import completeness
+from node.domain.completeness import Evidence, Source
+from node.domain.decision import Decision
+from node.domain.job import JobOrder
 from node.domain.model_version import ModelVersion
 from node.domain.retention import Proof
+from node.domain.study import StudyFacts
 from node.errors import ModelInvalid, PipelineUnknown
+from node.imaging_orders import ImagingOrders, ask_of_orders
 from node.ledger.engine import Engine
+from node.ledger.expectations import ExpectationLedger
+from node.ledger.imaging_orders import OrderLedger
 from node.ledger.jobs import RetryPolicy
+from node.ledger.pauses import PauseLedger
 from node.ledger.retention import RetentionLedger
 from node.ledger.studies import StudyLedger
 from node.ledger.switches import SwitchLedger
+from node.ledger.work_orders import WorkOrderLedger
 from node.models import SHIPPED_MODELS, ModelCard, find_model
+from node.ordering import Means, Ordering
 from node.retention import Gatekeeper, Terms
-from node.routing import Routing
+from node.routing import Routing, heed_switches, route_study
 from node.rules.absent import guess_roles, name_inputs
 from node.rules.grammar import Roles, parse_rules
 from node.rules.rule import Rule
@@ -121,13 +132,31 @@ def read_tables(
 
 def build_assembly(settings: Settings, engine: Engine) -> Assembly:
     """Return the assembly station."""
+    evidence, pauses = ExpectationLedger(engine), PauseLedger(engine)
+    return Assembly(evidence, StudyLedger(engine), pauses, completeness_terms(settings))
+
+
+def completeness_terms(settings: Settings) -> completeness.Terms:
+    """Return how much evidence is enough for a Study to count as complete."""
     assembly = settings.assembly
-    heeds_ends = "association-end" in assembly.evidence
-    quiet = QuietTime(
-        after_association_s=assembly.quiet_seconds if heeds_ends else assembly.idle_seconds,
+    sources = {
+        entry.aet: Source(
+            asked=entry.ask or (name if entry.host or entry.url else ""),
+            sends_whole_studies=entry.sends == "studies",
+            quiet_s=entry.quiet_seconds,
+        )
+        for name, entry in settings.sources.items()
+    }
+    return completeness.Terms(
+        heeded=frozenset(map(Evidence, assembly.evidence)),
+        after_association_s=assembly.quiet_seconds,
         while_open_s=assembly.idle_seconds,
+        belief_s=assembly.belief_seconds,
+        doubt_s=assembly.doubt_seconds,
+        max_age_s=60.0 * assembly.max_age_minutes,
+        refuses=assembly.at_max_age == "refuse",
+        sources=sources,
     )
-    return Assembly(StudyLedger(engine), quiet)
 
 
 def build_routing(settings: Settings, engine: Engine) -> Routing:
@@ -139,6 +168,27 @@ def build_routing(settings: Settings, engine: Engine) -> Routing:
     read_modes = SwitchLedger(engine).read_modes
     ledger = StudyLedger(engine, rejects_superseded=settings.results.reject_superseded)
     return Routing(ledger, rules, survey.models, read_modes=read_modes, faults=survey.faults)
+
+
+def build_ordering(settings: Settings, engine: Engine) -> Ordering:
+    """Return the station that makes Jobs of workitems."""
+    models = find_models(settings)
+    rules = read_rules(settings, models)
+    read_modes = SwitchLedger(engine).read_modes
+
+    def conclude(study: StudyFacts, asked: Sequence[Rule]) -> tuple[Sequence[Decision], Sequence[JobOrder]]:
+        decisions, orders, _ = heed_switches(route_study(study, asked, models), asked, read_modes())
+        return decisions, orders
+
+    means = Means(models=models, rules=rules, destinations=tuple(settings.destinations))
+    ledger = WorkOrderLedger(engine, rejects_superseded=settings.results.reject_superseded)
+    return Ordering(ledger, StudyLedger(engine).study_facts, means, conclude)
+
+
+def build_imaging_orders(settings: Settings, engine: Engine) -> ImagingOrders:
+    """Return the station that hears of orders."""
+    keep = timedelta(days=settings.orders.keep_days)
+    return ImagingOrders(OrderLedger(engine), are_asked_for=ask_of_orders(settings.rules), keep=keep)
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

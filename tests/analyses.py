@@ -334,8 +334,8 @@ def _make_instance(sop_class_uid: str, key: str, series: str, *, rows: int, colu
     ds.Modality = MODALITIES[sop_class_uid]
     ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Case^Test", "T-1", "19620331", "F"
     ds.StudyDate, ds.StudyTime, ds.StudyID, ds.AccessionNumber = "20250114", "094100", "S1", "A-1"
-    ds.ReferringPhysicianName, ds.StudyDescription = "Doctor^Test", "Phantom study"
-    ds.SeriesNumber, ds.SeriesDescription = 3, "Phantom series"
+    ds.ReferringPhysicianName, ds.StudyDescription = "Doctor^Test", "Study of a test"
+    ds.SeriesNumber, ds.SeriesDescription = 3, "Series of a test"
     ds.Manufacturer, ds.ManufacturerModelName = "Phantom Works", "Model T"
     ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = rows, columns, 1, "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0

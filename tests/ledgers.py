@@ -13,16 +13,22 @@ from uuid import uuid4
 import psycopg
 from sqlalchemy import Engine, make_url
 
+from node.assembly import Assembly
+from node.domain.codes import NODULE
+from node.domain.completeness import Terms
 from node.domain.decision import Clause, Decision, Outcome
+from node.domain.finding import Finding
 from node.domain.job import Job, JobID, JobOrder, Priority, digest_inputs
 from node.domain.result import Result, ResultKind
 from node.domain.study import InstanceFacts
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import migrate, open_engine
+from node.ledger.expectations import ExpectationLedger
 from node.ledger.instances import InstanceLedger
 from node.ledger.interventions import Interventions
 from node.ledger.jobs import JobLedger, JobOutcome
+from node.ledger.pauses import PauseLedger
 from node.ledger.schema import metadata
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView
@@ -128,6 +134,11 @@ def _name_database(server: str, name: str) -> str:
     return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
+def assemble(books: "Books", terms: Terms) -> Assembly:
+    """Return the assembly station on a ledger."""
+    return Assembly(books.expectations, books.studies, PauseLedger(books.engine), terms)
+
+
 class Books:
     """Every room of one ledger."""
 
@@ -135,6 +146,7 @@ class Books:
         self.engine: Engine = open_engine(url, busy_timeout_s=busy_timeout_s)
         self.instances = InstanceLedger(self.engine)
         self.studies = StudyLedger(self.engine)
+        self.expectations = ExpectationLedger(self.engine)
         self.jobs = JobLedger(self.engine)
         self.interventions = Interventions(self.engine)
         self.deliveries = DeliveryLedger(self.engine)
@@ -256,7 +268,7 @@ def make_result(job: Job, *, kind: ResultKind = ResultKind.SEG, number: int = 1)
 def make_outcome(*results: Result) -> JobOutcome:
     """Return what a worker hands in."""
     return JobOutcome(
-        findings=[{"label": "Nodule 1", "center_mm": [1.0, 2.0, 3.0]}],
+        findings=[Finding(label="Nodule 1", code=NODULE, center_mm=(1.0, 2.0, 3.0)).as_json()],
         seconds={"prepare": 0.1, "infer": 0.2, "encode": 0.3},
         model_sha256="weights",
         results=results,

@@ -5,7 +5,8 @@ from threading import Thread
 from node.dimse.channel import Channel, open_pair
 from node.dimse.gate import Gate
 from node.dimse.reports import TakeReport
-from node.dimse.scp import ListenerSettings, open_server
+from node.dimse.scp import NO_SERVICES, ListenerSettings, open_server
+from node.dimse.services import Services
 from node.intake.station import Intake
 
 LIMIT_S = 20.0
@@ -14,10 +15,17 @@ LIMIT_S = 20.0
 class DicomListener:
     """One gate, and one receiver that is a thread; reports of Storage Commitment go to `take_report`."""
 
-    def __init__(self, settings: ListenerSettings, intake: Intake, take_report: TakeReport = lambda _: 0) -> None:
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        intake: Intake,
+        take_report: TakeReport = lambda _: 0,
+        services: Services = NO_SERVICES,
+    ) -> None:
         self._settings = settings
         self._intake = intake
         self._take_report = take_report
+        self._services = services
         self.refused: list[str] = []
         self._gate = Gate(settings, committed=lambda: None, refused=self.refused.append)
         self._receiver = Thread(target=self._receive, name="receiver", daemon=True)
@@ -39,5 +47,6 @@ class DicomListener:
 
     def _receive(self) -> None:
         with self._theirs:
-            server = open_server(self._settings, Channel(self._theirs), self._intake, self._take_report)
+            channel = Channel(self._theirs)
+            server = open_server(self._settings, channel, self._intake, self._take_report, self._services)
             server.drain(server.serve())

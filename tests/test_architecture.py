@@ -23,6 +23,7 @@ FORBIDDEN_NAMES = frozenset({"utils", "util", "helpers", "helper", "common", "mi
 BROAD_EXCEPTS = frozenset({
     ("node/alarms/watchman.py", "Watchman._read"),
     ("node/dimse/handlers.py", "StoreSink._refusing"),
+    ("node/dimse/services.py", "ServiceSink.finish"),
     ("node/ledger/registrar.py", "Registrar._commit"),
     ("node/scheduler.py", "Belt._tick"),
     ("node/web/access.py", "AccessLog.__call__"),
@@ -81,6 +82,7 @@ PLANTS = (
     Plant("door-torch", "workers/fetch.py", "import safetensors"),
     Plant("door-highdicom", "workers/pipelines/base.py", "import highdicom"),
     Plant("door-jpegls", "workers/encoding/frames.py", "import jpeg_ls"),
+    Plant("door-simpleitk", "workers/pipelines/axial_stack.py", "import SimpleITK"),
     Plant("door-sqlalchemy", "node/assembly.py", "import sqlalchemy"),
     Plant("door-sqlalchemy", "workers/app.py", "import alembic"),
     Plant("door-dicomweb", "node/delivery/courier.py", "import dicomweb_client"),

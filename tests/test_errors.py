@@ -11,6 +11,8 @@ from node.errors import Broken, Misconfigured, NodeError, Rejected, Transient
 # PS3.7 Annex C and PS3.4 B.2.3: failures of C-STORE are these, or lie in these ranges.
 SINGLE_FAILURES = frozenset({0x0105, 0x0106, 0x0110, 0x0111, 0x0112, 0x0117, 0x0118, 0x0119, 0x0122, 0x0124, 0x0210})
 SINGLE_FAILURES |= {0x0211, 0x0212, 0x0213}
+# Of normalized services alone (PS3.7 annex C.5).
+SINGLE_FAILURES |= {0x0120, 0x0121, 0x0123}
 FAILURE_RANGES = (range(0xA700, 0xA800), range(0xA900, 0xAA00), range(0xC000, 0xD000))
 CODE_LIMIT = 64
 BRANCHES = (Transient, Rejected, Misconfigured, Broken)

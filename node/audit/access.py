@@ -29,6 +29,8 @@ from node.domain.codes import (
 
 # A search by QIDO-RS asks for what a C-FIND of this SOP Class asks for, and has none of its own (PS3.4 C.6.2).
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+# Unified Procedure Step - Query.
+WORKITEM_FIND = "1.2.840.10008.5.1.4.34.6.5"
 
 
 def study_viewed(subject: StudySubject, *, name: str, address: str) -> AuditEvent:
@@ -99,6 +101,28 @@ def studies_searched(attributes: Sequence[str], *, name: str, address: str) -> A
         event_id=QUERY,
         action=Action.EXECUTE,
         text=f"{name} searches by {', '.join(attributes) or 'nothing'}",
+        participants=(visitor, this_process(DESTINATION_ROLE)),
+        objects=(query,),
+        facts={"visitor": name, "peer": address},
+    )
+
+
+def workitems_searched(attributes: Sequence[str], *, name: str, address: str) -> AuditEvent:
+    """Return that somebody looked for workitems, or at one (PS3.15 A.5.3.10).
+
+    Parameters
+    ----------
+    attributes
+        Tags of what was asked for. The values, which may be patients' names, are not told.
+    """
+    asked = "&".join(f"{attribute}=" for attribute in attributes)
+    visitor = Participant(user_id=name, role=SOURCE_ROLE, address=address, is_requestor=True)
+    query = AuditedObject(kind=ObjectKind.STUDY, id_type=SOP_CLASS_UID, object_id=WORKITEM_FIND, query=asked or "*")
+    return AuditEvent(
+        kind="workitems-searched",
+        event_id=QUERY,
+        action=Action.EXECUTE,
+        text=f"{name} looks for workitems by {', '.join(attributes) or 'nothing'}",
         participants=(visitor, this_process(DESTINATION_ROLE)),
         objects=(query,),
         facts={"visitor": name, "peer": address},

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from node.benchmark.report import PAGE, BenchReport, describe_report, refresh_section, run_in_worker
+from node.cli.bench_latency import bench_latency
 from node.cli.bench_receive import (
     bench_receive,
     bench_receive_floor,
@@ -31,6 +32,7 @@ app.command("receive-floor")(bench_receive_floor)
 app.command("receive-idle")(bench_receive_idle)
 app.command("receive-memory")(bench_receive_memory)
 app.command("stow")(bench_stow)
+app.command("latency")(bench_latency)
 app.command("send")(bench_send)
 app.command("responses")(bench_responses)
 app.command("worklist")(bench_worklist)

@@ -74,7 +74,7 @@ def _probes(settings: Settings) -> dict[str, Callable[[], str]]:
         "broker": lambda: _probe_broker(settings),
         "rules": lambda: f"{len(read_rules(settings, find_models(settings)))} rules are right",
     }
-    identity = tls_identity(settings)
+    identity = tls_identity(settings.security.tls)
     if identity is not None:
         probes["tls"] = lambda: _probe_tls(identity)
     of_web = identity_of(settings.web)

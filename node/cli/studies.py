@@ -91,12 +91,15 @@ def _print_study(story: StudyStory) -> None:
     out = stdout()
     out.print(f"[bold]{story.study_instance_uid}[/bold]  {story.state}", end="  ")
     out.print(tell_study(story), markup=False)
+    for order in story.orders:
+        out.print(f"Order {order.order_id}: {order.words}", markup=False)
     series = [
         (short_uid(s.series_instance_uid), s.modality, s.description, s.instances, s.state, s.reason)
         for s in story.series
     ]
     columns = ("Series", "Modality", "Description", "Instances", "State", "Why it counts as complete")
     print_table(columns, series, empty="No Series is kept here any more.")
+    _print_statements(story)
     out.print("\n[bold]Rules[/bold]")
     decisions = [(d.outcome.value, d.rule, d.reason) for d in story.decisions]
     unasked = "None was asked yet." if story.state in UNASKED else "There was none to ask."
@@ -113,6 +116,25 @@ def _print_study(story: StudyStory) -> None:
     out.print("\n[bold]Time line[/bold]")
     events = [(e.at.isoformat(timespec="milliseconds"), _flag(e), e.kind, e.text) for e in story.events]
     print_table(("At", "", "Event", "What"), events, empty="Empty.")
+
+
+def _print_statements(story: StudyStory) -> None:
+    if not story.statements:
+        return
+    stdout().print("\n[bold]How much there should be[/bold]")
+    rows = [
+        (
+            short_uid(one.series_instance_uid) or "the whole Study",
+            one.told.value,
+            one.source,
+            "" if one.expected is None else one.expected,
+            one.held,
+            one.failure or ("final" if one.is_final else ""),
+            one.seen_at.isoformat(timespec="milliseconds"),
+        )
+        for one in story.statements
+    ]
+    print_table(("Series", "Told by", "Source", "Expected", "Held then", "Note", "At"), rows, empty="Nobody said.")
 
 
 def _print_deliveries(story: StudyStory) -> None:

@@ -29,6 +29,7 @@ COMMAND_DATA_SET_TYPE = 0x0800
 STATUS = 0x0900
 AFFECTED_SOP_INSTANCE_UID = 0x1000
 REQUESTED_SOP_INSTANCE_UID = 0x1001
+EVENT_TYPE_ID = 0x1002
 ACTION_TYPE_ID = 0x1008
 VERIFICATION = "1.2.840.10008.1.1"
 ELEMENT = Struct("<HHI")
@@ -140,6 +141,23 @@ def encode_action_command(*, message_id: int, sop_class_uid: str, sop_instance_u
         _element(COMMAND_DATA_SET_TYPE, _us(DATA_SET_PRESENT)),
         _element(REQUESTED_SOP_INSTANCE_UID, _ui(sop_instance_uid)),
         _element(ACTION_TYPE_ID, _us(action_type)),
+    )
+
+
+def encode_report_command(*, message_id: int, sop_class_uid: str, sop_instance_uid: str, event_type: int) -> bytes:
+    """Return the command set of an N-EVENT-REPORT-RQ in Implicit VR Little Endian.
+
+    References
+    ----------
+    DICOM PS3.7 table 10.3-1
+    """
+    return _group(
+        _element(AFFECTED_SOP_CLASS_UID, _ui(sop_class_uid)),
+        _element(COMMAND_FIELD, _us(N_EVENT_REPORT_RQ)),
+        _element(MESSAGE_ID, _us(message_id)),
+        _element(COMMAND_DATA_SET_TYPE, _us(DATA_SET_PRESENT)),
+        _element(AFFECTED_SOP_INSTANCE_UID, _ui(sop_instance_uid)),
+        _element(EVENT_TYPE_ID, _us(event_type)),
     )
 
 

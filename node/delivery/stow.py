@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from pydicom.dataset import Dataset
 from requests.adapters import HTTPAdapter
 
 from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
+from node.delivery.query import SeriesCount, read_count
 from node.delivery.status import DOUBTFUL_TRIES, SUCCESS, UNPROCESSED_TRIES, judge_status
 from node.errors import (
     DestinationBusy,
@@ -33,7 +35,8 @@ NEVER_CHUNKED = 1 << 40
 
 # How many matches of a search are asked for at once.
 PAGE = 1000
-SOP_INSTANCE_UID = "00080018"
+SOP_INSTANCE_UID, MODALITY, SERIES_INSTANCE_UID = "00080018", "00080060", "0020000E"
+STUDY_RELATED_INSTANCES, SERIES_RELATED_INSTANCES = "00201208", "00201209"
 
 # A person must act: credentials, URL.
 MISCONFIGURED: Mapping[int, str] = {
@@ -149,6 +152,39 @@ class StowTransport:
             while not (page := search(client)) <= held:
                 held |= page
         return frozenset(held)
+
+    def count_series(self, study_instance_uid: str) -> tuple[SeriesCount, ...]:
+        """Return what the service says of each Series of a Study that it holds.
+
+        Raises
+        ------
+        DestinationDown
+            If nobody answers.
+        DestinationBusy
+            If it does not answer this.
+
+        References
+        ----------
+        DICOM PS3.18 10.6
+        """
+        counted: dict[str, SeriesCount] = {}
+        with self._client() as client:
+            while True:
+                page = self._ask(partial(client.series_page, study_instance_uid, len(counted)))
+                if page.keys() <= counted.keys():
+                    return tuple(counted.values())
+                counted |= page
+
+    def count_study(self, study_instance_uid: str) -> int | None:
+        """Return how many Instances of a Study the service says it holds; None where it does not count them.
+
+        Raises
+        ------
+        DestinationDown, DestinationBusy
+            As `count_series` does.
+        """
+        with self._client() as client:
+            return self._ask(lambda: client.count_study(study_instance_uid))
 
     @contextmanager
     def _client(self, connect_s: float | None = None) -> Iterator["_FileClient"]:
@@ -268,18 +304,58 @@ class _FileClient(DICOMwebClient):
 
     def search_page(self, study_instance_uid: str, series_instance_uid: str, offset: int) -> frozenset[str]:
         """Return SOP Instance UIDs of a Series from the place `offset` on; none where the service knows no Series."""
-        try:
-            found = self.search_for_instances(study_instance_uid, series_instance_uid, limit=PAGE, offset=offset)
-            values = [match.get(SOP_INSTANCE_UID, {}).get("Value") or [""] for match in found]
-            return frozenset(str(value[0]) for value in values) - {""}
-        except requests.HTTPError as exc:
-            if exc.response is None:
-                raise
-            if exc.response.status_code == HTTPStatus.NOT_FOUND:
-                return frozenset()
-            raise DestinationBusy(f"a search was answered with HTTP {exc.response.status_code}") from exc
-        except (AttributeError, LookupError, TypeError, ValueError) as exc:
-            raise DestinationBusy("the answer to a search cannot be read") from exc
+
+        def search() -> list[dict[str, Any]]:
+            return self.search_for_instances(study_instance_uid, series_instance_uid, limit=PAGE, offset=offset)
+
+        return frozenset(match[SOP_INSTANCE_UID] for match in _matches(search, SOP_INSTANCE_UID)) - {""}
+
+    def series_page(self, study_instance_uid: str, offset: int) -> Mapping[str, SeriesCount]:
+        """Return what is said of the Series of a Study from the place `offset` on, by UID."""
+        fields = [SERIES_RELATED_INSTANCES, MODALITY]
+
+        def search() -> list[dict[str, Any]]:
+            return self.search_for_series(study_instance_uid, fields=fields, limit=PAGE, offset=offset)
+
+        found = [
+            SeriesCount(
+                series_instance_uid=match[SERIES_INSTANCE_UID],
+                modality=match[MODALITY],
+                instances=read_count(match[SERIES_RELATED_INSTANCES]),
+            )
+            for match in _matches(search, SERIES_INSTANCE_UID, *fields)
+        ]
+        return {one.series_instance_uid: one for one in found if one.series_instance_uid}
+
+    def count_study(self, study_instance_uid: str) -> int | None:
+        """Return the number that is said of a Study; None where none is."""
+        named = {"StudyInstanceUID": study_instance_uid}
+
+        def search() -> list[dict[str, Any]]:
+            return self.search_for_studies(search_filters=named, fields=[STUDY_RELATED_INSTANCES], limit=PAGE)
+
+        counts = [read_count(match[STUDY_RELATED_INSTANCES]) for match in _matches(search, STUDY_RELATED_INSTANCES)]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _matches(search: Callable[[], list[dict[str, Any]]], *tags: str) -> list[Mapping[str, str]]:
+    """Return the values of these elements of each match of a search; none where the service does not know the thing.
+
+    Raises
+    ------
+    DestinationBusy
+        If the service does not answer this, or with something that cannot be read.
+    """
+    try:
+        return [{tag: str((match.get(tag, {}).get("Value") or [""])[0]) for tag in tags} for match in search()]
+    except requests.HTTPError as exc:
+        if exc.response is None:
+            raise
+        if exc.response.status_code == HTTPStatus.NOT_FOUND:
+            return []
+        raise DestinationBusy(f"a search was answered with HTTP {exc.response.status_code}") from exc
+    except (AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise DestinationBusy("the answer to a search cannot be read") from exc
 
 
 def read_answer(response: requests.Response) -> Dataset:

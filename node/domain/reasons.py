@@ -10,6 +10,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
     {
         "no-rule-matched": "no rule wants this Study",
         "rules-undetermined": "a rule may want this Study, but its header does not say enough",
+        "study-incomplete": "more Instances were announced than came",
         "superseded": "another Job took its place",
         "canceled-by-hand": "a person canceled it",
         "switched-off": "its Pipeline was switched off",

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from node.domain.imaging_order import ImagingOrder
+from node.domain.steering import Answered
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 
 # What rules, routing and worklists read of a header. Values are kept as JSON: str, float, list, or absent.
@@ -24,7 +26,7 @@ KEPT_KEYWORDS = (
     "ImagerPixelSpacing", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation",
     "RescaleIntercept", "RescaleSlope", "BurnedInAnnotation", "RequestedProcedureDescription",
     "DiffusionBValue", "NominalPercentageOfCardiacPhase", "TemporalPositionIdentifier", "RequestingService",
-    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
+    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "ImagesInAcquisition",
 )  # fmt: skip
 
 # Code Sequences; kept as a list of codes, each behind its Coding Scheme Designator: ``SCT:51185008``.
@@ -130,6 +132,10 @@ class StudyFacts:
     ----------
     revision
         Grows each time the Study is reopened; 0 outside the ledger. Decisions are about one revision.
+    answered
+        What Pipelines concluded so far about what the Study holds now.
+    orders
+        What RIS and HIS asked for, as far as it is about the Study.
     """
 
     study_instance_uid: StudyUID
@@ -137,3 +143,5 @@ class StudyFacts:
     attributes: Attributes
     series: tuple[SeriesFacts, ...]
     revision: int = 0
+    answered: tuple[Answered, ...] = ()
+    orders: tuple[ImagingOrder, ...] = ()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from node.domain.completeness import REFUSED
 from node.domain.decision import Outcome
 from node.domain.job import Job, JobState
 from node.domain.reasons import explain_reason
@@ -11,6 +12,7 @@ from node.domain.study import SeriesState
 from node.ledger.views import StudyStory
 
 SUPERSEDED = "superseded"
+OPEN = "Instances are coming, or may still come"
 
 
 def tell_job(job: Job) -> str:
@@ -47,7 +49,7 @@ def tell_study(story: StudyStory) -> str:
     """Return what became of a Study, in one line."""
     match SeriesState(story.state):
         case SeriesState.OPEN:
-            return "Instances are coming, or may still come"
+            return f"Instances may still come: {story.reason}" if story.reason else OPEN
         case SeriesState.SETTLED:
             return "complete; the rules are asked next"
         case SeriesState.PURGED:
@@ -75,7 +77,7 @@ def _tell_routed(story: StudyStory) -> Iterator[str]:
 
 def _tell_unwanted(story: StudyStory) -> str:
     if not story.decisions:
-        return "there was no rule to ask"
+        return story.reason if story.reason.startswith(REFUSED) else "there was no rule to ask"
     outcomes = {decision.outcome for decision in story.decisions}
     if Outcome.UNDETERMINED in outcomes:
         return explain_reason("rules-undetermined")

@@ -1,8 +1,9 @@
 """What dispatch and workers ask of the ledger: ring, claim under a fence, beat, finish, fail, give back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from statistics import median
 from typing import Any
 
 from sqlalchemy import Connection, func, or_, select, update
@@ -21,6 +22,8 @@ from node.ledger.switches import end_where_off, order_at_end
 from node.ledger.transitions import canceled, scheduled_again, tell
 
 SCHEDULED = jobs.c.state == JobState.SCHEDULED.value
+# So many of the newest Jobs tell how long a Pipeline takes.
+USUAL_OF = 20
 IN_PROGRESS = jobs.c.state == JobState.IN_PROGRESS.value
 
 
@@ -50,13 +53,18 @@ class Bell:
 
     Attributes
     ----------
-    was_rung
-        The broker took its message once, and nobody is known to have used it up.
+    accepted_at
+        Since when it waits.
+    rung_at
+        When the broker took its message; None where that is used up, or there was none. Before `accepted_at`: the Job
+        has become more urgent since.
     """
 
     job_id: JobID
+    pipeline: str
     priority: Priority
-    was_rung: bool = False
+    accepted_at: datetime
+    rung_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +96,7 @@ class JobLedger(Desk):
     def bells_to_ring(self, now: datetime, *, rung_before: datetime, limit: int = 1000) -> tuple[Bell, ...]:
         """Return Jobs that may start and were not rung since `rung_before`; urgent first, then the oldest."""
         statement = (
-            select(jobs.c.job_id, jobs.c.priority, jobs.c.enqueued_at.is_not(None))
+            select(jobs.c.job_id, jobs.c.pipeline, jobs.c.priority, jobs.c.accepted_at, jobs.c.enqueued_at)
             .where(
                 SCHEDULED,
                 jobs.c.not_before <= now,
@@ -99,7 +107,32 @@ class JobLedger(Desk):
         )
         with self.reading() as connection:
             found = connection.execute(statement)
-            return tuple(Bell(job_id=JobID(i), priority=Priority(p), was_rung=bool(rung)) for i, p, rung in found)
+            return tuple(
+                Bell(
+                    job_id=JobID(row.job_id),
+                    pipeline=row.pipeline,
+                    priority=Priority(row.priority),
+                    accepted_at=row.accepted_at,
+                    rung_at=row.enqueued_at,
+                )
+                for row in found
+            )
+
+    def usual_seconds(self, pipelines: Collection[str]) -> Mapping[str, float]:
+        """Return how long each Pipeline took of late for one Job, seconds; it is absent where it has not run."""
+        usual = {}
+        with self.reading() as connection:
+            for pipeline in pipelines:
+                newest = (
+                    select(jobs.c.seconds)
+                    .where(jobs.c.pipeline == pipeline, jobs.c.state == JobState.COMPLETED.value)
+                    .order_by(jobs.c.accepted_at.desc())
+                    .limit(USUAL_OF)
+                )
+                spent = [sum(stages.values()) for stages in connection.execute(newest).scalars()]
+                if spent:
+                    usual[pipeline] = median(spent)
+        return usual
 
     def record_rung(self, job_ids: Sequence[JobID], now: datetime) -> None:
         """Commit that the broker has the messages of these Jobs at `now`.

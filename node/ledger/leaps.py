@@ -8,7 +8,7 @@ from node.domain.job import JobState
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
 from node.ledger.engine import Desk
-from node.ledger.schema import EPOCH, confirmations, deliveries, jobs, receptions, series
+from node.ledger.schema import EPOCH, confirmations, deliveries, expectations, jobs, receptions, series, studies
 
 IS_OPEN = series.c.state == SeriesState.OPEN.value
 WAITS = jobs.c.state == JobState.SCHEDULED.value
@@ -19,6 +19,10 @@ IS_EVIDENCE = exists().where(
     series.c.study_instance_uid == receptions.c.study_instance_uid,
     series.c.series_instance_uid == receptions.c.series_instance_uid,
 )
+
+
+IS_STUDY_OPEN = studies.c.state == SeriesState.OPEN.value
+IS_EXPECTED = exists().where(IS_STUDY_OPEN, studies.c.study_instance_uid == expectations.c.study_instance_uid)
 
 
 class LeapLedger(Desk):
@@ -35,6 +39,9 @@ class LeapLedger(Desk):
             for column, concerned, latest in (
                 (series.c.last_instance_at, IS_OPEN, now),
                 (receptions.c.ended_at, IS_EVIDENCE, now),
+                (studies.c.changed_at, IS_STUDY_OPEN, now),
+                (expectations.c.since, IS_EXPECTED, now),
+                (expectations.c.seen_at, IS_EXPECTED, now),
                 (jobs.c.enqueued_at, WAITS, now),
                 (jobs.c.lease_expires_at, RUNS, now + timedelta(seconds=lease_s)),
             ):

@@ -4,6 +4,7 @@ from node.ledger.capabilities import CapabilityLedger
 from node.ledger.commitments import CommitmentLedger
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import Engine, migrate, open_engine
+from node.ledger.imaging_orders import OrderLedger
 from node.ledger.interventions import Interventions
 from node.ledger.retractions import RetractionLedger
 from node.ledger.switches import SwitchLedger
@@ -53,6 +54,11 @@ def open_capabilities(settings: Settings) -> CapabilityLedger:
 def open_retractions(settings: Settings) -> RetractionLedger:
     """Return the retractions of the ledger, for a person's orders."""
     return RetractionLedger(open_ledger(settings))
+
+
+def open_orders(settings: Settings) -> OrderLedger:
+    """Return what RIS and HIS asked for."""
+    return OrderLedger(open_ledger(settings))
 
 
 def open_switches(settings: Settings) -> SwitchLedger:

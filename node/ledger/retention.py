@@ -37,8 +37,10 @@ from node.ledger.schema import (
     confirmations,
     decisions,
     deliveries,
+    expectations,
     instances,
     jobs,
+    notices,
     purges,
     receptions,
     results,
@@ -144,7 +146,7 @@ class RetentionLedger(Desk):
                 raise WrongState(f"study {uid} is kept: {'; '.join(kept_by)}")
             purge = _describe(connection, order, now=now)
             connection.execute(insert(purges).values(**{**asdict(purge), "sop_classes": dict(purge.sop_classes)}))
-            for table in (receptions, instances, series):
+            for table in (receptions, instances, series, expectations, notices):
                 connection.execute(delete(table).where(table.c.study_instance_uid == uid))
             _stop_deliveries(connection, order, now=now)
             if order.with_results:

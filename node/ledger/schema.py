@@ -151,6 +151,149 @@ receptions = Table(
     Index(None, "study_instance_uid", "series_instance_uid"),
 )
 
+# What is known of how much should come, by who said it; an empty Series Instance UID is the Study as a whole. It may
+# stand here before the first Instance, so no Study need be known.
+expectations = Table(
+    "expectations",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("told", String(40), primary_key=True),
+    Column("source", String(64), primary_key=True),
+    Column("notice_uid", UID, primary_key=True),
+    Column("expected", Integer),
+    Column("held", Integer, nullable=False),
+    Column("is_final", Boolean, nullable=False),
+    Column("changes", Integer, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+    Column("failure", String(64), nullable=False),
+    Index(None, "seen_at"),
+)
+
+# Instance Availability Notifications and Modality Performed Procedure Steps, by their SOP Instance UID.
+notices = Table(
+    "notices",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    Index(None, "study_instance_uid"),
+    Index(None, "changed_at"),
+)
+
+# The longest pause between two Associations of each Series that settled, by who sent it.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("pause_id", Serial, primary_key=True),
+    Column("source", String(16), nullable=False),
+    Column("seconds", Float, nullable=False),
+    Index(None, "source", "pause_id"),
+)
+
+# Unified Procedure Steps that others created; those of Jobs are told from `jobs`. `attributes` is DICOM JSON.
+workitems = Table(
+    "workitems",
+    metadata,
+    Column("workitem_id", Serial, primary_key=True),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("transaction_uid", UID),
+    Column("attributes", Text, nullable=False),
+    Column("study_instance_uid", UID),
+    # Of those that this node performs.
+    Column("pipeline", String(64)),
+    Column("job_id", String(36)),
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    UniqueConstraint("sop_instance_uid"),
+    Index(None, "state", "pipeline"),
+    Index(None, "study_instance_uid"),
+    Index(None, "job_id"),
+)
+
+# Who is told of which workitem; and who of every new one that matches a filter (of any: an empty one).
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("aet", String(64), primary_key=True),
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("is_locked", Boolean, nullable=False),
+    Column("filter", Text, nullable=False, default=""),
+    Column("is_suspended", Boolean, nullable=False, default=False),
+    Column("subscribed_at", UtcTime, nullable=False),
+    Index(None, "sop_instance_uid"),
+)
+
+# What subscribers are told, one row for each of them; those who listen by themselves read on from a number.
+workitem_events = Table(
+    "workitem_events",
+    metadata,
+    Column("event_id", Serial, primary_key=True),
+    Column("aet", String(64), nullable=False),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("event_type", Integer, nullable=False),
+    Column("information", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    # None: it is sent, or given up.
+    Column("send_at", UtcTime),
+    Index(None, "aet", "event_id"),
+    Index(None, "send_at"),
+    Index(None, "at"),
+)
+
+# What RIS and HIS asked for. It may stand here before the first Instance, so no Study need be known.
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", Serial, primary_key=True),
+    Column("identity", Key, nullable=False),
+    Column("origin", String(32), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("placer_order_number", Text, nullable=False),
+    Column("filler_order_number", Text, nullable=False),
+    Column("accession_number", Key, nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("patient_id", Key, nullable=False),
+    Column("patient_id_issuer", Text, nullable=False),
+    Column("procedure_codes", JSON, nullable=False),
+    Column("procedure_text", Text, nullable=False),
+    Column("priority", Integer),
+    Column("requested_by", Text, nullable=False),
+    Column("requesting_service", Text, nullable=False),
+    Column("scheduled_at", UtcTime),
+    Column("control_id", Text, nullable=False),
+    # FHIR only: what was taken, and under which id it is given back.
+    Column("resource_id", String(64), nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    # When the Studies that are here were told of it; NULL until then.
+    Column("heard_at", UtcTime),
+    UniqueConstraint("identity"),
+    Index(None, "study_instance_uid"),
+    Index(None, "accession_number", "patient_id"),
+    Index(None, "resource_id"),
+    Index(None, "changed_at"),
+    Index(None, "heard_at"),
+)
+
+# Messages that were taken, so that one that comes again changes nothing.
+order_messages = Table(
+    "order_messages",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("taken_at", UtcTime, nullable=False),
+    Index(None, "taken_at"),
+)
+
 decisions = Table(
     "decisions",
     metadata,
@@ -169,6 +312,8 @@ decisions = Table(
     UniqueConstraint("study_instance_uid", "revision", "rule"),
     Index(None, "outcome", "decided_at"),
 )
+
+UNHEARD = text("heard_at IS NULL")
 
 jobs = Table(
     "jobs",
@@ -201,6 +346,8 @@ jobs = Table(
     Column("supersedes", String(36)),
     Column("finished_at", UtcTime),
     Column("is_shadow", Boolean, nullable=False, default=False),
+    # When routing heard that it has answered; NULL until then.
+    Column("heard_at", UtcTime),
     ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
     # One question, one Job: whatever is sent, routed or redelivered again.
     UniqueConstraint("study_instance_uid", "pipeline", "model", "model_version", "content"),
@@ -208,6 +355,7 @@ jobs = Table(
     Index(None, "pipeline", "state", "accepted_at"),
     Index(None, "state", "finished_at"),
     Index(None, "accepted_at", "job_id"),
+    Index("ix_jobs_unheard", "state", sqlite_where=UNHEARD, postgresql_where=UNHEARD),
 )
 
 # How Pipelines were switched; one that has no row is on.

@@ -2,47 +2,31 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, exists, func, insert, select, update
 
+from node.domain.completeness import REFUSED, OpenSeries
 from node.domain.decision import Decision
 from node.domain.forward import Forward
 from node.domain.job import JobID, JobOrder, JobState
 from node.domain.result import DeliveryState
 from node.domain.series_summary import summarize_study
+from node.domain.steering import Steering
 from node.domain.study import SeriesState, StudyFacts
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import NotFound
 from node.ledger.engine import Desk, Engine
+from node.ledger.imaging_orders import add_orders
 from node.ledger.orders import add_delivery
-from node.ledger.rows import add_event, from_clause, to_instance
+from node.ledger.rows import add_alarm, add_event, from_clause, to_instance
 from node.ledger.schema import decisions, events, instances, jobs, receptions, results, series, studies
+from node.ledger.steering import add_answers, has_unheard, hear_answers, steer
 from node.ledger.switches import are_outdated, find_predecessor, revive_job
 from node.ledger.transitions import REPROCESSED, canceled
 
 LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
 ROUTED = "study-routed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSeries:
-    """A Series that may settle, with the evidence at hand.
-
-    Attributes
-    ----------
-    open_associations
-        How many Associations that brought it are still open.
-    last_association_end
-        When the last of the others ended; None when none has.
-    """
-
-    study_instance_uid: StudyUID
-    series_instance_uid: SeriesUID
-    last_instance_at: datetime
-    open_associations: int
-    last_association_end: datetime | None
 
 
 class StudyLedger(Desk):
@@ -59,26 +43,9 @@ class StudyLedger(Desk):
         self._rejects_superseded = rejects_superseded
 
     def open_series(self) -> tuple[OpenSeries, ...]:
-        """Return every Series in state OPEN with its evidence."""
-        still_open = func.count(receptions.c.association_id) - func.count(receptions.c.ended_at)
-        statement = (
-            select(
-                series.c.study_instance_uid,
-                series.c.series_instance_uid,
-                series.c.last_instance_at,
-                still_open.label("open_associations"),
-                func.max(receptions.c.ended_at, type_=receptions.c.ended_at.type).label("last_association_end"),
-            )
-            .join(
-                receptions,
-                (series.c.study_instance_uid == receptions.c.study_instance_uid)
-                & (series.c.series_instance_uid == receptions.c.series_instance_uid),
-            )
-            .where(series.c.state == SeriesState.OPEN.value)
-            .group_by(series.c.study_instance_uid, series.c.series_instance_uid, series.c.last_instance_at)
-        )
+        """Return every Series in state OPEN, with who brings it and what is here."""
         with self.reading() as connection:
-            return tuple(OpenSeries(**row) for row in connection.execute(statement).mappings())
+            return read_open_series(connection)
 
     def settle_series(self, seen: OpenSeries, *, reason: str, now: datetime) -> bool:
         """Move a Series to SETTLED unless an Instance came since it was `seen`; its Study follows when all have.
@@ -108,6 +75,43 @@ class StudyLedger(Desk):
                 .values(state=SeriesState.SETTLED.value, reason=reason, changed_at=now)
             )
             add_event(connection, at=now, kind="study-settled", text=reason, study_instance_uid=uid)
+            return True
+
+    def tell_waiting(self, study_instance_uid: StudyUID, *, text: str) -> None:
+        """Commit what an open Study waits for."""
+        with self.writing() as connection:
+            connection.execute(
+                update(studies)
+                .where(
+                    studies.c.study_instance_uid == study_instance_uid,
+                    studies.c.state == SeriesState.OPEN.value,
+                )
+                .values(reason=text)
+            )
+
+    def refuse_study(self, study_instance_uid: StudyUID, *, reason: str, now: datetime) -> bool:
+        """Commit that no rule is asked of a Study that stayed incomplete, with an alarm; a further Instance reopens it.
+
+        Returns
+        -------
+        bool
+            False: it is not open any more.
+        """
+        uid, text = study_instance_uid, f"{REFUSED}{reason}"
+        with self.writing() as connection:
+            changed = connection.execute(
+                update(studies)
+                .where(studies.c.study_instance_uid == uid, studies.c.state == SeriesState.OPEN.value)
+                .values(state=SeriesState.ROUTED.value, reason=text, changed_at=now)
+            )
+            if changed.rowcount == 0:
+                return False
+            connection.execute(
+                update(series)
+                .where(series.c.study_instance_uid == uid, series.c.state != SeriesState.ROUTED.value)
+                .values(state=SeriesState.ROUTED.value, reason=text)
+            )
+            add_alarm(connection, at=now, kind="study-refused", text=reason, study_instance_uid=uid)
             return True
 
     def settled_studies(self, limit: int) -> tuple[StudyUID, ...]:
@@ -145,13 +149,28 @@ class StudyLedger(Desk):
                 )
             )
             by_series = {SeriesUID(uid): SeriesState(word) for uid, word in states}
-        return summarize_study(
-            study_instance_uid,
-            facts,
-            state=SeriesState(row.state),
-            series_states=by_series,
-            revision=row.revision,
-        )
+            study = summarize_study(
+                study_instance_uid,
+                facts,
+                state=SeriesState(row.state),
+                series_states=by_series,
+                revision=row.revision,
+            )
+            return add_orders(connection, add_answers(connection, study))
+
+    def hear_answers(self, pipelines: frozenset[str], *, now: datetime) -> int:
+        """Note the answers that came; Studies that one of `pipelines` answered are SETTLED again, for routing to ask.
+
+        Returns
+        -------
+        int
+            How many Studies these are.
+        """
+        with self.reading() as connection:
+            if not has_unheard(connection):
+                return 0
+        with self.writing() as connection:
+            return hear_answers(connection, pipelines, now=now)
 
     def record_routing(
         self,
@@ -160,6 +179,7 @@ class StudyLedger(Desk):
         decisions: Sequence[Decision],
         orders: Sequence[JobOrder],
         forwards: Sequence[Forward],
+        steerings: Sequence[Steering] = (),
         now: datetime,
     ) -> bool:
         """Commit what the rules concluded, in one transaction; nothing when the Study changed since `study` was read.
@@ -191,15 +211,46 @@ class StudyLedger(Desk):
                 return False
             _add_decisions(connection, decisions, revision=study.revision, now=now)
             for order in orders:
-                _add_job(connection, order, rejects_superseded=self._rejects_superseded, now=now)
+                add_job(connection, order, rejects_superseded=self._rejects_superseded, now=now)
             for forward in forwards:
                 _add_forward(connection, uid, forward, now=now)
+            steer(connection, study, steerings, now=now)
             connection.execute(
                 update(series).where(series.c.study_instance_uid == uid).values(state=SeriesState.ROUTED.value)
             )
             text = f"rules asked: {len(decisions)}; {_tell_wanted(orders, forwards)}"
             add_event(connection, at=now, kind=ROUTED, text=text, study_instance_uid=uid)
             return True
+
+
+def read_open_series(connection: Connection) -> tuple[OpenSeries, ...]:
+    """Return every Series in state OPEN, with who brings it and what is here, in the caller's transaction."""
+    still_open = func.count(receptions.c.association_id) - func.count(receptions.c.ended_at)
+    of_series = (
+        instances.c.study_instance_uid == series.c.study_instance_uid,
+        instances.c.series_instance_uid == series.c.series_instance_uid,
+    )
+    source = select(instances.c.calling_aet).where(*of_series).limit(1).scalar_subquery()
+    held = select(func.count()).select_from(instances).where(*of_series).scalar_subquery()
+    statement = (
+        select(
+            series.c.study_instance_uid,
+            series.c.series_instance_uid,
+            series.c.last_instance_at,
+            func.coalesce(source, "").label("source"),
+            held.label("held"),
+            still_open.label("open_associations"),
+            func.max(receptions.c.ended_at, type_=receptions.c.ended_at.type).label("last_association_end"),
+        )
+        .join(
+            receptions,
+            (series.c.study_instance_uid == receptions.c.study_instance_uid)
+            & (series.c.series_instance_uid == receptions.c.series_instance_uid),
+        )
+        .where(series.c.state == SeriesState.OPEN.value)
+        .group_by(series.c.study_instance_uid, series.c.series_instance_uid, series.c.last_instance_at)
+    )
+    return tuple(OpenSeries(**row) for row in connection.execute(statement).mappings())
 
 
 def _tell_wanted(orders: Sequence[JobOrder], forwards: Sequence[Forward]) -> str:
@@ -233,7 +284,8 @@ def _add_decisions(connection: Connection, found: Sequence[Decision], *, revisio
         )
 
 
-def _add_job(connection: Connection, order: JobOrder, *, rejects_superseded: bool, now: datetime) -> None:
+def add_job(connection: Connection, order: JobOrder, *, rejects_superseded: bool, now: datetime) -> None:
+    """Order a Job in the caller's transaction, unless its question was put before; see `record_routing`."""
     same_question = (
         jobs.c.study_instance_uid == order.study_instance_uid,
         jobs.c.pipeline == order.pipeline,

@@ -7,12 +7,16 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
+from node.domain.completeness import Statement
 from node.domain.decision import Decision
+from node.domain.imaging_order import KeptOrder
 from node.domain.job import Job, JobID, JobState
 from node.domain.result import Delivery, DeliveryState, Result
 from node.domain.uids import InstanceUID, StudyUID
 from node.errors import NotFound
 from node.ledger.engine import Desk, Engine
+from node.ledger.expectations import read_statements
+from node.ledger.imaging_orders import orders_of
 from node.ledger.listings import (
     DeliveryFilter,
     Event,
@@ -44,7 +48,15 @@ class SeriesLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyStory:
-    """Everything that happened to one Study."""
+    """Everything that happened to one Study.
+
+    Attributes
+    ----------
+    statements
+        What is known of how much of it should have come.
+    orders
+        What RIS and HIS asked for.
+    """
 
     study_instance_uid: StudyUID
     state: str
@@ -56,6 +68,8 @@ class StudyStory:
     results: tuple[Result, ...]
     deliveries: tuple[Delivery, ...]
     events: tuple[Event, ...]
+    statements: tuple[Statement, ...] = ()
+    orders: tuple[KeptOrder, ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -116,6 +130,8 @@ class LedgerView(Desk):
                 results=tuple(map(to_result, rows(_of_study(results, uid).order_by(results.c.kind)))),
                 deliveries=tuple(map(to_delivery, rows(_of_study(deliveries, uid).order_by(deliveries.c.delivery_id)))),
                 events=tuple(map(to_event, rows(_of_study(events, uid).order_by(events.c.event_id)))),
+                statements=read_statements(connection, uid),
+                orders=orders_of(connection, uid),
             )
 
     def patient_id(self, study_instance_uid: StudyUID) -> str:

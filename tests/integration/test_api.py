@@ -149,7 +149,7 @@ def test_a_patient_is_found(still: Client) -> None:
     [
         "limit=0", "limit=501", "limit=x", "cursor=x", "cursor=WyJ4Il0", "cursor=bnVsbA", "cursor=W10", "state=GONE",
         "since=yesterday", "since=2025-01-14T12:00:00", "until=9999-12-31T23:59:59-14:00", "patient_id=%00",
-        "patient_name=****a", "patient_id=",
+        "patient_name=****a", "patient_id=", "patient_id=P0&patient_id=P1", "limit=1&since=&limit=1",
     ],
 )  # fmt: skip
 def test_a_question_that_is_none_is_told_what_it_should_be(still: Client, query: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis.config import SchemathesisConfig
 
 from node.accounts.registry import TokenOrder
 from node.domain.account import Right
@@ -22,16 +23,24 @@ from tests.websites import website
 EXAMPLES = int(os.environ.get("RADNODE_API_EXAMPLES", "2"))
 
 
-def without_cursors(description: dict[str, Any]) -> dict[str, Any]:
-    """Return a description that tells of no cursors: which there are, only `next` says."""
+def what_is_tried(description: dict[str, Any]) -> dict[str, Any]:
+    """Return a description that tells of no cursors, and of no secrets.
+
+    Which cursors there are, only `next` says. A wrong secret would be replaced by the right one, and its request be
+    taken for one that should have been refused.
+    """
     for operations in description["paths"].values():
         for operation in operations.values():
             kept = [one for one in operation.get("parameters", []) if one["name"] != "cursor"]
             operation["parameters"] = kept
+            del operation["security"]
+    del description["components"]["securitySchemes"]
     return description
 
 
-schema = schemathesis.openapi.from_dict(without_cursors(json.loads(DOCUMENT.read_text(encoding="utf-8"))))
+# A body that is too long is told so, whatever it says; schemathesis leaves 413 out.
+config = SchemathesisConfig.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": ["4xx"]}}})
+schema = schemathesis.openapi.from_dict(what_is_tried(json.loads(DOCUMENT.read_text(encoding="utf-8"))), config=config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,21 +10,22 @@ from threading import Barrier
 
 import pytest
 
-from node.assembly import Assembly, QuietTime
 from node.clock import utc_now
 from node.dispatch import BrokerPatience, Dispatch
+from node.domain.completeness import Evidence, Terms
 from node.domain.job import JobID, JobState
+from node.domain.lane import Call
 from node.domain.result import DeliveryState
 from node.domain.study import InstanceFacts
 from node.domain.uids import StudyUID
 from node.ledger.bell import BellLedger
-from node.ledger.jobs import Bell, RetryPolicy
+from node.ledger.jobs import RetryPolicy
 from node.ledger.leadership import Leadership, open_leadership
 from node.models import SHIPPED_MODELS, find_model
 from node.routing import Routing
 from node.rules.grammar import parse_rules
 from node.scheduler import Belt, Sharing
-from tests.ledgers import Books, copy_ledger, make_facts, make_outcome, make_result
+from tests.ledgers import Books, assemble, copy_ledger, make_facts, make_outcome, make_result
 from tests.peers import wait_until
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -32,6 +33,7 @@ STUDIES = tuple(StudyUID(f"1.2.{number}") for number in range(10, 22))
 INSTANCES = 4
 RULE = {"name": "all CT", "when": {"modality": "CT"}, "run": ["lung_nodules"], "inputs": {"ct": [{"modality": "CT"}]}}
 LEASE_S = 60.0
+ENDS = Terms(heeded=frozenset({Evidence.ASSOCIATION_END}), after_association_s=0.0, while_open_s=3600.0)
 
 
 class Bells:
@@ -40,8 +42,8 @@ class Bells:
     def __init__(self) -> None:
         self.rung: Counter[JobID] = Counter()
 
-    def ring(self, bells: Sequence[Bell]) -> None:
-        self.rung.update(bell.job_id for bell in bells)
+    def ring(self, calls: Sequence[Call]) -> None:
+        self.rung.update(call.job_id for call in calls)
 
     def unheard(self) -> frozenset[JobID]:
         return frozenset(self.rung)
@@ -60,11 +62,11 @@ class Half:
         self.books, self.name, self.bells = Books(url), name, Bells()
         models = {"lung_nodules": find_model("ct-nodules", (SHIPPED_MODELS,))}
         rules = parse_rules([RULE], pipelines=models, destinations={"pacs": None})
-        patience = BrokerPatience(resend_s=30.0)
+        patience = BrokerPatience(resend_s=30.0, ageing_s=600.0)
         policy = RetryPolicy(max_attempts=3, pause_s=0.0)
         story = BellLedger(self.books.engine)
         self.stations = {
-            "assembly": Assembly(self.books.studies, QuietTime(after_association_s=0.0, while_open_s=3600.0)).tick,
+            "assembly": assemble(self.books, ENDS).tick,
             "routing": Routing(self.books.studies, rules, models).tick,
             "dispatch": Dispatch(self.books.jobs, self.bells, story=story, policy=policy, patience=patience).tick,
             "work": self._work,

@@ -92,10 +92,12 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
     job = books.claim(books.add_job())
     books.jobs.finish_job(job, make_outcome(make_result(job)), now=at(1))
     with books.engine.begin() as connection:
+        connection.execute(text("DROP INDEX ix_jobs_unheard"))
         for added in (
             "jobs DROP notes",
             "jobs DROP threshold",
             "jobs DROP is_shadow",
+            "jobs DROP heard_at",
             "results DROP is_substitute",
             "results DROP retracted_at",
             "results DROP purged_at",
@@ -108,7 +110,9 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
         for table in (
             "retractions", "capabilities", "purges", "confirmations", "alarms", "tallies",
             "switches", "study_entries", "series_entries", "reviews", "worklist", "worklist_words",
-            "sessions", "links", "users", "tokens", "login_failures",
+            "orders", "order_messages", "sessions", "links", "users", "tokens", "login_failures",
+            "expectations", "notices", "pauses",
+            "workitems", "subscriptions", "workitem_events",
         ):  # fmt: skip
             connection.execute(text(f"DROP TABLE {table}"))
         for index in (

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from node.assembly import Assembly, QuietTime
+from node.domain.completeness import Evidence, Terms
 from node.domain.job import JobState
 from node.ledger.jobs import RetryPolicy
 from node.ledger.leaps import LeapLedger
-from tests.ledgers import NOON, Books, at, copy_ledger, make_facts
+from tests.ledgers import NOON, Books, assemble, at, copy_ledger, make_facts
 
+QUIET = Terms(
+    heeded=frozenset({Evidence.ASSOCIATION_END, Evidence.QUIET_TIME}), after_association_s=3.0, while_open_s=60.0
+)
 LEASE_S = 60.0
 RETRY = RetryPolicy(max_attempts=3, pause_s=5.0)
 HOUR_S = 3600.0
@@ -30,7 +33,7 @@ def follow(books: Books, leap_s: float, now: datetime) -> None:
 
 
 def settled(books: Books, now: datetime) -> bool:
-    Assembly(books.studies, QuietTime(after_association_s=3.0, while_open_s=60.0)).tick(now)
+    assemble(books, QUIET).tick(now)
     return not books.studies.open_series()
 
 

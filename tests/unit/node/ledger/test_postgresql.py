@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DataError, ProgrammingError
 
+from node.domain.job import Priority
 from node.errors import LedgerBusy
 from node.ledger.engine import Engine, open_engine
 from node.ledger.registrar import Registrar
-from node.ledger.schema import instances, studies
+from node.ledger.schema import instances, studies, worklist
+from node.ledger.worklist import Show, Wanted, WorklistLedger
 from tests.ledgers import NOON, STUDY, Books, copy_ledger, make_facts
 from tests.peers import wait_until
 from tests.postgresql import run_sql
@@ -148,3 +150,29 @@ def test_a_thread_after_another_needs_one_connection(url: str, books: Books) -> 
     assert books.instances.owner(make_facts(1).sop_instance_uid) is not None
     mine = "datname = current_database() AND application_name = 'radnode'"
     assert run_sql(url, f"SELECT count(*) FROM pg_stat_activity WHERE {mine}") == [(1,)]
+
+
+def test_the_worklist_is_never_read_whole_for_what_no_study_is(url: str, books: Books) -> None:
+    """Half of the Studies are CT, half are not matched, none is both; the server expects every fourth to be."""
+    kept = {"has_findings": False, "needs_person": False, "is_pending": False, "words": ""}
+    rows = [
+        {
+            **kept,
+            "study_instance_uid": f"2.25.{number}",
+            "priority": Priority.ROUTINE,
+            "opened_at": NOON,
+            "modalities": ("CT", "US")[number % 2],
+            "is_unmatched": bool(number % 2),
+        }
+        for number in range(20_000)
+    ]
+    with books.engine.begin() as connection:
+        connection.execute(insert(worklist), rows)
+    run_sql(url, "ANALYZE worklist")
+    read_whole = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'worklist'"
+    before = run_sql(url, read_whole)
+    sheet = WorklistLedger(books.engine).read_sheet(Wanted(modalities=("CT",)), after=None, limit=1)
+    assert (sheet.counts[Show.UNMATCHED], sheet.counts[Show.ALL]) == (0, 1001)
+    # What a session has read is told when it ends.
+    books.close()
+    assert run_sql(url, read_whole) == before

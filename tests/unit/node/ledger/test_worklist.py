@@ -401,6 +401,17 @@ def test_counts_end_where_nobody_reads_on(books: Books) -> None:
     assert sheet.counts[Show.ALL] == 3
 
 
+def test_counts_go_over_mixtures_and_priorities(books: Books) -> None:
+    for number, modality in enumerate(("CT", "CT", "MR", "US", "MR")):
+        add(books, number, modality=modality)
+    ledger = WorklistLedger(books.engine, limits=Limits(counted=3))
+    counted = [
+        ledger.read_sheet(Wanted(modalities=asked), after=None, limit=1).counts[Show.ALL]
+        for asked in ((), ("CT",), ("CT", "US"), ("NM",))
+    ]
+    assert counted == [4, 2, 3, 0]
+
+
 def test_words_of_a_study_are_few_and_short() -> None:
     keys = {"patient_name": "^" + "x" * 300, "patient_id": " ".join(map(str, range(90))), "accession_number": ""}
     found = words_of(keys)
