@@ -24,6 +24,7 @@ BROAD_EXCEPTS = frozenset({
     ("node/alarms/watchman.py", "Watchman._read"),
     ("node/dimse/handlers.py", "StoreSink._refusing"),
     ("node/dimse/services.py", "ServiceSink.finish"),
+    ("node/hl7/order_desk.py", "OrderDesk.answer"),
     ("node/ledger/registrar.py", "Registrar._commit"),
     ("node/scheduler.py", "Belt._tick"),
     ("node/web/access.py", "AccessLog.__call__"),

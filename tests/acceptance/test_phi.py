@@ -257,9 +257,11 @@ def test_traces_tell_of_both_studies_and_of_no_patient(passage: Passage) -> None
     def sent() -> set[str]:
         return {str(facts_of(span)["radnode.study"]) for span in passage.traces.spans if span.name == "study"}
 
-    wait_until(lambda: len(sent()) == 2, what="the traces of two Studies")
+    def named() -> set[str]:
+        return {span.name for span in passage.traces.spans}
+
+    wait_until(lambda: len(sent()) == 2 and {"queue", "infer"} <= named(), what="the traces of two Studies")
     assert hash_uid(passage.study) in sent()
     body = b"".join(passage.traces.bodies).decode(errors="replace")
     assert_silent({"traces": body})
     assert passage.study not in body
-    assert {"queue", "infer"} <= {span.name for span in passage.traces.spans}

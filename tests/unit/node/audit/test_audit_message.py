@@ -7,7 +7,14 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
-from node.audit.access import instance_left_out, studies_searched, study_retrieved, study_viewed, table_exported
+from node.audit.access import (
+    instance_left_out,
+    studies_searched,
+    study_retrieved,
+    study_viewed,
+    table_exported,
+    workitems_searched,
+)
 from node.audit.authentication import accounts_changed, logged_in, logged_out, login_failed
 from node.audit.erasure import study_purged
 from node.audit.events import (
@@ -55,6 +62,7 @@ EVENTS = {
     "retrieved": study_retrieved(SUBJECT, {CT_IMAGE_STORAGE: 2}, name="alice", address="192.0.2.9"),
     "left out": instance_left_out(SUBJECT, "1.2.3.4", name="alice", address="192.0.2.9"),
     "searched": studies_searched(("PatientName",), name="alice", address="192.0.2.9"),
+    "workitems searched": workitems_searched(("ProcedureStepState",), name="alice", address="192.0.2.9"),
     "table exported": table_exported("studies", rows=3, name="alice", address="192.0.2.9"),
     "destination tested": destination_tested("pacs", account="alice"),
     "start": application_activity(is_start=True, launcher="radnode"),

@@ -1,3 +1,5 @@
+"""From an HL7 message to the orders that it gives."""
+
 import pytest
 
 from node.domain.imaging_order import OrderState

@@ -31,9 +31,12 @@ UNDONE = (
         f"DROP TABLE {table}"
         for table in (
             "sessions", "links", "users", "tokens", "login_failures", "reviews", "worklist", "worklist_words",
-            "switches",
+            "switches", "expectations", "notices", "pauses", "workitems", "subscriptions", "workitem_events",
+            "orders", "order_messages",
         )
     ),
+    "DROP INDEX ix_jobs_unheard",
+    "ALTER TABLE jobs DROP heard_at",
     "ALTER TABLE jobs DROP is_shadow",
     *(
         f"DROP INDEX ix_{index}"
