@@ -1,11 +1,14 @@
 """The one place where a Pipeline asks whether an input is fit for its model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from node.manifest import Fit
 from node.models import ModelCard
 from workers.fitness.grid import require_film, require_grid
 from workers.fitness.header import require_role
@@ -15,6 +18,8 @@ from workers.fitness.tissue import require_tissue
 from workers.radiograph import Radiograph
 from workers.volume import Volume
 
+UNASKED = Fit()
+
 
 class Fitness:
     """What ``[fit]`` and ``[inputs]`` of one model ask of an input; a Pipeline asks in the order of the methods.
@@ -22,14 +27,28 @@ class Fitness:
     A refusal ends the Job CANCELED with its code and sentence. Damaged pixels are told before phantoms are, so that
     who sent them learns of the damage.
 
+    Parameters
+    ----------
+    usual, modalities
+        What the Pipeline itself was made for: asked where the model's own card leaves out body parts, views, the
+        orientation, or the Modality of a role.
+
     Raises
     ------
     ModelInvalid
         If the autoencoder that ``[fit.autoencoder]`` names is absent, or none.
     """
 
-    def __init__(self, card: ModelCard) -> None:
-        self._card = card
+    def __init__(self, card: ModelCard, *, usual: Fit = UNASKED, modalities: tuple[str, ...] = ()) -> None:
+        roles = (*card.required_roles, *card.optional_roles)
+        fit = replace(
+            card.fit,
+            body_parts=card.fit.body_parts or usual.body_parts,
+            views=card.fit.views or usual.views,
+            orientation=card.fit.orientation or usual.orientation,
+        )
+        asked = MappingProxyType({role: card.modalities.get(role) or modalities for role in roles})
+        self._card = replace(card, fit=fit, modalities=asked)
         told = card.fit.autoencoder
         self._likeness = None if told is None else Likeness(card, told)
 

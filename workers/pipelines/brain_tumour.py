@@ -18,6 +18,7 @@ from node.errors import (
     PixelsUndecodable,
     WrongBodyPart,
 )
+from node.manifest import Fit
 from node.models import ModelCard
 from workers.fitness.check import Fitness
 from workers.inference.answers import require_sound
@@ -44,6 +45,7 @@ from workers.pipelines.sequence_fit import SequencePair, fit_sequence
 from workers.volume import Volume, read_volume
 
 REFERENCE = "flair"
+BODY_PARTS = ("BRAIN", "HEAD", "SKULL", "HEADNECK", "NEURO", "CRANIUM")
 # Channels of the network in their order; the name is the one that the report uses.
 CHANNELS = {"t1": "T1 before contrast", REFERENCE: "FLAIR", "t1c": "T1 after contrast"}
 # A newborn's head and an adult's with nose and coil padding; a trunk is wider, a limb is narrower.
@@ -108,7 +110,7 @@ class BrainTumour:
         self._neighbour_mm = float(preprocessing.get("neighbour_mm", 0.0))
         self._network = load_weights(build_tumour_unet(has_neighbours=self._neighbour_mm > 0), card)
         self._ladder = Ladder(self._network, device, batch=BATCH)
-        self._fitness = Fitness(card)
+        self._fitness = Fitness(card, usual=Fit(body_parts=BODY_PARTS), modalities=("MR",))
         self._matrix = int(preprocessing["matrix"])
         self._pixel_mm = float(preprocessing["pixel_mm"])
         self._min_slices = int(preprocessing["min_slices"])

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from node.domain.codes import LUNG, PNEUMONIA
 from node.domain.finding import Finding, Presence
 from node.errors import NotEligible, WrongView
+from node.manifest import Fit
 from node.models import ModelCard
 from workers.fitness.check import Fitness
 from workers.fitness.header import read_age_years
@@ -28,6 +29,7 @@ from workers.pipelines.input_views import view_film
 from workers.radiograph import Radiograph, read_radiograph
 
 ROLE = "image"
+BODY_PARTS = ("CHEST", "THORAX", "LUNG", "LUNGS")
 FRONTAL_VIEWS = ("PA", "AP")
 LATERAL_WORDS = ("LAT", "LATERAL", "LL", "RL", "OBLIQUE")
 
@@ -93,7 +95,7 @@ class ChestXray:
     def __init__(self, card: ModelCard, device: torch.device) -> None:
         self._network = load_weights(XrayDensenet(), card)
         self._ladder = Ladder(self._network, device, batch=1)
-        self._fitness = Fitness(card)
+        self._fitness = Fitness(card, usual=Fit(body_parts=BODY_PARTS, views=FRONTAL_VIEWS), modalities=("DX", "CR"))
         thresholds = card.numbers["thresholds"]
         self._threshold = float(thresholds["pneumonia"])
         self._band = float(thresholds["undetermined_band"])

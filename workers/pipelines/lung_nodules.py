@@ -12,6 +12,7 @@ from pydicom import Dataset
 from node.domain.codes import LUNG, NODULE
 from node.domain.finding import Finding
 from node.errors import GeometryRefused, ModelOutputInvalid
+from node.manifest import Fit, Plane
 from node.models import ModelCard
 from workers.fitness.check import Fitness
 from workers.inference.answers import require_sound
@@ -89,7 +90,7 @@ class LungNodules:
 
     def __init__(self, card: ModelCard, device: torch.device) -> None:
         self._ladder = Ladder(load_weights(NoduleClassifier(), card), device, batch=BATCH)
-        self._fitness = Fitness(card)
+        self._fitness = Fitness(card, usual=Fit(orientation=Plane.AXIAL), modalities=("CT",))
         preprocessing, thresholds = card.numbers["preprocessing"], card.numbers["thresholds"]
         self._min_slices = int(preprocessing["min_slices"])
         self._max_slice_distance_mm = float(preprocessing["max_slice_distance_mm"])

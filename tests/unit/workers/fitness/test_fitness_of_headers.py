@@ -22,6 +22,7 @@ from node.models import SHIPPED_MODELS, ModelCard, read_model
 from node.rehearsal.brain_mr import BRUNO
 from node.rehearsal.chest_ct import ANNA
 from node.rehearsal.chest_xray import CLARA
+from workers.fitness.check import Fitness
 from workers.fitness.header import read_age_years, require_role
 from workers.fitness.phantoms import refuse_phantoms
 
@@ -174,3 +175,26 @@ def test_the_refusal_does_not_repeat_who_it_was() -> None:
 def test_without_an_age_it_is_counted_from_the_birth_date(birth: str, day: str, years: int | None) -> None:
     found = read_age_years(header(PatientAge="", PatientBirthDate=birth, StudyDate=day))
     assert (None if found is None else int(found)) == years
+
+
+@pytest.mark.parametrize(
+    ("elements", "error"),
+    [
+        ({"Modality": "CT"}, WrongModality),
+        ({"BodyPartExamined": "HAND"}, WrongBodyPart),
+        ({"ViewPosition": "LL"}, WrongView),
+    ],
+)
+def test_a_card_that_says_nothing_is_asked_what_the_pipeline_was_made_for(
+    elements: dict[str, str], error: type[NotEligible]
+) -> None:
+    silent = replace(card(), modalities={}, fit=Fit())
+    fitness = Fitness(silent, usual=Fit(body_parts=("CHEST",), views=("PA", "AP")), modalities=("DX", "CR"))
+    with pytest.raises(error):
+        fitness.check_header("image", [header(**elements)])
+    Fitness(silent).check_header("image", [header(**elements)])
+
+
+def test_what_a_card_says_goes_before_what_the_pipeline_was_made_for() -> None:
+    fitness = Fitness(replace(card(), fit=Fit(body_parts=("HAND",))), usual=Fit(body_parts=("CHEST",)))
+    fitness.check_header("image", [header(BodyPartExamined="HAND")])
