@@ -72,11 +72,14 @@ class StowTransport:
         self._name = spec.name
         parts = urlsplit(spec.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
+            shown = spec.url.rpartition("@")[2]
             raise SettingsInvalid(
-                f"destinations.{spec.name}.url is {spec.url!r}; give the base URL of the DICOMweb service, "
+                f"destinations.{spec.name}.url is {shown!r}; give the base URL of the DICOMweb service, "
                 "such as http://127.0.0.1:8042/dicom-web"
             )
         self._url = spec.url.rstrip("/")
+        # A URL may hold name and password, which belong into no sentence.
+        self._shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
         self._timeout_s = spec.timeout_s
         self._tls = spec.tls
         if spec.tls is not None and parts.scheme != "https":
@@ -106,7 +109,7 @@ class StowTransport:
         with self._client(connect_s) as client:
             status = self._ask(client.try_search)
         self._check_whole(status)
-        return f"{self._url} answers (HTTP {status})"
+        return f"{self._shown} answers (HTTP {status})"
 
     def can_search(self) -> bool:
         """Return whether the service answers a search (QIDO-RS).
@@ -226,18 +229,18 @@ class StowTransport:
         except requests.exceptions.SSLError as exc:
             raise Misconfigured(f"destination {self._name}: TLS failed; check its certificate and our trust") from exc
         except requests.ConnectTimeout as exc:
-            raise DestinationDown(f"destination {self._name}: no connection to {self._url} in time") from exc
+            raise DestinationDown(f"destination {self._name}: no connection to {self._shown} in time") from exc
         except requests.Timeout as exc:
             raise DestinationDown(f"destination {self._name} gave no answer within {self._timeout_s:g} s") from exc
         except requests.RequestException as exc:
             raise DestinationDown(
-                f"destination {self._name}: no connection to {self._url}; check that it runs"
+                f"destination {self._name}: no connection to {self._shown}; check that it runs"
             ) from exc
 
     def _check_whole(self, status: int) -> None:
         """Raise what concerns the whole Destination."""
         if status in MISCONFIGURED:
-            raise Misconfigured(f"destination {self._name} {MISCONFIGURED[status]} (HTTP {status}): {self._url}")
+            raise Misconfigured(f"destination {self._name} {MISCONFIGURED[status]} (HTTP {status}): {self._shown}")
         if status in DOWN:
             raise DestinationDown(f"destination {self._name} {DOWN[status]} (HTTP {status})")
 

@@ -93,9 +93,7 @@ def walk_to(spec: DestinationSpec, *, limit_s: float) -> Walk:
             acts = _folder_acts(Path(spec.url), found)
         case _:
             acts = _web_acts(hurried)
-    secret = urlsplit(spec.url).netloc.rpartition("@")[0]
-    steps = (replace(step, said=step.said.replace(f"{secret}@", "")) if secret else step for step in _take(acts))
-    return Walk(steps=tuple(steps), accepted=found.accepted)
+    return Walk(steps=tuple(_take(acts)), accepted=found.accepted)
 
 
 def _take(acts: dict[str, _Act]) -> Iterator[Step]:

@@ -1,9 +1,11 @@
 """A STOW-RS answer is read Instance by Instance; no word about one is no acknowledgment."""
 
+import pytest
 from pydicom.dataset import Dataset
 
-from node.delivery.parcel import Fate
-from node.delivery.stow import judge_instance
+from node.delivery.parcel import DestinationSpec, Fate
+from node.delivery.stow import StowTransport, judge_instance
+from node.errors import DestinationDown, SettingsInvalid
 
 
 def item(uid: str, **elements: int) -> Dataset:
@@ -56,3 +58,14 @@ def test_plain_200_without_a_list_means_all_stored() -> None:
 def test_failure_without_reason_is_never_success() -> None:
     assert judge_instance("1.1", answer([], [item("1.1")]), 202).fate is Fate.RETRY
     assert judge_instance("1.1", answer([item("1.1")], [item("1.1", FailureReason=0xA700)]), 202).fate is Fate.RETRY
+
+
+@pytest.mark.parametrize(
+    "url", ["http://reader:s3cret@127.0.0.1:1/dicom-web", "ftp://reader:s3cret@127.0.0.1/dicom-web"]
+)
+def test_what_is_said_of_a_service_holds_no_password(url: str) -> None:
+    spec = DestinationSpec(name="pacs", transport="stow", url=url, timeout_s=2.0)
+    with pytest.raises((DestinationDown, SettingsInvalid)) as caught:
+        StowTransport(spec).probe()
+    assert "127.0.0.1" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
