@@ -487,22 +487,21 @@ def test_whatever_tells_of_studies_is_recorded(still: Client, path: str, operati
     searches = {f"{path}?study={study}": "study-viewed"} if "study" in names else {}
     listing = "studies-searched" if operation["operationId"] in {"list_studies", "list_events"} else "study-viewed"
     for number, (asked, kind) in enumerate({path: listing, **searches}.items()):
-        assert kind in kinds_for(still, asked, f"{operation['operationId'].replace('_', '-')}-{number}", study)
+        wait_for_record(still, kind, of=asked, by=f"{operation['operationId'].replace('_', '-')}-{number}", study=study)
 
 
-def kinds_for(client: Client, path: str, name: str, study: str) -> set[str]:
-    """Return the kinds of records, of one Study or none, of somebody new who asks for one thing."""
-    order = TokenOrder(name=name, scopes=frozenset(Right))
+def wait_for_record(client: Client, kind: str, *, of: str, by: str, study: str) -> None:
+    """Wait for a record of one kind, of one Study or none, when somebody new asks for one thing."""
+    order = TokenOrder(name=by, scopes=frozenset(Right))
     token = client.site.services.registry.add_token(order, by="test")
-    response, content = client.site.ask("GET", path, headers={"Authorization": f"Bearer {token}"})
+    response, content = client.site.ask("GET", of, headers={"Authorization": f"Bearer {token}"})
     assert response.status == 200, content
 
-    def found() -> set[str]:
-        mine = [event for event in list(client.site.told) if event.facts.get("visitor") == f"token {name}"]
+    def kinds() -> set[str]:
+        mine = [event for event in list(client.site.told) if event.facts.get("visitor") == f"token {by}"]
         return {event.kind for event in mine if event.facts.get("study_instance_uid", study) == study}
 
-    wait_until(lambda: bool(found()), what=f"a record of {path}")
-    return found()
+    wait_until(lambda: kind in kinds(), what=f"the record {kind} of {of}")
 
 
 def test_an_order_that_tells_findings_is_a_view(client: Client) -> None:
