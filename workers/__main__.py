@@ -15,6 +15,7 @@ from workers.post import make_post
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 Arguments = argparse.Namespace
 Verb = Callable[[Arguments, Settings], int]
@@ -26,6 +27,9 @@ def main() -> int:
     if arguments.ends_with_parent is not None:
         end_with_parent(arguments.ends_with_parent)
     verb: Verb = arguments.verb
+    # Read by torch when it is loaded. A volume is a hundred megabytes, and of small pages half of each pass over it is
+    # the kernel's.
+    os.environ.setdefault(HUGE_PAGES, "1")
     try:
         settings = load_settings(arguments.settings)
         configure_logging(settings.log.level)

@@ -23,10 +23,6 @@ from node.version import product_version
 from workers.heartbeat import LeaseTerms
 from workers.inference.faults import prove_device
 from workers.pipelines.base import Pipeline
-from workers.pipelines.brain_tumour import BrainTumour
-from workers.pipelines.bundle import BundlePipeline
-from workers.pipelines.chest_xray import ChestXray
-from workers.pipelines.lung_nodules import LungNodules
 from workers.post import Post
 from workers.retraction import Registry
 from workers.runner import JobRunner, WarmPipeline, Workshop
@@ -34,11 +30,39 @@ from workers.wishes import SiteWishes
 
 PipelineMaker = Callable[[ModelCard, torch.device], Pipeline[Any]]
 
+
+# Each imports what it needs by itself: MONAI takes as long to load as torch does, and not every worker needs it.
+
+
+def _lung_nodules(card: ModelCard, device: torch.device) -> Pipeline[Any]:
+    from workers.pipelines.lung_nodules import LungNodules
+
+    return LungNodules(card, device)
+
+
+def _brain_tumour(card: ModelCard, device: torch.device) -> Pipeline[Any]:
+    from workers.pipelines.brain_tumour import BrainTumour
+
+    return BrainTumour(card, device)
+
+
+def _chest_xray(card: ModelCard, device: torch.device) -> Pipeline[Any]:
+    from workers.pipelines.chest_xray import ChestXray
+
+    return ChestXray(card, device)
+
+
+def _bundle(card: ModelCard, device: torch.device) -> Pipeline[Any]:
+    from workers.pipelines.bundle import BundlePipeline
+
+    return BundlePipeline(card, device)
+
+
 PIPELINES: Mapping[str, PipelineMaker] = {
-    "lung_nodules": LungNodules,
-    "brain_tumour": BrainTumour,
-    "chest_xray": ChestXray,
-    BUNDLE_PIPELINE: BundlePipeline,
+    "lung_nodules": _lung_nodules,
+    "brain_tumour": _brain_tumour,
+    "chest_xray": _chest_xray,
+    BUNDLE_PIPELINE: _bundle,
 }
 
 

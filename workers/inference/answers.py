@@ -1,9 +1,17 @@
 """What no network answers whose weights and device are sound."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from node.errors import ModelOutputInvalid
+
+
+def is_finite(answer: torch.Tensor) -> bool:
+    """Return whether there is neither NaN nor infinity in a tensor: both show in its lowest or highest value."""
+    if not answer.is_floating_point() or not answer.numel():
+        return True
+    return bool(torch.isfinite(torch.stack(answer.detach().as_subclass(torch.Tensor).aminmax())).all())
 
 
 def require_sound(answers: NDArray[np.floating], network: str) -> None:

@@ -13,8 +13,9 @@ from pydicom import Dataset
 from node.errors import GeometryRefused, InputMissing, ModelInvalid, ModelOutputInvalid
 from node.manifest import Bundle, BundleKind
 from node.models import ModelCard
+from workers.axes import reverse_axes
 from workers.fitness.check import Fitness
-from workers.inference.answers import require_finite, require_sound
+from workers.inference.answers import is_finite, require_finite, require_sound
 from workers.inference.bundle import load_bundle
 from workers.inference.ladder import Footing, Ladder
 from workers.networks.torchvision_parts import provide_torchvision_parts
@@ -100,7 +101,9 @@ class BundlePipeline:
         for volume in volumes:
             self._fitness.check_volume(volume)
             _check_grid(volume, volumes[0])
-        channels = np.stack([volume.voxels.transpose(NIFTI_AXES) for volume in volumes])
+        channels = np.empty((len(volumes), *volumes[0].voxels.shape[::-1]), np.float32)
+        for channel, volume in zip(channels, volumes, strict=True):
+            reverse_axes(volume.voxels, channel)
         if self._bundle.dimensions == 2:
             images = _cut_slices(channels, volumes[0])
         else:
@@ -135,7 +138,7 @@ class BundlePipeline:
         loaded, key = self._loaded, self._bundle.image
         item = dict(loaded.run("preprocessing", lambda: loaded.preprocessing({key: MetaTensor(image)})))
         read = item[key]
-        if not torch.isfinite(read).all():
+        if not is_finite(read):
             raise ModelOutputInvalid(f"the preprocessing of the bundle {loaded.name} gives NaN; is the input empty?")
         batch = read.as_tensor().to(footing.device)
         is_list = self._bundle.kind is BundleKind.DETECTION

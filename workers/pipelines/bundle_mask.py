@@ -14,11 +14,13 @@ from node.domain.finding import Finding
 from node.errors import ModelOutputInvalid
 from node.manifest import Label
 from node.models import ModelCard
+from workers.axes import reversed_axes
+from workers.inference.answers import is_finite
 from workers.measurements import Region, cut_region, measure_region, note_limits
 from workers.pipelines.base import Analysis
 from workers.volume import Volume
 
-# From axes of NIFTI and RAS back to those of a Volume.
+# From axes of NIfTI and RAS back to those of a Volume.
 VOLUME_AXES = (2, 1, 0)
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # A channel above it is marked; bundles end in 0 and 1.
@@ -44,15 +46,14 @@ def read_mask(answers: Sequence[Any], card: ModelCard, volume: Volume) -> tuple[
         If it is no mask of that volume.
     """
     for answer in answers:
-        if not isinstance(answer, torch.Tensor) or not torch.isfinite(answer).all():
+        if not isinstance(answer, torch.Tensor) or not is_finite(answer):
             raise ModelOutputInvalid(f"the bundle {card.name} answers with no mask, or with NaN; see [bundle] output")
     if len(answers) > 1 or answers[0].ndim < 4:
         channels = np.stack([np.asarray(answer) for answer in answers], axis=-1)
     else:
         channels = bring_home(answers[0], volume)
-    channels = channels.transpose(0, 3, 2, 1)
-    if channels.shape[1:] != volume.voxels.shape:
-        found = " x ".join(map(str, channels.shape[1:]))
+    if channels.shape[:0:-1] != volume.voxels.shape:
+        found = " x ".join(map(str, channels.shape[:0:-1]))
         raise ModelOutputInvalid(
             f"the bundle {card.name} answers with a mask of {found} voxels for a volume of "
             f"{' x '.join(map(str, volume.voxels.shape))}; its postprocessing lacks Invertd"
@@ -78,13 +79,13 @@ def find_segments(marks: Marks, card: ModelCard, volume: Volume, *, notes: tuple
         marked = marks.get(label.value)
         if marked is None:
             continue
-        share = float(marked.mean())
+        share = np.count_nonzero(marked) / marked.size
         if share > max_share:
             raise ModelOutputInvalid(
                 f"the bundle {card.name} marks {share:.0%} of all voxels as {label.name}; the input is unlike what it "
                 "has learned, or its weights are damaged"
             )
-        mask[marked] = number
+        np.copyto(mask, number, where=marked)
     # The values of a whole volume take longer to sort than its voxels to compare with each label that is there.
     left = ((label, mask == number) for number, label in enumerate(card.labels, 1) if label.value in marks)
     found = [(label, marked) for label, marked in left if marked.any()]
@@ -112,7 +113,7 @@ def build_analysis(
     mask = np.zeros(volume.voxels.shape, np.uint8)
     findings, measured = [], {}
     for number, (label, marked) in enumerate(found, 1):
-        mask[marked] = number
+        np.copyto(mask, number, where=marked)
         region: Region = cut_region(volume, marked)
         measures = measure_region(volume, region)
         name = names[number - 1] if names else label.name
@@ -154,14 +155,24 @@ def bring_home(answer: torch.Tensor, volume: Volume) -> NDArray[np.generic]:
 
 
 def _split(channels: NDArray[np.generic], card: ModelCard) -> Marks:
-    """Return the voxels of each value that is there: of one channel its numbers, of several the number of each."""
+    """Return the voxels of each value that is there: of one channel its numbers, of several the number of each.
+
+    Parameters
+    ----------
+    channels
+        (channels, columns, rows, slices).
+    """
     if len(channels) > 1:
-        marked = {number: channel > MARKED for number, channel in enumerate(channels)}
         known = {label.value for label in card.labels}
-        return {number: one for number, one in marked.items() if one.any() and (number in known or number > 0)}
+        marked = ((number, channel > MARKED) for number, channel in enumerate(channels))
+        return {n: reversed_axes(one) for n, one in marked if (n in known or n > 0) and one.any()}
     values = np.rint(channels[0])
-    if np.abs(channels[0] - values).max() > WHOLE_TOLERANCE:
+    off = values - channels[0]
+    if max(off.max(), -off.min()) > WHOLE_TOLERANCE:
         raise ModelOutputInvalid(
             f"the bundle {card.name} answers with fractions where labels are due; its postprocessing lacks AsDiscreted"
         )
-    return {int(value): values == value for value in np.unique(values).tolist() if value != 0}
+    found = np.unique(values[values != 0]).tolist()
+    # The smaller a number, the sooner is it somewhere else.
+    numbers = reversed_axes(values.astype(np.uint8 if all(0 < value < 256 for value in found) else np.int64))
+    return {int(value): numbers == int(value) for value in found}

@@ -31,6 +31,8 @@ from workers.volume import Volume, read_volume
 BONE_WINDOW_HU = -400.0
 # From here on the volume of a drawn ball is that of the ball within 2 %; see `workers.measurements.measure_region`.
 EDGES_FOR_2_PERCENT = 9
+# The direction of a section that is nearly round is uncertain, and with it what lies across; see `measure_axes`.
+SHORT_AXIS_TOLERANCE = 1.1
 CORONAL, SAGITTAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 POSITIONS = {
     "head first, supine": AXIAL,
@@ -93,7 +95,7 @@ def check_against_truth(solid: Ellipsoid, scan: Scan, volume: Volume) -> None:
     for tolerance_mm, offset in ((max(scan.spacing_mm), 0.0), (max(scan.spacing_mm[1:]), offset_mm)):
         long_mm, short_mm = solid.section_mm(along_columns, down_rows, offset_mm=offset)
         assert values["long_axis_mm"] == pytest.approx(long_mm, abs=tolerance_mm)
-        assert values["short_axis_mm"] == pytest.approx(short_mm, abs=tolerance_mm)
+        assert values["short_axis_mm"] == pytest.approx(short_mm, abs=SHORT_AXIS_TOLERANCE * tolerance_mm)
     assert values["short_axis_mm"] <= values["long_axis_mm"] + 1e-9
     assert np.linalg.norm(np.subtract(measures.center_mm, solid.center_mm)) < 0.1 * max(scan.spacing_mm)
     assert values["mean_hu"] == pytest.approx(INSIDE_HU + solid.center_mm[0], abs=0.5)
