@@ -4,15 +4,18 @@ import json
 import re
 import shlex
 import subprocess
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
 from pydicom import dcmread
 
+from node.delivery.association import Peer
 from node.models import digest_file, read_model
-from tests.bundles import make_volume_bundle
-from tests.node_process import run_radnode
+from tests.bundles import make_box_bundle, make_volume_bundle
+from tests.node_process import QUICK, NodeProcess, destination_table, run_radnode
+from tests.peers import Orthanc
 from tests.solids import Ellipsoid, Scan, acquire
 from workers.inference.weights import load_weights
 from workers.networks.published_unet import PublishedUnet
@@ -43,12 +46,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def followed(home: Path) -> "list[subprocess.CompletedProcess[str]]":
-    """Do what the page says, in its order."""
-    return [run_radnode(*command, cwd=home) for command in commands()]
+    """Do what the page says, in its order, but for the node itself, which goes on running."""
+    return [run_radnode(*command, cwd=home) for command in commands() if command[0] != "up"]
 
 
-def test_the_page_has_one_command_to_install_and_one_to_run() -> None:
-    assert [words[:2] for words in commands()] == [["models", "add"], ["process", "studies"]]
+def test_the_page_has_one_command_to_install_one_to_try_and_one_to_run() -> None:
+    assert [words[:2] for words in commands()] == [["models", "add"], ["process", "studies"], ["up", "--settings"]]
     assert len(blocks("toml")) == 1
 
 
@@ -69,6 +72,33 @@ def test_results_come_out_and_are_true(home: Path) -> None:
     seg = dcmread(paths["SEG"])
     assert seg.SegmentSequence[0].SegmentLabel == "Lesion"
     assert seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeValue == "52988006"
+
+
+@pytest.mark.needs("Orthanc")
+@pytest.mark.usefixtures("followed")
+def test_the_same_table_sends_the_results_to_the_pacs_and_a_bundle_of_boxes_beside_it(home: Path) -> None:
+    make_box_bundle(home / "boxes")
+    assert run_radnode("models", "add", "boxes", "--trust", cwd=home).returncode == 0
+    tables = blocks("toml")[0] + blocks("toml")[0].replace("lesions", "boxes")
+    with Orthanc() as pacs:
+        destination = destination_table(Peer(aet=pacs.aet, host="127.0.0.1", port=pacs.dicom_port))
+        with NodeProcess(home, QUICK + destination + tables) as node:
+            (sending,) = (shlex.split(words)[1:] for words in re.findall(r"`(radnode send [^`]*)`", PAGE))
+            address = f"{node.peer.aet}@{node.peer.host}:{node.peer.port}"
+            sent = run_radnode(*sending[:-1], address, cwd=home)
+            assert sent.returncode == 0, sent.stderr
+            study = str(dcmread(home / "studies" / "0.dcm").StudyInstanceUID)
+            story = node.wait_for_study(
+                study, lambda story: len(story.jobs) == 2 and story.deliveries and story.is_finished
+            )
+        series = pacs.series(study).values()
+        held = [dcmread(BytesIO(pacs.request("GET", f"/instances/{one['Instances'][0]}/file"))) for one in series]
+    found = {job.order.pipeline: [finding["label"] for finding in job.findings] for job in story.jobs}
+    assert found == {"lesions": ["Lesion"], "boxes": ["Lesion 1"]}
+    assert sorted(ds.Modality for ds in held) == ["SEG", "SEG", "SR", "SR"]
+    assert {str(ds.StudyInstanceUID) for ds in held} == {study}
+    # A box becomes the ellipsoid inside it.
+    assert {ds.SegmentSequence[0].SegmentLabel for ds in held if ds.Modality == "SEG"} == {"Lesion", "Lesion 1"}
 
 
 @pytest.mark.usefixtures("followed")

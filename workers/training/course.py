@@ -29,9 +29,11 @@ class Plan:
     Attributes
     ----------
     steps
-        Optimizer steps, > 0; `Order.steps` goes before it.
+        Optimizer steps, > 0; `Order.steps` goes before it, and nothing is learned after those.
     peak_rate, weight_decay
         Of AdamW; the rate rises shortly, then falls to zero by half a cosine.
+    more_steps, more_peak_rate
+        Steps after those, and the rate to which they rise once more before it falls to zero again.
     average
         Share of the averaged weights that each step keeps, 0..1.
     validate_every, keep_every
@@ -41,6 +43,8 @@ class Plan:
     steps: int
     peak_rate: float
     weight_decay: float = 1e-2
+    more_steps: int = 0
+    more_peak_rate: float = 0.0
     average: float = 0.998
     validate_every: int = 200
     keep_every: int = 100
@@ -71,7 +75,8 @@ class Course:
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(requires_grad=False)
         self.rng = rng
         self._plan = plan
-        self._steps = order.steps or plan.steps
+        self._turn = order.steps or plan.steps
+        self._steps = order.steps or plan.steps + plan.more_steps
         self._checkpoint = order.out / CHECKPOINT
         self._optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=plan.weight_decay)
         self._done = self._resume(order.device) if order.resume else 0
@@ -104,8 +109,7 @@ class Course:
 
     def _step(self, loss_of: Loss) -> float:
         self.network.train()
-        rate = learning_rate(self._done, steps=self._steps, peak=self._plan.peak_rate)
-        set_learning_rate(self._optimizer, rate)
+        set_learning_rate(self._optimizer, self._rate())
         loss = loss_of()
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships no annotation for it
@@ -113,6 +117,11 @@ class Course:
         self._optimizer.step()
         self._follow()
         return float(loss.detach())
+
+    def _rate(self) -> float:
+        if self._done < self._turn:
+            return learning_rate(self._done, steps=self._turn, peak=self._plan.peak_rate)
+        return learning_rate(self._done - self._turn, steps=self._plan.more_steps, peak=self._plan.more_peak_rate)
 
     @torch.no_grad()
     def _follow(self) -> None:

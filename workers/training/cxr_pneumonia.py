@@ -1,7 +1,7 @@
 """Recipe of `cxr-pneumonia`: Kermany's radiographs and projected phantoms into a small DenseNet.
 
 ``--data`` is a folder with NORMAL and PNEUMONIA, as Kermany's training split has them: JPEG files, named after the
-patient. About ten minutes on a free CPU core.
+patient. About a quarter of an hour on a free CPU core.
 """
 
 import json
@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from node.rehearsal.chest_xray import chest_xray_pixels
 from workers.evaluation.probabilities import roc_auc
 from workers.inference.calibration import fit_temperature
 from workers.networks.xray_densenet import MATRIX, XrayDensenet, merge_mirrored, mirror, pool_evidence
-from workers.pipelines.chest_xray import standardize
+from workers.pipelines.chest_xray import shrink, standardize
 from workers.training.course import Course, Plan
 from workers.training.film_baseline import fit_regression, learn_features, read_features
 from workers.training.film_changes import change_films
@@ -30,7 +31,7 @@ from workers.training.film_figures import (
     locate_heat,
     map_evidence,
 )
-from workers.training.kermany import LabeledRadiographs, name_cause, patient_key, read_kermany
+from workers.training.kermany import LabeledRadiographs, clip_film, name_cause, patient_key, read_kermany
 from workers.training.order import Order, seed_everything
 from workers.training.radiograph_phantoms import draw_radiograph, draw_with_truth, paste_opacity
 from workers.training.splits import Split, split_patients
@@ -40,8 +41,13 @@ SEED = 20
 TUNE_PATIENTS, HELD_PATIENTS = 250, 400
 FEW = 4  # of a small collection, at most one patient in four is kept for either
 PHANTOMS = 1500  # of each label
-# In a batch: real normal, real pneumonia, real normal with a pasted opacity, phantom normal, phantom opacity.
-PER_BATCH = (11, 8, 3, 5, 5)
+# Healthy films of the rehearsal, whose vessels look like clouds; other seeds than those of demo, rehearsal and tests.
+REHEARSED = range(9400, 9440)
+REHEARSED_MATRIX = 256
+# In a batch: real normal, real pneumonia, real normal with a pasted opacity, phantoms without and with one, rehearsed.
+PER_BATCH = (11, 8, 3, 4, 5, 1)
+LABELS = (0, 1, 1, 0, 1, 0)
+PHANTOM_NORMAL, PHANTOM_OPACITY = 3, 4
 PLAN = Plan(steps=1500, peak_rate=2e-3, weight_decay=1e-3)
 SMOOTHING = 0.02  # some of Kermany's labels are wrong
 ASKED_AT_ONCE = 64
@@ -70,13 +76,14 @@ def train_and_report(order: Order) -> None:
     data = read_kermany(order.data, matrix=MATRIX)
     split = deal_patients(data, excluded)
     split.write(order.out / "split.json")
-    drawn_count = min(PHANTOMS, PER_BATCH[-1] * (order.steps or PLAN.steps))
-    pools = build_pools(data, split.train, phantoms=drawn_count)
+    steps = order.steps or PLAN.steps
+    drawn_count = min(PHANTOMS, PER_BATCH[PHANTOM_OPACITY] * steps)
+    pools = build_pools(data, split.train, phantoms=drawn_count, rehearsed=REHEARSED[: 1 + steps // 10])
     network = train(pools, select(data, split.tune), order)
     metrics: dict[str, object] = {
         "sha256": save_weights(network, order.out / "weights.safetensors"),
         "device": order.device.type,
-        "steps": order.steps or PLAN.steps,
+        "steps": steps,
         "seconds": round(time.monotonic() - begun),
         **report(network.cpu(), data, split, order),
         "baseline": compare_with_classic(pools, data, split, order),
@@ -157,7 +164,7 @@ def compare_with_classic(
     pools: Sequence[Pool], data: LabeledRadiographs, split: Split, order: Order
 ) -> dict[str, object]:
     """Return the figures of logistic regression on frozen features, on the same patients."""
-    frozen = learn_features((pools[-2].films, pools[-1].films), order, seed=SEED).cpu()
+    frozen = learn_features((pools[PHANTOM_NORMAL].films, pools[PHANTOM_OPACITY].films), order, seed=SEED).cpu()
     films, labels = select(data, split.train)
     regression = fit_regression(read_features(frozen, films), labels)
     figures: dict[str, object] = {}
@@ -187,8 +194,18 @@ def select(data: LabeledRadiographs, patients: frozenset[str]) -> tuple[torch.Te
     return torch.from_numpy(data.pixels[chosen])[:, None], data.labels[chosen]
 
 
-def build_pools(data: LabeledRadiographs, patients: frozenset[str], *, phantoms: int) -> list[Pool]:
-    """Return the sources of a batch: real films, normal ones with a pasted opacity, and `phantoms` of each label."""
+def build_pools(
+    data: LabeledRadiographs, patients: frozenset[str], *, phantoms: int, rehearsed: Sequence[int]
+) -> list[Pool]:
+    """Return the sources of a batch, in the order of `PER_BATCH`.
+
+    Parameters
+    ----------
+    phantoms
+        Simple bodies of each label, > 0.
+    rehearsed
+        Seeds of the rehearsal's films.
+    """
     rng = np.random.default_rng(SEED)
     films, labels = select(data, patients)
     normal, sick = films[labels == 0], films[labels == 1]
@@ -197,11 +214,18 @@ def build_pools(data: LabeledRadiographs, patients: frozenset[str], *, phantoms:
         [draw_radiograph(rng, size=MATRIX, has_opacity=has_opacity) for _ in range(phantoms)]
         for has_opacity in (False, True)
     ]
-    made = [torch.from_numpy(np.stack(group).astype(np.float16))[:, None] for group in (pasted, *drawn)]
+    groups = (pasted, *drawn, [draw_rehearsed(seed) for seed in rehearsed])
+    made = [torch.from_numpy(np.stack(group).astype(np.float16))[:, None] for group in groups]
     return [
         Pool(films=group, label=label, per_batch=count)
-        for group, label, count in zip((normal, sick, *made), (0, 1, 1, 0, 1), PER_BATCH, strict=True)
+        for group, label, count in zip((normal, sick, *made), LABELS, PER_BATCH, strict=True)
     ]
+
+
+def draw_rehearsed(seed: int) -> NDArray[np.float32]:
+    """Return a healthy film of the rehearsal as the Pipeline sees it: (rows, columns), 0..1."""
+    film, _ = chest_xray_pixels(seed=seed, with_opacity=False, matrix=REHEARSED_MATRIX)
+    return shrink(clip_film(np.asarray(film, np.float32)))
 
 
 @torch.inference_mode()

@@ -17,6 +17,7 @@ Contrasts = tuple[float, float, float]  # T1 pre, FLAIR, T1 post
 SLICES = 10
 SLICE_MM = (3.5, 6.5)
 EDGE_MM = 1.5
+SKULL_BASE = 0.8  # how often a head has a face
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,16 @@ class Place:
     z: Field
     y: Field
     x: Field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shell:
+    """What the skull base shares with the rest of a head: half axes of the skull, mm, and what FLAIR shows."""
+
+    inside: Point
+    fat: float
+    bone: float
+    liquor: float
 
 
 def draw_head(rng: np.random.Generator, *, has_lesion: bool) -> MarkedHead:
@@ -40,10 +51,12 @@ def draw_head(rng: np.random.Generator, *, has_lesion: bool) -> MarkedHead:
     levels = low + np.arange(SLICES) * slice_mm
     mesh = np.meshgrid(levels, axis, axis, indexing="ij")
     place = _tilt(Place(z=mesh[0].astype(np.float32), y=mesh[1].astype(np.float32), x=mesh[2].astype(np.float32)), rng)
-    images = _paint_anatomy(place, axes, rng)
+    images, shell = _paint_anatomy(place, axes, rng)
     mask = np.zeros(images[0].shape, np.float32)
     if has_lesion:
         mask = _paint_lesions(images, place, axes, rng)
+    if rng.random() < SKULL_BASE:
+        mask *= 1 - _paint_skull_base(images, place, shell, rng)
     images = [_scan(image, rng) for image in images]
     head = mark_head(images[1])
     corner = center_window(head, MATRIX)
@@ -86,7 +99,7 @@ def _fill(images: list[Field], cover: Field, values: Contrasts) -> None:
         image += cover * (np.float32(value) - image)
 
 
-def _paint_anatomy(place: Place, axes: Point, rng: np.random.Generator) -> list[Field]:
+def _paint_anatomy(place: Place, axes: Point, rng: np.random.Generator) -> tuple[list[Field], Shell]:
     shape = place.x.shape
     images = [np.zeros(shape, np.float32) for _ in range(3)]
     fat, bone, liquor = rng.uniform(0.7, 2.0), rng.uniform(0.02, 0.3), rng.uniform(0.03, 0.4)
@@ -113,7 +126,7 @@ def _paint_anatomy(place: Place, axes: Point, rng: np.random.Generator) -> list[
         _fill(images, _cover(place, horn, size), (0.3, liquor, 0.3))
     if rng.random() < 0.5:
         _fill(images, _cover(place, middle, (2.5, 12, 12)), (0.3, liquor, 0.3))
-    return images
+    return images, Shell(inside=inner, fat=fat, bone=bone, liquor=liquor)
 
 
 def _paint_nuclei(images: list[Field], place: Place, values: Contrasts, rng: np.random.Generator) -> None:
@@ -126,6 +139,42 @@ def _paint_nuclei(images: list[Field], place: Place, values: Contrasts, rng: np.
     for _ in range(int(rng.integers(0, 8))):
         spot = (rng.uniform(-50, 50), rng.uniform(-60, 60), rng.uniform(-30, 70))
         _fill(images, _cover(place, spot, (rng.uniform(3, 9), rng.uniform(3, 12), rng.uniform(3, 12))), values)
+
+
+def _paint_skull_base(images: list[Field], place: Place, base: Shell, rng: np.random.Generator) -> Field:
+    """Paint what lies under the brain, bright or dark, all normal; return where face and brain stem are, 0..1."""
+    level, front = rng.uniform(-22, -6), -rng.uniform(0.3, 0.45) * base.inside[1]
+    below = np.asarray(np.clip((level - place.z) / EDGE_MM + 0.5, 0, 1), np.float32)
+    below *= _cover(place, (0.0, 0.0, 0.0), base.inside)
+    bone, liquor = (base.bone, base.bone, base.bone), (0.3, base.liquor, 0.3)
+    face = np.asarray(below * np.clip((front - place.y) / EDGE_MM + 0.5, 0, 1), np.float32)
+    _paint_face(images, place, face, rng)
+    air = (0.0, front - rng.uniform(20, 40), level - 12)
+    _fill(images, _cover(place, air, (rng.uniform(5, 14), 15, 14)) * below, bone)
+    orbit = rng.uniform(26, 38), front - rng.uniform(12, 34), level - rng.uniform(4, 16)
+    petrous = rng.uniform(40, 56), rng.uniform(5, 24), level - rng.uniform(5, 22)
+    wide, rough = rng.uniform(12, 21), _texture(place.x.shape, 3, rng) * rng.uniform(0, 0.2)
+    for side in (-1, 1):
+        middle = (side * orbit[0], orbit[1], orbit[2])
+        _fill(images, _cover(place, middle, (wide, wide * 1.25, wide * 0.8)) * below, (1.6, base.fat, 1.6))
+        eye = (middle[0], middle[1] - 0.35 * wide, middle[2])
+        _fill(images, _cover(place, eye, (wide * 0.6, wide * 0.6, wide * 0.6)) * below, liquor)
+        ear = (side * petrous[0], petrous[1], petrous[2])
+        _fill(images, _cover(place, ear, (16, 20, 14), rough) * below, bone)
+    stem, radius = (0.0, rng.uniform(6, 18), level - 16), rng.uniform(11, 17)
+    cistern = _cover(place, stem, (radius + 5, radius + 5, 36)) * below
+    _fill(images, cistern, liquor)
+    _fill(images, _cover(place, stem, (radius, radius * 0.9, 38)) * below, (1.0, 0.9, 1.0))
+    return np.asarray(np.maximum(face, cistern), np.float32)
+
+
+def _paint_face(images: list[Field], place: Place, face: Field, rng: np.random.Generator) -> None:
+    """Paint muscle, and mucosa that is brighter than many a lesion; `face` (slices, rows, columns) is 0..1."""
+    _fill(images, face, (0.6, rng.uniform(0.4, 0.9), 0.7))
+    for _ in range(int(rng.integers(0, 5))):
+        spot = (rng.uniform(-22, 22), rng.uniform(-85, -35), rng.uniform(-60, -12))
+        size = (rng.uniform(3, 12), rng.uniform(4, 14), rng.uniform(4, 14))
+        _fill(images, _cover(place, spot, size) * face, (0.6, rng.uniform(1.2, 2.6), 1.4))
 
 
 def _paint_lesions(images: list[Field], place: Place, axes: Point, rng: np.random.Generator) -> Field:

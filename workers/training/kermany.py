@@ -67,7 +67,11 @@ def patient_key(name: str) -> str:
 def read_jpeg(path: Path) -> NDArray[np.float32]:
     """Return the gray values of a JPEG, 0..1, clipped as a DICOM radiograph is."""
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert("L"), np.float32)
+        return clip_film(np.asarray(image.convert("L"), np.float32))
+
+
+def clip_film(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return gray values (rows, columns) as 0..1, clipped as a DICOM radiograph is."""
     low, high = np.percentile(pixels, CLIP_PERCENTILES)
     return np.asarray(np.clip((pixels - low) / (high - low), 0, 1), np.float32)
 

@@ -1,4 +1,4 @@
-"""Weights on disk: half precision, safetensors."""
+"""Weights on disk: half precision wherever it holds them, safetensors."""
 
 import hashlib
 from pathlib import Path
@@ -15,11 +15,14 @@ def load_trained(network: torch.nn.Module, path: Path) -> torch.nn.Module:
 
 def save_weights(network: torch.nn.Module, path: Path) -> str:
     """Write half-precision weights as safetensors and return the file's sha256."""
-    tensors = {
-        name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
-        for name, value in network.state_dict().items()
-    }
+    tensors = {name: _halve(value).cpu().contiguous() for name, value in network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
     path.chmod(0o644)  # safetensors leaves 0600, which another user's worker could not read
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _halve(value: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in half precision, but for one with numbers too large for it, as a variance may be."""
+    half = value.half() if value.is_floating_point() else value
+    return half if torch.equal(half.isfinite(), value.isfinite()) else value

@@ -1,5 +1,6 @@
 """A training that is broken off and gone on with gives the weights of one that was not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,21 @@ from workers.training.order import Order
 PLAN = Plan(steps=30, peak_rate=1e-2, validate_every=10, keep_every=10)
 
 
-def _course(order: Order) -> Course:
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _course(order: Order, plan: Plan = PLAN) -> Course:
     torch.manual_seed(3)
     network = torch.nn.Sequential(
         torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1)
     )
-    return Course(network, order, rng=np.random.default_rng(5), plan=PLAN)
+    return Course(network, order, rng=np.random.default_rng(5), plan=plan)
 
 
-def _run(order: Order, *, stop_after: int | None = None) -> Course:
-    course = _course(order)
+def _run(order: Order, *, stop_after: int | None = None, plan: Plan = PLAN) -> Course:
+    course = _course(order, plan)
     taken = 0
 
     def loss_of() -> torch.Tensor:
@@ -38,19 +44,33 @@ def _run(order: Order, *, stop_after: int | None = None) -> Course:
     return course
 
 
-def test_a_broken_off_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plan", [PLAN, replace(PLAN, steps=10, more_steps=20, more_peak_rate=5e-3)])
+def test_a_broken_off_training_goes_on_to_the_same_weights(plan: Plan, tmp_path: Path) -> None:
     whole = Order(data=tmp_path, out=tmp_path / "whole")
     parts = Order(data=tmp_path, out=tmp_path / "parts")
     for order in (whole, parts):
         order.out.mkdir()
-    expected = _run(whole)
+    expected = _run(whole, plan=plan)
     with pytest.raises(KeyboardInterrupt):
-        _run(parts, stop_after=17)
-    resumed = _run(Order(data=tmp_path, out=parts.out, resume=True))
+        _run(parts, stop_after=17, plan=plan)
+    resumed = _run(Order(data=tmp_path, out=parts.out, resume=True), plan=plan)
     for name, value in expected.averaged.state_dict().items():
         assert torch.equal(value, resumed.averaged.state_dict()[name]), name
     assert (whole.out / "curve.csv").read_text() == (parts.out / "curve.csv").read_text()
     assert (parts.out / "curve.png").stat().st_size > 1000
+
+
+def test_the_rate_falls_to_nothing_and_rises_once_more_where_the_plan_says_so(tmp_path: Path) -> None:
+    plan = replace(PLAN, steps=100, more_steps=50, more_peak_rate=4e-3)
+    course = _run(Order(data=tmp_path, out=tmp_path), plan=plan)
+    rates = []
+    for step in range(150):
+        course._done = step
+        rates.append(course._rate())
+    assert max(rates[:100]) == pytest.approx(plan.peak_rate)
+    assert max(rates[100:]) == pytest.approx(plan.more_peak_rate)
+    assert max(rates[99], rates[149]) < 1e-4
+    assert len((tmp_path / "curve.csv").read_text().splitlines()) == 1 + 15 * 2
 
 
 def test_the_loss_falls_and_the_average_follows(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_training_that_was_broken_off_gives_the_weights_of_one_that_was_not(ke
         order = order_of(kermany, tmp_path / name, steps=4, resume=resume)
         data = read_kermany(order.data, matrix=MATRIX)
         split = deal_patients(data, order.excluded("kermany"))
-        pools = build_pools(data, split.train, phantoms=2)
+        pools = build_pools(data, split.train, phantoms=2, rehearsed=[1])
         return train(Interrupted(pools, batches=batches), select(data, split.tune), order, plan=plan).state_dict()
 
     whole = learn("whole")

@@ -163,6 +163,14 @@ def test_augmentation_moves_the_mask_with_the_head_and_never_hides_the_flair() -
         assert flair[number][inside[number]].median() > 1.2 * flair[number][outside[number]].median()
 
 
+def test_what_is_marked_in_a_drawn_head_is_bright_and_no_face_is_marked() -> None:
+    for seed in range(3):
+        head = draw_head(np.random.default_rng(seed), has_lesion=True)
+        flair, marked = head.channels[:, 1].astype(float), head.mask > 0.5
+        assert marked.any()
+        assert np.median(flair[marked]) > 1.2 * np.median(flair[head.head & ~marked])
+
+
 def test_scalp_and_specks_do_not_count() -> None:
     head = draw_head(np.random.default_rng(3), has_lesion=True)
     perfect = head.mask.astype(np.float32)
