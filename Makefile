@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test validate-slow lint bench rehearse send-race kill outage fuzz soak stow-memory faults api-fuzz peers openapi conformance clean
+.PHONY: help demo test validate-slow lint bench bench-test rehearse send-race kill outage fuzz soak stow-memory faults api-fuzz peers openapi conformance clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -32,7 +32,7 @@ help: ## list the targets
 demo: $(VENV)/.worker-installed ## the main job from end to end, on phantoms; needs nothing but Python
 	@$(BIN)/radnode demo $(ARGS)
 
-test: $(VENV)/.dev-installed peers ## every test; installs Debian packages of real peers where that is allowed
+test: $(VENV)/.dev-installed peers ## the tests, but for those of two other targets (validate-slow, bench-test); installs Debian packages of real peers where that is allowed
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
 
 validate-slow: $(VENV)/.dev-installed ## PixelMed's validators on one document of each kind; installs them and Java where that is allowed
@@ -48,6 +48,9 @@ lint: $(VENV)/.dev-installed ## style, types and import contracts
 bench: $(VENV)/.worker-installed ## what the stages cost (ARGS=--write keeps it in docs/benchmarks.md), and the main job with its seconds by stage
 	@$(BIN)/radnode bench encode $(ARGS)
 	@time $(BIN)/radnode demo --out build/bench
+
+bench-test: $(VENV)/.dev-installed peers ## the tests of `radnode bench …` that take longest
+	$(BIN)/python -m pytest -m measuring $(ARGS)
 
 rehearse: $(VENV)/.worker-installed ## site acceptance with every fault, on a node of its own; a report to sign in rehearsal-output/
 	@$(BIN)/radnode rehearse --faults $(ARGS)

@@ -4,7 +4,9 @@ import logging
 import random
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -27,6 +29,8 @@ from node.delivery.census import open_enquiry, way_to_ask
 from node.delivery.confirmer import Confirmer
 from node.delivery.confirmer import Surroundings as Asking
 from node.delivery.courier import Courier, Surroundings
+from node.delivery.fetcher import Fetcher
+from node.delivery.fetcher import Surroundings as Fetching
 from node.delivery.herald import Herald, send_events
 from node.delivery.inquiry import open_inquiry
 from node.delivery.lookout import Lookout
@@ -34,16 +38,24 @@ from node.delivery.order_seeker import OrderSeeker
 from node.delivery.order_seeker import Surroundings as Seeking
 from node.delivery.parcel import DestinationSpec
 from node.delivery.patience import Patience
+from node.delivery.poller import Poller
+from node.delivery.poller import Surroundings as Polling
+from node.delivery.prior_seeker import PriorSeeker
+from node.delivery.prior_seeker import Surroundings as SeekingPriors
 from node.delivery.probe import knock, probe_forms
+from node.delivery.retrieval import Retrieval, open_retrieval
+from node.delivery.search import open_search
 from node.delivery.strays import Strays
 from node.delivery.transport import open_transport
 from node.delivery.worklist_query import open_worklist
 from node.destinations import (
+    PullPeer,
     asked_peers,
     confirmation_terms,
     destination_names,
     destination_spec,
     event_peers,
+    pull_peers,
     remote_of,
     workitem_premises,
     worklist_peer,
@@ -57,12 +69,15 @@ from node.hl7.listener import Listener, Terms
 from node.hl7.order_desk import OrderDesk
 from node.intake.adoption import Adoption
 from node.journals import adopt_journals
+from node.landing import Quay
+from node.ledger.answers import AnswerLedger
 from node.ledger.bell import BellLedger
 from node.ledger.capabilities import CapabilityLedger
 from node.ledger.commitments import CommitmentLedger
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import Engine, require_sound
 from node.ledger.expectations import ExpectationLedger
+from node.ledger.fetches import FetchLedger
 from node.ledger.imaging_orders import OrderLedger, Told
 from node.ledger.instances import InstanceLedger, association_prefix
 from node.ledger.interventions import Interventions
@@ -70,10 +85,13 @@ from node.ledger.jobs import JobLedger
 from node.ledger.leadership import open_leadership
 from node.ledger.leaps import LeapLedger
 from node.ledger.opening import open_ledger
+from node.ledger.priors import PriorLedger
+from node.ledger.registrar import Registrar
 from node.ledger.subscriptions import SubscriptionLedger
 from node.ledger.views import LedgerView
 from node.lock import FolderLock
-from node.receiver import SWITCH_INTERVAL_S, listener_settings, spawn_receiver, tls_identity
+from node.prior_waits import PriorWaits
+from node.receiver import SWITCH_INTERVAL_S, build_intake, listener_settings, spawn_receiver, tls_identity
 from node.scheduler import SHARED_SWEEP, SWEEP, Belt, Sharing, Tick
 from node.settings import Settings
 from node.site import (
@@ -84,6 +102,8 @@ from node.site import (
     completeness_terms,
     find_models,
     model_versions,
+    prior_sources,
+    read_rules,
     retry_policy,
 )
 from node.supervision import Supervision
@@ -97,6 +117,8 @@ from node.workforce import spawn_worker
 logger = logging.getLogger(__name__)
 
 WORKER_STOP_S = 30.0
+# Threads that bring to the disk what is fetched by WADO-RS.
+CLOSERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +173,11 @@ class NodeApp:
         self._confirmers = {name: self._build_confirmer(name) for name in settings.destinations}
         self._couriers = {name: self._build_courier(name) for name in settings.destinations}
         self._askers = {name: self._build_asker(name, spec) for name, spec in asked_peers(settings).items()}
+        self._registrar = Registrar(InstanceLedger(self._engine), lambda: self._belt.wake())
+        self._closers = ThreadPoolExecutor(CLOSERS, "fetch-closer")
+        self._fetchers = {name: self._build_fetcher(name, peer) for name, peer in pull_peers(settings).items()}
+        self._fetching = {name: self._build_fetching(name, peer) for name, peer in pull_peers(settings).items()}
+        self._prior_seekers = self._build_prior_seekers()
         self._herald = self._build_led("herald", self._build_herald().tick)
         self._seeker = self._build_seeker()
         self._belts = (
@@ -158,6 +185,8 @@ class NodeApp:
             *self._seeker,
             self._herald,
             *self._askers.values(),
+            *self._fetching.values(),
+            *self._prior_seekers,
             self._cleaning,
             self._clearing,
             *self._couriers.values(),
@@ -196,6 +225,7 @@ class NodeApp:
             self._web.start()
         if self._broker is not None:
             self._broker.start()
+        self._registrar.start()
         for belt in self._belts:
             belt.start()
         self._ears.start()
@@ -216,6 +246,8 @@ class NodeApp:
         What waits for others, such as a Delivery to a Destination that is silent, waits at the same time.
         """
         self._supervision.expect_end()
+        for fetcher in self._fetchers.values():
+            fetcher.expect_end()
         for belt in self._belts:
             belt.expect_end()
         if self._web is not None:
@@ -228,6 +260,8 @@ class NodeApp:
         self._ears.stop()
         for belt in self._belts:
             belt.stop()
+        self._closers.shutdown()
+        self._registrar.stop()
         if self._broker is not None:
             self._broker.stop()
         self._supervision.stop()
@@ -276,7 +310,7 @@ class NodeApp:
 
     def _wake_stations(self) -> None:
         self._belt.wake()
-        for asker in (*self._askers.values(), *self._seeker):
+        for asker in (*self._askers.values(), *self._seeker, *self._fetching.values()):
             asker.wake()
         self._herald.wake()
 
@@ -321,6 +355,7 @@ class NodeApp:
             "imaging_orders": build_imaging_orders(settings, self._engine).tick,
             "routing": self._routing.tick,
             "ordering": build_ordering(settings, self._engine).tick,
+            "prior_waits": PriorWaits(PriorLedger(self._engine), call=self._call_prior_seekers).tick,
             "upgrade": upgrade.tick,
             "dispatch": dispatch.tick,
         }
@@ -350,7 +385,7 @@ class NodeApp:
         courier = Courier(
             destination=name,
             ledger=DeliveryLedger(self._engine),
-            transport=open_transport(spec),
+            transport=open_transport(spec, read_answer=AnswerLedger(self._engine).read_answer),
             lookout=Lookout(
                 destination=name,
                 address=settings.destinations[name].address,
@@ -412,6 +447,68 @@ class NodeApp:
             per_minute=self._settings.assembly.questions_per_minute,
         )
         return self._build_led(f"asker-{name}", asker.tick)
+
+    def _build_fetcher(self, name: str, peer: PullPeer) -> Fetcher:
+        """Return what fetches from a peer; what does not come by its own Associations enters by `Quay`."""
+        quay = Quay(
+            intake=build_intake(self._settings, store=self._store, ledger=self._registrar, witness=self._witness),
+            association_prefix=lambda: association_prefix(self._lock.read_name()),
+            closers=self._closers,
+        )
+
+        @contextmanager
+        def open_peer() -> Iterator[Retrieval]:
+            with (
+                quay.land(peer.spec) as landing,
+                open_retrieval(peer.spec, landing, retrieve=peer.terms.retrieve) as retrieval,
+            ):
+                yield retrieval
+
+        return Fetcher(
+            source=name,
+            queue=FetchLedger(self._engine),
+            terms=peer.terms,
+            surroundings=Fetching(
+                open_retrieval=open_peer, clock=utc_now, chance=random.random, ended=lambda: self._belt.wake()
+            ),
+        )
+
+    def _build_fetching(self, name: str, peer: PullPeer) -> Belt:
+        """Return what fetches from a peer, and asks it where that is set; on its own: it may be slow, or silent."""
+        stations: dict[str, Tick] = {"fetching": self._fetchers[name].tick}
+        if peer.terms.poll is not None:
+            poller = Poller(
+                source=name,
+                ledger=FetchLedger(self._engine),
+                terms=peer.terms,
+                poll=peer.terms.poll,
+                surroundings=Polling(open_search=partial(open_search, peer.spec), clock=utc_now, chance=random.random),
+            )
+            stations = {"polling": poller.tick, **stations}
+        return Belt(f"fetching-{name}", stations, utc_now, sharing=self._sharing)
+
+    def _build_prior_seekers(self) -> tuple[Belt, ...]:
+        """Return what asks each peer for the priors that rules want of it; a fetch that takes long holds none up."""
+        settings, peers = self._settings, pull_peers(self._settings)
+        seekers = {
+            peer: PriorSeeker(
+                peer=peer,
+                sources=sources,
+                ledger=PriorLedger(self._engine),
+                surroundings=SeekingPriors(
+                    open_search=partial(open_search, peers[peer].spec),
+                    committed=self._wake_stations,
+                    clock=utc_now,
+                    chance=random.random,
+                ),
+            )
+            for peer, sources in prior_sources(settings, read_rules(settings, find_models(settings))).items()
+        }
+        return tuple(self._build_led(f"priors-{peer}", seeker.tick) for peer, seeker in seekers.items())
+
+    def _call_prior_seekers(self) -> None:
+        for seeker in self._prior_seekers:
+            seeker.wake()
 
     def _build_seeker(self) -> tuple[Belt, ...]:
         """Return what asks a Modality Worklist for orders, on its own; none where nobody is to be asked."""

@@ -1,7 +1,7 @@
 """What settings say of a Destination, as transports, confirmers and the audit trail want to know it."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,8 +10,10 @@ from node.audit.events import Remote
 from node.delivery.confirmer import Terms
 from node.delivery.patience import Patience
 from node.delivery.transport import DestinationSpec
+from node.domain.fetch_terms import FetchTerms, Poll, read_hours, read_span
+from node.errors import NotFound
 from node.ledger.job_workitems import Premises
-from node.settings import DestinationTls, Settings
+from node.settings import HOLDING, DestinationTls, SenderSettings, Settings
 from node.tls import TlsTrust
 
 # Silence after which a peer that is asked how much it holds counts as absent; Studies wait for its answer.
@@ -30,7 +32,8 @@ def destination_spec(settings: Settings, name: str) -> DestinationSpec:
     tls = destination.tls
     return DestinationSpec(
         name=name,
-        **destination.model_dump(exclude={"tls", "per_minute"}),
+        **destination.model_dump(exclude={"tls", "per_minute", "token"}),
+        token=destination.token.get_secret_value(),
         tls=None if tls is None else tls_trust(tls, where=f"destinations.{name}.tls"),
         calling_aet=settings.node.aet,
         timeout_s=settings.delivery.timeout_s,
@@ -70,6 +73,61 @@ def asked_peers(settings: Settings) -> Mapping[str, DestinationSpec]:
                 calling_aet=settings.node.aet,
             )
     return {name: replace(spec, timeout_s=min(spec.timeout_s, ASK_TIMEOUT_S)) for name, spec in peers.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullPeer:
+    """Whom Studies can be fetched from, and how."""
+
+    spec: DestinationSpec
+    terms: FetchTerms
+
+
+def pull_peers(settings: Settings) -> Mapping[str, PullPeer]:
+    """Return whom Studies can be fetched from: Destinations that hold them, and sources that have an address."""
+    terms = {
+        entry.ask or name: _fetch_terms(entry) for name, entry in settings.sources.items() if entry.says_how_to_fetch
+    }
+    own = {name: spec for name, spec in asked_peers(settings).items() if name not in settings.destinations}
+    timeout_s = settings.delivery.timeout_s
+    specs = {
+        **{
+            name: destination_spec(settings, name)
+            for name, one in settings.destinations.items()
+            if one.transport in HOLDING
+        },
+        **{name: replace(spec, timeout_s=timeout_s) for name, spec in own.items()},
+    }
+    return {name: PullPeer(spec=spec, terms=terms.get(name, FetchTerms())) for name, spec in specs.items()}
+
+
+def find_pull_peer(settings: Settings, name: str) -> PullPeer:
+    """Return who is meant by the name of a Destination or source; a source that asks a Destination is that.
+
+    Raises
+    ------
+    NotFound
+        If nothing can be fetched from anybody of that name.
+    """
+    peers = pull_peers(settings)
+    entry = settings.sources.get(name)
+    found = peers.get(name if entry is None else entry.ask or name)
+    if found is None:
+        known = ", ".join(peers) or "none; give one in [destinations.*] or [sources.*]"
+        raise NotFound(f"no source of that name; those from which Studies can be fetched: {known}")
+    return found
+
+
+def _fetch_terms(entry: SenderSettings) -> FetchTerms:
+    poll = entry.poll
+    return FetchTerms(
+        retrieve=entry.retrieve,
+        hours=read_hours(entry.hours),
+        per_minute=entry.per_minute,
+        poll=None
+        if poll is None
+        else Poll(query=poll.query, every=timedelta(seconds=poll.every_seconds), since=read_span(poll.since)),
+    )
 
 
 def workitem_premises(settings: Settings) -> Premises:

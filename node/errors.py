@@ -10,6 +10,7 @@ NodeError
 │   │   └── BrokerTakesNothing
 │   ├── DestinationDown      no connection, no association, or no Status
 │   ├── DestinationBusy      the Destination answered A7xx
+│   ├── RetrieveFailed       a peer did not give all of what it was asked for
 │   ├── WebhookFailed        nobody took note of an alarm
 │   ├── CollectorFailed      nobody took the traces
 │   ├── PackageUnreachable   the package of the viewer cannot be fetched
@@ -53,6 +54,7 @@ NodeError
 │   │   ├── ActionUnfit          such an action is not for this Instance
 │   │   └── ActionUnknown        there is no such action
 │   ├── RequestMalformed     an HTTP request that cannot be understood
+│   ├── QueryRefused         Studies of a peer are not asked for so
 │   ├── MessageRefused       an HL7 message, or a field of it, that cannot be understood
 │   │   ├── MessageUnsupported   of a kind that the node does not take
 │   │   └── MessageFraming       not between the signs that begin and end one (MLLP)
@@ -87,6 +89,7 @@ NodeError
 │   ├── DecoderDied          an Instance on which the process that read it died, or took too long
 │   ├── ModelOutputInvalid   NaN, or a mask that covers everything
 │   ├── ResultCheckFailed    the gate found a Result that is not true
+│   ├── ReportRefused        a RIS or HIS will never take this message about an answer
 │   └── DestinationRefused   the Destination will never take this Result
 │       └── SopClassNotSupported
 ├── Misconfigured            a person must act
@@ -95,6 +98,7 @@ NodeError
 │   ├── PipelineUnknown
 │   ├── ModelInvalid
 │   ├── PackageRefused       not the package of the viewer that is pinned, byte for byte
+│   ├── MoveDestinationUnknown  the peer does not know where to send what we ask it for
 │   ├── PortInUse
 │   ├── DataDirInUse
 │   ├── LedgerUnusable
@@ -215,6 +219,13 @@ class DestinationBusy(Transient):
     """A Destination answered out of resources (A7xx)."""
 
     code = "destination-busy"
+    http_status = 502
+
+
+class RetrieveFailed(Transient):
+    """A peer did not give all Instances that it was asked for (C-MOVE, C-GET, WADO-RS); they are asked for again."""
+
+    code = "retrieve-failed"
     http_status = 502
 
 
@@ -537,6 +548,12 @@ class RequestMalformed(Rejected):
     code = "request-malformed"
 
 
+class QueryRefused(Rejected):
+    """A query for Studies of a peer has an unknown key, a value that is none, or no value at all."""
+
+    code = "query-refused"
+
+
 class MessageRefused(Rejected):
     """An HL7 message, or a field of it, cannot be understood.
 
@@ -784,6 +801,13 @@ class ResultCheckFailed(Rejected):
     http_status = 422
 
 
+class ReportRefused(Rejected):
+    """A RIS or HIS refuses the message that tells it of an answer (AE, AR, 4xx); nothing stands in for it."""
+
+    code = "report-refused"
+    http_status = 502
+
+
 class DestinationRefused(Rejected):
     """A Destination refuses this Result for good (SOP Class, Cxxx, 4xx)."""
 
@@ -833,6 +857,13 @@ class PackageRefused(Misconfigured):
     """A file is not the package of the viewer that is pinned, or cannot be unpacked."""
 
     code = "package-refused"
+
+
+class MoveDestinationUnknown(Misconfigured):
+    """A peer was asked to send Studies here by C-MOVE, and does not know our AE title (A801)."""
+
+    code = "move-destination-unknown"
+    http_status = 502
 
 
 class PortInUse(Misconfigured):

@@ -22,7 +22,10 @@ ALLOWED_FIELDS = frozenset({
 # What every LogRecord carries by itself.
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # These two write data set values at INFO or DEBUG.
-CHATTY_LIBRARIES = ("pynetdicom", "highdicom", "pydicom", "celery", "kombu", "amqp", "alembic", "sqlalchemy", "urllib3")
+CHATTY_LIBRARIES = (
+    "pynetdicom", "highdicom", "pydicom", "dicomweb_client", "celery", "kombu", "amqp", "alembic", "sqlalchemy",
+    "urllib3",
+)  # fmt: skip
 
 _context: ContextVar[dict[str, object]] = ContextVar("radnode_log_context")
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from node.domain.codes import Code
+from node.domain.prior import PRIOR_ROLE
 
 # Text of one line in every Result: LO, PS3.5 6.2.
 MAX_LINE = 64
@@ -206,6 +207,8 @@ def check_manifest(table: Table) -> list[str]:
     for role, entry in inputs.items() if isinstance(inputs, Mapping) else ():
         if isinstance(entry, Mapping):
             complaints += _check_table(entry, f"inputs.{role}.", INPUT)
+            if role == PRIOR_ROLE and entry.get("required", True) is not False:
+                complaints.append(f"inputs.{role} is required; write required = false: not every patient has one")
         else:
             complaints.append(f"inputs.{role} is {_show(entry)}; write a table: [inputs.{role}]")
     complaints += _check_labels(table)

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,6 +14,7 @@ from typing import Any
 from node.clock import utc_now
 from node.domain.decision import Outcome
 from node.domain.job import Job, JobState
+from node.domain.prior import PRIOR_ROLE
 from node.domain.result import Result
 from node.domain.study import StudyFacts
 from node.domain.uids import StudyUID
@@ -252,8 +253,16 @@ def offline_settings(settings: Settings, folder: Path, *, pipeline: str | None =
     if pipeline is not None and pipeline not in settings.pipelines:
         raise PipelineUnknown(f"pipeline {pipeline!r} is unknown; known are {', '.join(settings.pipelines)}")
     asked = [rule for rule in settings.rules if pipeline is None or pipeline in rule.get("run", ())]
-    rules = tuple({key: rule[key] for key in rule if key not in {"forward", "deliver_to"}} for rule in asked)
-    return settings.offline(folder, rules=tuple(rule for rule in rules if "run" in rule))
+    rules = tuple({key: rule[key] for key in rule if key not in {"forward", "deliver_to", "priors"}} for rule in asked)
+    return settings.offline(folder, rules=tuple(_without_prior(rule) for rule in rules if "run" in rule))
+
+
+def _without_prior(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule that reads no earlier Study: nobody is there who could be asked for one."""
+    inputs = rule.get("inputs")
+    if not isinstance(inputs, Mapping):
+        return dict(rule)
+    return {**rule, "inputs": {role: wanted for role, wanted in inputs.items() if role != PRIOR_ROLE}}
 
 
 def _claims_dicom(path: Path) -> bool:

@@ -79,7 +79,8 @@ class Ordering:
             reason = f"pipeline {work.pipeline} has no model here"
             self._ledger.refuse_order(work, code=PipelineUnknown.code, reason=reason, now=now)
             return True
-        decisions, orders = self._conclude(_restrict(study, work), [rule])
+        # Whoever orders it by name wants it, prior or not.
+        decisions, orders = self._conclude(replace(_restrict(study, work), is_prior=False), [rule])
         if not orders:
             reason = " ".join(one.reason for one in decisions)
             self._ledger.refuse_order(work, code=InputMissing.code, reason=reason, now=now)
@@ -106,6 +107,7 @@ class Ordering:
             inputs={} if is_plain or not own else own[0].inputs,
             priority=work.priority,
             deliver_to=deliver_to or self._means.destinations,
+            priors=own[0].priors if own else None,
         )
 
 

@@ -11,12 +11,14 @@ from node.domain.decision import Decision, Outcome
 from node.domain.forward import Forward
 from node.domain.imaging_order import most_urgent
 from node.domain.job import JobOrder, Priority, digest_inputs
+from node.domain.prior import PRIOR_ROLE
 from node.domain.steering import Steering
 from node.domain.study import StudyFacts
 from node.domain.switch import Mode
 from node.domain.uids import SeriesUID, StudyUID
 from node.models import ModelCard
 from node.rules.evaluate import evaluate, matching_series
+from node.rules.priors import PriorChoice, choose_prior, tell_prior
 from node.rules.rule import Need, Rule
 
 log = logging.getLogger(__name__)
@@ -96,7 +98,9 @@ class Routing:
         self._ledger.hear_answers(self._asked_of, now=now)
         waiting = self._ledger.settled_studies(STUDIES_A_TICK)
         are_routed = [self._route(study_instance_uid, now) for study_instance_uid in waiting]
-        return now if len(waiting) == STUDIES_A_TICK or not all(are_routed) else None
+        # A prior that changed has those asked again that read it.
+        is_more = bool(waiting) and bool(self._ledger.settled_studies(1))
+        return now if is_more or not all(are_routed) else None
 
     def _route(self, study_instance_uid: StudyUID, now: datetime) -> bool:
         study = self._ledger.study_facts(study_instance_uid)
@@ -127,9 +131,11 @@ def route_study(study: StudyFacts, rules: Sequence[Rule], models: Mapping[str, M
     forwards: dict[str, set[SeriesUID]] = {}
     for rule in rules:
         decision = evaluate(rule, study)
+        prior = choose_prior(rule, study, decision)
+        decision = tell_prior(decision, prior)
         if decision.outcome is Outcome.MATCH:
             for need in (one for one in rule.needs if one.pipeline in models):
-                decision = _place(orders, _order(study, rule, need, decision, models), decision)
+                decision = _place(orders, _order(study, rule, need, decision, models, prior), decision)
             for destination in rule.forward:
                 forwards.setdefault(destination, set()).update(matching_series(rule, study))
         decisions.append(decision)
@@ -198,10 +204,18 @@ def _say_modes(pipelines: Sequence[str], modes: Mapping[str, Mode]) -> tuple[str
     return tuple(f"Pipeline {name} {said[modes[name]]}." for name in pipelines if modes.get(name) in said)
 
 
-def _order(study: StudyFacts, rule: Rule, need: Need, decision: Decision, models: Mapping[str, ModelCard]) -> JobOrder:
+def _order(
+    study: StudyFacts,
+    rule: Rule,
+    need: Need,
+    decision: Decision,
+    models: Mapping[str, ModelCard],
+    prior: PriorChoice,
+) -> JobOrder:
     roles = (*need.required_roles, *need.optional_roles)
     inputs = {role: decision.inputs[role] for role in roles if role in decision.inputs}
-    instances = {series.series_instance_uid: series.sop_instance_uids for series in study.series}
+    held = (*study.series, prior.series) if prior.series is not None and PRIOR_ROLE in inputs else study.series
+    instances = {series.series_instance_uid: series.sop_instance_uids for series in held}
     card, urgency = models[need.pipeline], most_urgent(study.orders)
     return JobOrder(
         study_instance_uid=study.study_instance_uid,
@@ -213,6 +227,8 @@ def _order(study: StudyFacts, rule: Rule, need: Need, decision: Decision, models
         inputs=inputs,
         content=digest_inputs({role: instances[uid] for role, uid in inputs.items()}),
         deliver_to=rule.deliver_to,
+        prior_study_instance_uid=prior.study.study_instance_uid if prior.study and PRIOR_ROLE in inputs else None,
+        awaits=prior.awaits if PRIOR_ROLE in need.optional_roles else None,
     )
 
 

@@ -24,10 +24,12 @@ from pydantic import (
 
 from node.domain.confirmation import ConfirmBy
 from node.domain.durability import Durability
+from node.domain.fetch import Retrieve, check_query
+from node.domain.fetch_terms import HOURS_PATTERN, SPAN_PATTERN
 from node.domain.origin import ORIGINS_VARIABLE, Origins, decode_origins, encode_origins, origins_of
 from node.domain.result import OptionalResult, SegmentationForm
 from node.domain.retention import KeepUntil
-from node.errors import SettingsInvalid
+from node.errors import QueryRefused, SettingsInvalid
 
 ENVIRONMENT_PREFIX = "RADNODE__"
 FILE_NAME = "settings.toml"
@@ -35,11 +37,13 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 THIS_MACHINE = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 # Tables whose keys are names that a site chooses.
 NAMED_TABLES = frozenset({"pipelines", "destinations", "sources"})
+# Transports by which a Destination can be asked what it holds.
+HOLDING = frozenset({"cstore", "stow"})
 # Below node.data_dir: what `radnode models add` and `pull` install where models.dirs names no folder.
 MODELS_FOLDER = "models"
 # Keys of a rule that a Pipeline's own table may hold; with the first it has a rule of its name.
 WHEN = "when"
-RULE_KEYS = (WHEN, "inputs", "priority", "deliver_to")
+RULE_KEYS = (WHEN, "inputs", "priors", "priority", "deliver_to")
 
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -432,6 +436,10 @@ class DestinationSettings(Section):
     ----------
     associations
         How many at once for one Study; with one, objects arrive in their order. C-STORE only.
+    application, facility
+        Who receives messages (MSH-5, MSH-6). HL7 only.
+    token
+        What is shown as bearer. FHIR only.
     per_minute
         How many objects it is sent at most; 0 sets no limit.
     tls
@@ -440,11 +448,14 @@ class DestinationSettings(Section):
         How it is asked later whether it holds what it took.
     """
 
-    transport: Literal["cstore", "stow", "folder"]
+    transport: Literal["cstore", "stow", "folder", "hl7", "fhir"]
     aet: AeTitle | Literal[""] = ""
     host: str = ""
     port: Port = 0
     url: str = ""
+    application: Annotated[str, Field(max_length=180)] = ""
+    facility: Annotated[str, Field(max_length=180)] = ""
+    token: SecretStr = SecretStr("")
     associations: Annotated[int, Field(ge=1, le=16)] = 1
     per_minute: Annotated[int, Field(ge=0)] = 0
     tls: DestinationTls | None = None
@@ -454,22 +465,48 @@ class DestinationSettings(Section):
     def _can_be_asked(self) -> "DestinationSettings":
         if self.confirm is ConfirmBy.COMMITMENT and self.transport != "cstore":
             raise ValueError("confirm is 'commitment', which only transport 'cstore' has; say 'auto' or 'query'")
-        if self.confirm is ConfirmBy.QUERY and self.transport == "folder":
-            raise ValueError("confirm is 'query', and a folder answers none; say 'auto' or 'none'")
+        if self.confirm is ConfirmBy.QUERY and self.transport not in HOLDING:
+            raise ValueError(f"confirm is 'query', and transport {self.transport!r} has none; say 'auto' or 'none'")
         return self
 
     @property
     def is_asked(self) -> bool:
         """Whether it is asked later whether it holds what it took, if it can be."""
-        return self.confirm is not ConfirmBy.NONE and self.transport != "folder"
+        return self.confirm is not ConfirmBy.NONE and self.transport in HOLDING
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is told of answers by messages, and takes no objects."""
+        return self.transport in {"hl7", "fhir"}
 
     @property
     def address(self) -> str:
         """What tells this peer from another one under the same name; without a password that the URL may hold."""
         if self.transport == "cstore":
             return f"cstore {self.aet}@{self.host}:{self.port}"
+        if self.transport == "hl7":
+            return f"hl7 {self.host}:{self.port}"
         parts = urlsplit(self.url)
         return f"{self.transport} {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
+
+
+class PollSettings(Section):
+    """``[sources.<name>] poll``: how a peer is asked for new Studies by itself."""
+
+    query: Mapping[str, str]
+    every_seconds: Annotated[float, Field(ge=5)] = 60.0
+    since: Annotated[str, Field(pattern=SPAN_PATTERN)] = "24h"
+
+    @field_validator("query")
+    @classmethod
+    def _can_be_asked(cls, query: Mapping[str, str]) -> Mapping[str, str]:
+        try:
+            check_query(query)
+        except QueryRefused as exc:
+            raise ValueError(str(exc)) from exc
+        if {"StudyDate", "StudyTime"} & query.keys():
+            raise ValueError("a poll asks for what began since it asked last; leave StudyDate and StudyTime to it")
+        return query
 
 
 class SenderSettings(Section):
@@ -487,6 +524,14 @@ class SenderSettings(Section):
         Whether a Series that it holds, and of which nothing came, is waited for.
     quiet_seconds
         Instead of that of ``[assembly]``; None: that one.
+    retrieve
+        How Studies are fetched from whoever is asked.
+    hours
+        When; empty: always.
+    per_minute
+        How many of them are begun a minute at most; 0 sets no limit.
+    poll
+        None: nothing is fetched that nobody asked for.
     """
 
     aet: AeTitle
@@ -496,6 +541,23 @@ class SenderSettings(Section):
     url: Annotated[str, Field(pattern=r"^(https?://.*)?$")] = ""
     sends: Literal["studies", "series"] = "studies"
     quiet_seconds: Seconds | None = None
+    retrieve: Retrieve = Retrieve.AUTO
+    hours: Annotated[str, Field(pattern=HOURS_PATTERN)] = ""
+    per_minute: Annotated[int, Field(ge=0)] = 0
+    poll: PollSettings | None = None
+
+    @model_validator(mode="after")
+    def _can_be_fetched_from(self) -> "SenderSettings":
+        if self.says_how_to_fetch and not (self.ask or self.host or self.url):
+            raise ValueError("retrieve, hours, per_minute and poll need ask, host or url: who is fetched from")
+        if self.host and self.retrieve is Retrieve.WADO:
+            raise ValueError("retrieve is 'wado', and host is asked by DICOM; say 'move' or 'get', or give url")
+        return self
+
+    @property
+    def says_how_to_fetch(self) -> bool:
+        """Whether it says more of fetching than its absence would."""
+        return bool(self.hours or self.per_minute or self.poll) or self.retrieve is not Retrieve.AUTO
 
     @model_validator(mode="after")
     def _one_is_asked(self) -> "SenderSettings":
@@ -564,8 +626,8 @@ class Settings(Section):
     def _asked_destinations_exist(self) -> "Settings":
         for name, entry in self.sources.items():
             asked = self.destinations.get(entry.ask)
-            if entry.ask and (asked is None or asked.transport == "folder"):
-                known = ", ".join(one for one, told in self.destinations.items() if told.transport != "folder")
+            if entry.ask and (asked is None or asked.transport not in HOLDING):
+                known = ", ".join(one for one, told in self.destinations.items() if told.transport in HOLDING)
                 raise ValueError(
                     f"sources.{name}.ask names {entry.ask!r}, which is no destination that can be asked; known are "
                     f"{known or 'none'}"
@@ -575,6 +637,9 @@ class Settings(Section):
         asked = self.destinations.get(self.worklist.ask)
         if self.worklist.ask and (asked is None or asked.transport != "cstore"):
             raise ValueError(f"worklist.ask names {self.worklist.ask!r}, which is no destination of transport 'cstore'")
+        telling = [entry.ask for entry in self.sources.values() if entry.ask and entry.says_how_to_fetch]
+        if len(set(telling)) < len(telling):
+            raise ValueError("two of sources say how to fetch from one destination; say it once")
         aets = [entry.aet for entry in self.sources.values()]
         if len(set(aets)) < len(aets):
             raise ValueError("two of sources have one aet")
@@ -628,6 +693,8 @@ class Settings(Section):
         table["ledger"]["url"] = self.ledger.url.get_secret_value()
         table["alarms"]["webhook"] = self.alarms.webhook.get_secret_value()
         table["web"]["oidc"]["client_secret"] = self.web.oidc.client_secret.get_secret_value()
+        for name, entry in self.destinations.items():
+            table["destinations"][name]["token"] = entry.token.get_secret_value()
         # Whole, because a name in the name of a variable would lose its capitals.
         whole = ("rules", *sorted(NAMED_TABLES))
         flat = {f"{ENVIRONMENT_PREFIX}{key.upper()}": _to_toml(table.pop(key)) for key in whole}
@@ -803,6 +870,7 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
         ("pipelines",): PipelineSettings,
         ("destinations",): DestinationSettings,
         ("sources",): SenderSettings,
+        ("sources", "poll"): PollSettings,
         ("destinations", "tls"): DestinationTls,
         ("security", "tls"): TlsSettings,
         ("hl7", "tls"): TlsSettings,

@@ -15,7 +15,7 @@ from node.domain.job import JobOrder
 from node.domain.model_version import ModelVersion
 from node.domain.retention import Proof
 from node.domain.study import StudyFacts
-from node.errors import ModelInvalid, PipelineUnknown
+from node.errors import ModelInvalid, PipelineUnknown, RuleInvalid
 from node.imaging_orders import ImagingOrders, ask_of_orders
 from node.ledger.engine import Engine
 from node.ledger.expectations import ExpectationLedger
@@ -33,7 +33,7 @@ from node.routing import Routing, heed_switches, route_study
 from node.rules.absent import guess_roles, name_inputs
 from node.rules.grammar import Roles, parse_rules
 from node.rules.rule import Rule
-from node.settings import Settings
+from node.settings import HOLDING, Settings
 from node.store.trash import Trash
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,32 @@ def read_tables(
     faulty = settings.pipelines.keys() - models.keys()
     pipelines: Mapping[str, Roles] = {**models, **{name: guess_roles(name, tables) for name in faulty}}
     told = [name_inputs(table, models, faulty) for table in tables]
-    return parse_rules(told, pipelines=pipelines, destinations=settings.destinations)
+    peers = names_of_holders(settings)
+    rules = parse_rules(told, pipelines=pipelines, destinations=settings.destinations, peers=peers)
+    for rule in rules:
+        for name in rule.forward:
+            if settings.destinations[name].is_told:
+                raise RuleInvalid(f"rule {rule.name!r}: forward names {name!r}, which takes no images; use deliver_to")
+    return rules
+
+
+def names_of_holders(settings: Settings) -> Mapping[str, str]:
+    """Return each name of whom Studies can be fetched from, and the name of the peer that it means."""
+    own = {name: name for name, entry in settings.destinations.items() if entry.transport in HOLDING}
+    asked = {
+        name: entry.ask or name for name, entry in settings.sources.items() if entry.ask or entry.host or entry.url
+    }
+    return {**own, **asked}
+
+
+def prior_sources(settings: Settings, rules: Sequence[Rule]) -> Mapping[str, frozenset[str]]:
+    """Return each peer that has priors which `rules` want, and the names by which they name it."""
+    holders = names_of_holders(settings)
+    wanted = {rule.priors.terms.source for rule in rules if rule.priors is not None}
+    return {
+        peer: frozenset(name for name in wanted if holders[name] == peer)
+        for peer in sorted({holders[name] for name in wanted})
+    }
 
 
 def build_assembly(settings: Settings, engine: Engine) -> Assembly:

@@ -97,8 +97,7 @@ def serve(settings: Settings, post: Post, *, node: str) -> None:
         If what that one has left cannot be recorded.
     """
     # Two of them, so that no search keeps a connection for which the registrar waits.
-    engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
-    own = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
+    engine, own = (open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s) for _ in range(2))
     instances = InstanceLedger(own)
     store = open_store(settings)
     own_name = f"{association_prefix(node)}{name_process(post.number)}"
@@ -128,6 +127,7 @@ def serve(settings: Settings, post: Post, *, node: str) -> None:
             name_association=lambda: f"{association_prefix(own_name)}{uuid4().hex}",
             are_receivers_ready=link.are_receivers_ready,
             wait_committed=registrar.wait_committed,
+            told=link.tell_committed,
             tester=Tester(settings, engine, clock=utc_now, record=witness.record),
             retractor=Retractor(settings, RetractionLedger(engine), view, record=witness.record, clock=utc_now),
         )

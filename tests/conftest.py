@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledgers import SERVER_VARIABLE, clear_copies
+from tests.ledgers import SERVER_VARIABLE, Books, clear_copies, copy_ledger
 from tests.peers import absent, require_program
 from tests.postgresql import Postgres, require_postgres
 
@@ -48,6 +48,14 @@ def _ledgers_of_this_run(request: pytest.FixtureRequest) -> Iterator[None]:
             server: Postgres = request.getfixturevalue("postgres")
             patch.setenv(SERVER_VARIABLE, server.url("postgres"))
         yield
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    """Return a ledger of one test's own; a file may have another one by this name."""
+    found = Books(copy_ledger(tmp_path))
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from node.delivery.patience import Patience
 from node.delivery.probe import knock
 from node.delivery.transport import open_transport
 from node.domain.result import Delivery, DeliveryState
+from node.ledger.answers import AnswerLedger
 from node.ledger.capabilities import CapabilityLedger
 from node.ledger.orders import add_delivery
 from tests.ledgers import NOON, Books, copy_ledger
@@ -108,7 +109,7 @@ class Hand:
         self.courier = Courier(
             destination=spec.name,
             ledger=office.books.deliveries,
-            transport=open_transport(spec),
+            transport=open_transport(spec, read_answer=AnswerLedger(office.books.engine).read_answer),
             lookout=Lookout(
                 destination=spec.name,
                 address=f"{spec.transport} of a test",

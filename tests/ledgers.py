@@ -32,6 +32,7 @@ from node.ledger.pauses import PauseLedger
 from node.ledger.schema import metadata
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView
+from node.models import ModelCard
 from tests.postgresql import ask, run_sql, session
 
 # The server on which copies are made; absent: they are SQLite files.
@@ -272,6 +273,24 @@ def make_outcome(*results: Result) -> JobOutcome:
         seconds={"prepare": 0.1, "infer": 0.2, "encode": 0.3},
         model_sha256="weights",
         results=results,
+    )
+
+
+def make_card(*, pipeline: str = "lung_nodules") -> ModelCard:
+    """Return what is known of a model that reads one CT Series."""
+    return ModelCard(
+        name="model",
+        version="1.0.0",
+        pipeline=pipeline,
+        licence="MIT",
+        intended_use="tests",
+        notice="For tests.",
+        series_offset=1,
+        weights=Path("weights"),
+        weights_sha256="",
+        required_roles=("ct",),
+        optional_roles=(),
+        numbers={},
     )
 
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 
 from node.domain.alarm import AlarmKind
+from node.domain.fetch import FetchOrder, FetchReason
 from node.domain.job import Job
 from node.domain.result import DeliveryState, Result, ResultKind
 from node.domain.uids import StudyUID
 from node.ledger.alarms import AlarmLedger
+from node.ledger.fetches import FetchLedger
 from tests.ledgers import Books, at, make_decision, make_facts, make_order, make_outcome, make_result
 
 # What no page, log or text may hold where it does not belong, and what a spreadsheet would compute.
@@ -52,6 +54,8 @@ def populate(books: Books) -> Populated:
     _deliver(books)
     books.interventions.cancel_job(canceled.job_id, ordered_by="test", reason="no need", now=at(30))
     books.settle(study=StudyUID(studies[3]), now=at(31))
+    fetch = FetchOrder(source="pacs", study_instance_uid=StudyUID(studies[0]), reason=FetchReason.POLL)
+    FetchLedger(books.engine).enqueue([fetch], now=at(35))
     alarms = AlarmLedger(books.engine)
     alarms.raise_alarm(AlarmKind.NO_WORKER, "", "no worker has a heartbeat", now=at(40))
     alarms.raise_alarm(AlarmKind.SOURCE_SILENT, "CT1", "nothing came from CT1", now=at(41))

@@ -139,7 +139,7 @@ def commands() -> dict[str, Any]:
         command: Any = group.get_command(ctx, name)
         if hasattr(command, "commands"):
             found |= {f"{name} {inner}": entry for inner, entry in command.commands.items()}
-        else:
+        if getattr(command, "invoke_without_command", True):
             found[name] = command
     return found
 

@@ -8,7 +8,8 @@ import pytest
 
 from node.rules.conditions import CONDITIONS
 from node.rules.grammar import RULE_KEYS, parse_rules
-from tests.shipped import PIPELINES
+from node.rules.prior_terms import KEYS
+from tests.shipped import PIPELINES, Needs
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "rules.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -30,6 +31,12 @@ def test_each_key_of_a_rule_has_its_line(key: str) -> None:
     assert f"| `{key}` |" in TEXT
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_each_key_of_priors_has_its_line(key: str) -> None:
+    table = TEXT.partition("## Priors")[2].partition("\n## ")[0]
+    assert re.search(rf"^\| [^|]*`{key}`[^|]* \|", table, re.MULTILINE)
+
+
 @pytest.mark.parametrize("code", ["no-rule-matched", "rules-undetermined", "input-missing"])
 def test_each_refusal_has_its_line(code: str) -> None:
     assert f"| `{code}` |" in TEXT
@@ -38,4 +45,5 @@ def test_each_refusal_has_its_line(code: str) -> None:
 @pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL))
 def test_each_example_is_a_rule(example: str) -> None:
     tables = tomllib.loads(example)["rules"]
-    assert parse_rules(tables, pipelines=PIPELINES, destinations=("pacs", "dose_server"))
+    pipelines = {**PIPELINES, "lung_growth": Needs("ct", optional_roles=("prior",))}
+    assert parse_rules(tables, pipelines=pipelines, destinations=("pacs", "dose_server"), peers=("pacs",))

@@ -117,8 +117,9 @@ def cut_region(volume: Volume, mask: NDArray[np.generic]) -> Region:
     marked = mask.astype(bool, copy=False)
     if not marked.any():
         raise ModelOutputInvalid("the mask is empty where a finding is to be measured; the Pipeline is at fault")
-    plane = marked.any(axis=0)
-    box = (_span(marked.any(axis=(1, 2))), _span(plane.any(axis=1)), _span(plane.any(axis=0)))
+    slices, plane = np.asarray(marked.any(axis=(1, 2))), np.asarray(marked.any(axis=0))
+    rows, columns = np.asarray(plane.any(axis=1)), np.asarray(plane.any(axis=0))
+    box = (_span(slices), _span(rows), _span(columns))
     return Region(box=box, mask=marked[box])
 
 

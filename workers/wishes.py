@@ -18,7 +18,7 @@ class SiteWishes:
         """Return what the Job is to write.
 
         There is one SEG and one SR of an answer for all Destinations: LABELMAP only where each of them is known to
-        take it. A Job that is delivered nowhere may write it.
+        take it. A Job that is delivered nowhere may write it. Who is told by messages gets neither.
         """
         settings = self._settings.pipelines[order.pipeline]
         form = settings.segmentation
@@ -30,4 +30,8 @@ class SiteWishes:
 
     def _find_addresses(self, order: JobOrder) -> dict[str, str]:
         known = self._settings.destinations
-        return {name: known[name].address if name in known else "" for name in order.deliver_to}
+        return {
+            name: known[name].address if name in known else ""
+            for name in order.deliver_to
+            if name not in known or not known[name].is_told
+        }

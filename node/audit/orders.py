@@ -32,3 +32,28 @@ def destination_tested(name: str, *, account: str) -> AuditEvent:
         objects=(AuditedObject(kind=ObjectKind.SECURITY_RESOURCE, id_type=NODE_ID, object_id=name),),
         facts={"destination": name},
     )
+
+
+def pull_ordered(source: str, *, account: str, studies: int) -> AuditEvent:
+    """Return that a person lets the node fetch Studies from a peer (PS3.15 A.5.3.11)."""
+    text = f"{account} lets {studies} Studies be fetched from {source}"
+    return _source_used("pull-ordered", source, account=account, text=text)
+
+
+def pull_switched(source: str, *, account: str, is_paused: bool) -> AuditEvent:
+    """Return that a person paused or resumed what is fetched from a peer (PS3.15 A.5.3.11)."""
+    word = "paused" if is_paused else "resumed"
+    return _source_used(f"pull-{word}", source, account=account, text=f"{account} {word} what is fetched from {source}")
+
+
+def _source_used(kind: str, source: str, *, account: str, text: str) -> AuditEvent:
+    return AuditEvent(
+        kind=kind,
+        event_id=SECURITY_ALERT,
+        type_code=USE_OF_RESTRICTED_FUNCTION,
+        action=Action.EXECUTE,
+        text=text,
+        participants=(Participant(user_id=account, is_requestor=True), this_process()),
+        objects=(AuditedObject(kind=ObjectKind.SECURITY_RESOURCE, id_type=NODE_ID, object_id=source),),
+        facts={"destination": source},
+    )

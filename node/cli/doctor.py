@@ -1,6 +1,7 @@
 """`radnode doctor`: tries everything that the node needs."""
 
 import contextlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,9 +20,11 @@ from node.delivery.inquiry import Way, offered_ways
 from node.delivery.lookout import see
 from node.delivery.parcel import DestinationSpec
 from node.delivery.probe import probe_destination, probe_forms
-from node.destinations import destination_spec
+from node.delivery.worklist_query import open_worklist
+from node.destinations import destination_spec, worklist_peer
 from node.domain.confirmation import ConfirmBy
-from node.errors import AuditBroken, NodeError, SettingsInvalid
+from node.errors import AuditBroken, DestinationDown, NodeError, SettingsInvalid
+from node.hl7.listener import require_guarded
 from node.ledger.alarms import AlarmLedger
 from node.ledger.opening import open_capabilities, open_deliveries, open_ledger
 from node.models import find_model
@@ -35,6 +38,8 @@ from node.wording import age
 
 # Files of the audit trail that are looked at: yesterday and today, where something is recorded every day.
 PROVEN_FILES = 2
+# Whoever listens on this machine takes a connection sooner.
+LISTENS_WITHIN_S = 2.0
 # Time to renew a certificate in peace.
 RENEW_BEFORE = timedelta(days=7)
 
@@ -80,6 +85,11 @@ def _probes(settings: Settings) -> dict[str, Callable[[], str]]:
     of_web = identity_of(settings.web)
     if of_web is not None:
         probes["web tls"] = lambda: _probe_tls(of_web)
+    if settings.hl7.port:
+        probes["hl7"] = lambda: _probe_hl7(settings)
+    source = worklist_peer(settings)
+    if source is not None:
+        probes["worklist"] = lambda: _probe_worklist(source)
     for name in settings.pipelines:
         probes[f"model of {name}"] = lambda name=name: _probe_model(settings, name)  # type: ignore[misc]  # binds name
     for name in settings.destinations:
@@ -159,10 +169,38 @@ def _probe_broker(settings: Settings) -> str:
     return "answers"
 
 
+def _probe_hl7(settings: Settings) -> str:
+    """Return in words who may send orders, and whether anybody listens; a node that is not up does not."""
+    told = settings.hl7
+    require_guarded(told.bind, told.allowed_networks)
+    identity = tls_identity(told.tls, where="hl7.tls")
+    how = "plain" if identity is None else f"by TLS, {_probe_tls(identity)}"
+    who = ", ".join(map(str, told.allowed_networks)) or "this machine"
+    try:
+        with socket.create_connection((told.bind, told.port), timeout=LISTENS_WITHIN_S):
+            listens = "takes connections"
+    except OSError:
+        listens = "nobody listens there now; `radnode up` does"
+    return f"{told.bind}:{told.port}, {how}, orders of {who}: {listens}"
+
+
+def _probe_worklist(spec: DestinationSpec) -> str:
+    """Return in words that the Modality Worklist of ``[worklist]`` can be asked."""
+    try:
+        with open_worklist(spec):
+            return f"{spec.aet.strip()} at {spec.host}:{spec.port} has a Modality Worklist that radnode may ask"
+    except DestinationDown as exc:
+        raise DestinationDown(
+            f"{exc}; Studies go on without orders: correct [worklist], or start the worklist"
+        ) from exc
+
+
 def _probe_destination(settings: Settings, name: str) -> str:
     """Return in words that a Destination answers and what it accepts, after the ledger knows it too."""
     spec, address = destination_spec(settings, name), settings.destinations[name].address
     said = probe_destination(spec)
+    if settings.destinations[name].is_told:
+        return f"{said}; is told of each answer by one message"
     accepted = probe_forms(spec)
     ledger = open_capabilities(settings)
     if accepted is not None:

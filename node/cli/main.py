@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "worker": "node.cli.up:worker",
     "process": "node.cli.process:process",
     "send": "node.cli.send:send",
+    "pull": "node.cli.pull:app",
     "doctor": "node.cli.doctor:doctor",
     "events": "node.cli.events:events",
     "alarms": "node.cli.alarms:alarms",

@@ -3,7 +3,7 @@
 import os
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,14 @@ from node.delivery.command import (
     encode_store_command,
     read_response,
 )
-from node.delivery.negotiation import ACCEPTED, Acceptance, encode_request, read_acceptance, read_rejection
+from node.delivery.negotiation import (
+    ACCEPTED,
+    MAX_PDU_BYTES,
+    Acceptance,
+    encode_request,
+    read_acceptance,
+    read_rejection,
+)
 from node.delivery.parcel import Outcome
 from node.delivery.part10 import FileHead
 from node.delivery.pdata import CommandDecoder, DataSetEncoder, encode_command, fragment_bytes
@@ -252,8 +259,21 @@ def _exchange_echo(peer: Peer, layer: UpperLayer, answer: Acceptance) -> None:
         raise DestinationDown(f"{peer} answered C-ECHO with {shown}")
 
 
-def associate(peer: Peer, contexts: Mapping[int, Form]) -> tuple[UpperLayer, Acceptance]:
+def associate(
+    peer: Peer,
+    contexts: Mapping[int, Form],
+    *,
+    scp_roles: Collection[str] = (),
+    max_pdu_bytes: int = MAX_PDU_BYTES,
+) -> tuple[UpperLayer, Acceptance]:
     """Return an Association that proposes these Presentation Contexts by their ID; the peer may have accepted none.
+
+    Parameters
+    ----------
+    scp_roles
+        SOP Class UIDs of which we want to be the SCP.
+    max_pdu_bytes
+        Longest PDU that we take, at most what `UpperLayer` does.
 
     Raises
     ------
@@ -265,7 +285,15 @@ def associate(peer: Peer, contexts: Mapping[int, Form]) -> tuple[UpperLayer, Acc
     layer = UpperLayer(_connect(peer), timeout_s=peer.timeout_s)
     try:
         with suppress(ssl.SSLEOFError, ConnectionError):
-            layer.send(encode_request(called_aet=peer.aet, calling_aet=peer.calling_aet, contexts=contexts))
+            layer.send(
+                encode_request(
+                    called_aet=peer.aet,
+                    calling_aet=peer.calling_aet,
+                    contexts=contexts,
+                    scp_roles=scp_roles,
+                    max_pdu_bytes=max_pdu_bytes,
+                )
+            )
         return layer, _read_acceptance(peer, *layer.receive())
     except ssl.SSLError as exc:
         # With TLS 1.3 a peer that refuses our certificate says so after the handshake.

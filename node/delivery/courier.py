@@ -262,6 +262,8 @@ class Courier:
                 self._ledger.record_sent(delivery, now=now, reason_code=code, reason_text=text)
             case Fate.REFUSED:
                 self._refuse(delivery, code or GAVE_UP, text or "", now=now)
+            case Fate.LEFT_OUT:
+                self._ledger.leave_out(delivery)
             case Fate.RETRY:
                 not_before = now + self._patience.pause(attempts, self._surroundings.chance())
                 self._ledger.record_retry(
@@ -337,7 +339,7 @@ class Courier:
 
     def _log_study(self, delivery: Delivery, tally: Counter[Fate], began: datetime) -> None:
         """Write the canonical line of one Association."""
-        if not tally.total():
+        if tally.total() == tally[Fate.LEFT_OUT]:
             return
         logger.info(
             STUDY_DELIVERED,

@@ -1,9 +1,11 @@
 """Small data sets of messages: written, and read without trust in whoever sent them."""
 
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 
 from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
 from node.errors import NotDicom
@@ -85,3 +87,21 @@ def encode_data_set(ds: Dataset) -> bytes:
     stream.is_implicit_VR, stream.is_little_endian = True, True
     write_dataset(stream, ds)
     return stream.getvalue()
+
+
+def decode_data_set(encoded: bytes) -> Dataset:
+    """Return a data set in Implicit VR Little Endian, its texts decoded by its Specific Character Set (0008,0005).
+
+    Raises
+    ------
+    NotDicom
+        If it is cut, damaged, or cannot be decoded.
+    """
+    # Reads all of it, and refuses what is cut.
+    MessageReader(encoded).elements()
+    try:
+        ds: Dataset = read_dataset(BytesIO(encoded), is_implicit_VR=True, is_little_endian=True)
+        ds.decode()
+    except (ValueError, LookupError, AttributeError, NotImplementedError) as exc:
+        raise NotDicom("a data set cannot be decoded") from exc
+    return ds

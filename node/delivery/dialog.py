@@ -9,7 +9,13 @@ from pydicom import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from node.delivery.association import Peer, associate
-from node.delivery.command import N_EVENT_REPORT_RQ, Command, encode_report_response, read_command
+from node.delivery.command import (
+    N_EVENT_REPORT_RQ,
+    Command,
+    encode_cancel_command,
+    encode_report_response,
+    read_command,
+)
 from node.delivery.data_set import encode_data_set
 from node.delivery.negotiation import ACCEPTED
 from node.delivery.pdata import (
@@ -158,6 +164,34 @@ class Dialog:
             if message.command.answers != self._message_id:
                 raise DestinationDown(f"{self._peer} answered another request than ours")
             return message
+
+    def poll(self, within_s: float) -> Message | None:
+        """Return the next response to the last request; None: none came in so many seconds.
+
+        Raises
+        ------
+        DestinationDown
+            If the Association is lost or ended, or the peer answers something else.
+        """
+        message = self._receive(within_s)
+        if message is None and self._is_over:
+            raise DestinationDown(f"{self._peer} ended the Association instead of answering")
+        if message is None or self._is_report(message):
+            return None
+        if message.command.answers != self._message_id:
+            raise DestinationDown(f"{self._peer} answered another request than ours")
+        return message
+
+    def cancel(self, sop_class_uid: str) -> None:
+        """Ask the peer to end what the last request asked for; its last response comes soon (PS3.7 9.3.2.3).
+
+        Raises
+        ------
+        DestinationDown
+            If the Association is lost.
+        """
+        command = encode_cancel_command(cancels=self._message_id)
+        self._send(encode_command(command, context_id=self._ids[sop_class_uid], fragment=self._fragment))
 
     def listen(self, within_s: float) -> bool:
         """Take and answer what the peer reports by itself in so many seconds; return whether it may report more.

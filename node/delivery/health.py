@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 from node.delivery.carriage import LOSSES_UNTIL_DOWN
 from node.delivery.parcel import Fate, Outcome
-from node.errors import DestinationBusy, DestinationDown, DestinationRefused
+from node.errors import DestinationBusy, DestinationDown, DestinationRefused, ReportRefused
 
 # Different objects in a row, of which none was taken.
 UNTAKEN_UNTIL_BUSY = 2
-ANSWERS = frozenset({DestinationBusy.code, DestinationRefused.code})
+ANSWERS = frozenset({DestinationBusy.code, DestinationRefused.code, ReportRefused.code})
 
 
 class Health:
@@ -32,6 +32,8 @@ class Health:
 
     def judge(self, delivery_id: int, outcome: Outcome) -> DestinationDown | DestinationBusy | None:
         """Return what follows for the whole Destination from this outcome and those before it; None: nothing."""
+        if outcome.fate is Fate.LEFT_OUT:
+            return None
         if outcome.fate is not Fate.RETRY:
             self._settle(delivery_id, is_taken=outcome.fate is Fate.SENT)
         elif delivery_id in self._suspects:

@@ -45,6 +45,10 @@ class NewsLedger(Protocol):
         """Commit that these are not to be sent any more."""
         ...
 
+    def record_lost(self, event_ids: Collection[int], *, aet: str, code: str, now: datetime) -> None:
+        """Commit that a subscriber is told these no more, and an Event that says so."""
+        ...
+
     def record_failed(self, event_ids: Iterable[int], *, send_at: datetime) -> None:
         """Commit that these are sent again."""
         ...
@@ -95,7 +99,7 @@ class Herald:
         kept = [event.event_id for event in events if event.attempts + 1 < MAX_ATTEMPTS]
         send_at: datetime = now + FIRST_PAUSE * 2 ** (attempts - 1)
         if lost:
-            self._ledger.record_sent(lost)
+            self._ledger.record_lost(lost, aet=aet, code=exc.code, now=now)
             logger.warning("workitems untold", extra={"destination": aet, "count": len(lost), "reason_code": exc.code})
         if kept:
             self._ledger.record_failed(kept, send_at=send_at)

@@ -1,6 +1,6 @@
 """What we propose in an A-ASSOCIATE-RQ, and what a peer's answer to it says (PS3.8 9.3.2 to 9.3.4)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from struct import Struct, pack, unpack
 
@@ -11,6 +11,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 
 from node.domain.capability import Form
@@ -27,11 +28,14 @@ ANSWERED_CONTEXT = 0x21
 TRANSFER_SYNTAX = 0x40
 USER_INFORMATION = 0x50
 MAXIMUM_LENGTH = 0x51
+ROLE_SELECTION = 0x54
 ITEM_HEADER = Struct(">BxH")
 # What stands before the items: protocol version, reserved, and three reserved fields of 16, 16 and 32 bytes.
 FIXED_FIELDS_BYTES = 68
 CONTEXT_FIELDS_BYTES = 4
 REJECTION = Struct(">xBBB")
+# Length of the UID at the beginning of a role selection sub-item.
+ROLE_LENGTH_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +50,14 @@ class Acceptance:
         The Transfer Syntax UID that the peer chose, by the ID of the Presentation Context; the accepted ones only.
     max_pdu_bytes
         Longest P-DATA-TF PDU that the peer takes; 0 for no limit.
+    scp_roles
+        SOP Class UIDs of which we may be the SCP, as we proposed.
     """
 
     results: Mapping[int, int]
     transfer_syntaxes: Mapping[int, str]
     max_pdu_bytes: int
+    scp_roles: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +78,24 @@ class Rejection:
     words: str
 
 
-def encode_request(*, called_aet: str, calling_aet: str, contexts: Mapping[int, Form]) -> bytes:
+def encode_request(
+    *,
+    called_aet: str,
+    calling_aet: str,
+    contexts: Mapping[int, Form],
+    scp_roles: Collection[str] = (),
+    max_pdu_bytes: int = MAX_PDU_BYTES,
+) -> bytes:
     """Return an A-ASSOCIATE-RQ that proposes one Transfer Syntax in each Presentation Context.
 
     Parameters
     ----------
     contexts
         SOP Class UID and Transfer Syntax UID by Presentation Context ID; at most 128, the IDs odd, 1-255.
+    scp_roles
+        SOP Class UIDs of which we want to be the SCP, and not the SCU (PS3.7 D.3.3.4).
+    max_pdu_bytes
+        Longest P-DATA-TF PDU that we take.
     """
     request = A_ASSOCIATE()
     request.application_context_name = APPLICATION_CONTEXT
@@ -90,10 +108,10 @@ def encode_request(*, called_aet: str, calling_aet: str, contexts: Mapping[int, 
     request.presentation_context_definition_list = proposals
     length, class_uid = MaximumLengthNotification(), ImplementationClassUIDNotification()
     version_name = ImplementationVersionNameNotification()
-    length.maximum_length_received = MAX_PDU_BYTES
+    length.maximum_length_received = max_pdu_bytes
     class_uid.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     version_name.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    request.user_information = [length, class_uid, version_name]
+    request.user_information = [length, class_uid, version_name, *map(_scp_role, scp_roles)]
     pdu = A_ASSOCIATE_RQ()
     pdu.from_primitive(request)
     return bytes(pdu.encode())
@@ -112,6 +130,7 @@ def read_acceptance(body: bytes) -> Acceptance:
     results: dict[int, int] = {}
     syntaxes: dict[int, str] = {}
     max_pdu_bytes = 0
+    scp_roles: set[str] = set()
     for kind, content in _items(body[FIXED_FIELDS_BYTES:]):
         if kind == ANSWERED_CONTEXT:
             if len(content) < CONTEXT_FIELDS_BYTES:
@@ -125,7 +144,27 @@ def read_acceptance(body: bytes) -> Acceptance:
             length = dict(_items(content)).get(MAXIMUM_LENGTH, b"")
             # Absent, it sets no limit (PS3.8 D.1.1).
             max_pdu_bytes = unpack(">I", length)[0] if len(length) == 4 else 0
-    return Acceptance(results=results, transfer_syntaxes=syntaxes, max_pdu_bytes=max_pdu_bytes)
+            scp_roles |= {_read_role(item) for item_kind, item in _items(content) if item_kind == ROLE_SELECTION}
+    return Acceptance(
+        results=results,
+        transfer_syntaxes=syntaxes,
+        max_pdu_bytes=max_pdu_bytes,
+        scp_roles=frozenset(scp_roles) - {""},
+    )
+
+
+def _scp_role(sop_class_uid: str) -> SCP_SCU_RoleSelectionNegotiation:
+    role = SCP_SCU_RoleSelectionNegotiation()
+    role.sop_class_uid = sop_class_uid
+    role.scu_role, role.scp_role = False, True
+    return role
+
+
+def _read_role(item: bytes) -> str:
+    """Return the SOP Class of which we may be the SCP, empty where we may not (PS3.7 table D.3-10)."""
+    length = int.from_bytes(item[:ROLE_LENGTH_BYTES])
+    uid, roles = item[ROLE_LENGTH_BYTES:][:length], item[ROLE_LENGTH_BYTES + length :]
+    return uid.decode("latin-1").strip("\0 ") if roles[1:2] == b"\x01" else ""
 
 
 def read_rejection(body: bytes) -> Rejection:

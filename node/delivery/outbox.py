@@ -39,6 +39,9 @@ class DeliveryLedger(Protocol):
     ) -> None:
         """Leave a Delivery PENDING until `not_before`, and count a doubt where it is one."""
 
+    def leave_out(self, delivery: Delivery) -> None:
+        """Forget a Delivery of an object that is none that its Destination is told of."""
+
     def defer_deliveries(
         self, destination: str, *, now: datetime, not_before: datetime, reason: tuple[str, str], is_news: bool
     ) -> None:

@@ -1,7 +1,7 @@
 """What travels to a Destination, and what became of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -24,11 +24,15 @@ class DestinationSpec:
     name
         The key in the settings; shown to people.
     transport
-        Alias of the transport: ``cstore``, ``stow`` or ``folder``.
+        Alias of the transport: ``cstore``, ``stow``, ``folder``, ``hl7`` or ``fhir``.
     aet, host, port
-        Called AE title and TCP address; ``cstore`` only.
+        Called AE title (``cstore``) and TCP address (``cstore`` and ``hl7``).
     url
-        Base of the DICOMweb service (``stow``), or path of the folder (``folder``).
+        Base of the DICOMweb service (``stow``) or of the FHIR service (``fhir``), or path of the folder (``folder``).
+    application, facility
+        Receiving Application and Facility (MSH-5, MSH-6); ``hl7`` only.
+    token
+        Bearer token; ``fhir`` only. Never shown.
     calling_aet
         Our own AE title, 1-16 characters.
     timeout_s
@@ -47,6 +51,9 @@ class DestinationSpec:
     host: str = ""
     port: int = 0
     url: str = ""
+    application: str = ""
+    facility: str = ""
+    token: str = field(default="", repr=False)
     associations: int = 1
     tls: TlsTrust | None = None
     confirm: ConfirmBy = ConfirmBy.AUTO
@@ -81,11 +88,12 @@ class Parcel:
 
 
 class Fate(StrEnum):
-    """What to do next with one object."""
+    """What to do next with one object; LEFT_OUT is none that the Destination is told of."""
 
     SENT = "sent"
     RETRY = "retry"
     REFUSED = "refused"
+    LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,31 @@ def encode_message(data_set: bytes, *, context_id: int, fragment: int) -> bytes:
     return _pdus(data_set, context_id, 0, fragment)
 
 
+def read_fragments(body: bytes) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield Presentation Context ID, Message Control Header and fragment of each item of a P-DATA-TF PDU.
+
+    Parameters
+    ----------
+    body
+        What follows the header of the PDU.
+
+    Raises
+    ------
+    NotDicom
+        If an item is cut.
+    """
+    view, at = memoryview(body), 0
+    while at < len(body):
+        if at + PDV_ITEM.size > len(body):
+            raise NotDicom("a Presentation Data Value is cut")
+        length, context_id, control = PDV_ITEM.unpack_from(body, at)
+        end = at + length + PDV_ITEM.size - PDV_ITEM_OVERHEAD_BYTES
+        if length < PDV_ITEM_OVERHEAD_BYTES or end > len(body):
+            raise NotDicom("a Presentation Data Value has another length than it says")
+        yield context_id, control, view[at + PDV_ITEM.size : end]
+        at = end
+
+
 class DataSetEncoder:
     """Reads data sets from their files into PDUs, in one buffer for all of them.
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from node.delivery.association import StoreAssociation, echo
 from node.delivery.cstore import peer_of
+from node.delivery.fhir import FhirMessenger
+from node.delivery.hl7 import probe_receiver
 from node.delivery.parcel import DestinationSpec
 from node.delivery.stow import StowTransport
 from node.domain.capability import WRITTEN_FORMS, Form
@@ -32,6 +34,10 @@ def probe_destination(spec: DestinationSpec) -> str:
             return f"{peer} answers C-ECHO"
         case "folder":
             return _probe_folder(Path(spec.url))
+        case "hl7":
+            return probe_receiver(spec)
+        case "fhir":
+            return FhirMessenger(spec).probe()
         case _:
             return StowTransport(spec).probe()
 
@@ -39,7 +45,8 @@ def probe_destination(spec: DestinationSpec) -> str:
 def probe_forms(spec: DestinationSpec) -> frozenset[Form] | None:
     """Return which of `WRITTEN_FORMS` a Destination accepts, without sending any; None where only sending tells.
 
-    A C-STORE peer is asked in one Association that proposes them all. A STOW-RS service has no such question.
+    A C-STORE peer is asked in one Association that proposes them all. A STOW-RS service has no such question, nor who
+    is told by messages.
 
     Raises
     ------
@@ -74,6 +81,10 @@ def knock(spec: DestinationSpec) -> None:
                 return
         case "folder":
             _probe_folder(Path(spec.url))
+        case "hl7":
+            probe_receiver(spec, connect_s=KNOCK_LIMIT_S)
+        case "fhir":
+            FhirMessenger(spec).probe(connect_s=KNOCK_LIMIT_S)
         case _:
             try:
                 StowTransport(spec).probe(connect_s=KNOCK_LIMIT_S)

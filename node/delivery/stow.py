@@ -4,29 +4,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import requests
 from dicomweb_client.web import DICOMwebClient
 from pydicom.dataset import Dataset
-from requests.adapters import HTTPAdapter
 
 from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
 from node.delivery.query import SeriesCount, read_count
 from node.delivery.status import DOUBTFUL_TRIES, SUCCESS, UNPROCESSED_TRIES, judge_status
+from node.delivery.web_service import WebService
 from node.errors import (
     DestinationBusy,
     DestinationDown,
     DestinationRefused,
     Misconfigured,
-    SettingsInvalid,
     SopClassNotSupported,
 )
-from node.tls import TlsTrust, client_context
-
-Answer = TypeVar("Answer")
 
 # Objects are gathered into requests of about this size; they are in memory while they are sent.
 REQUEST_BYTES = 32 * 1024 * 1024
@@ -69,21 +65,8 @@ class StowTransport:
     """Objects leave by STOW-RS."""
 
     def __init__(self, spec: DestinationSpec) -> None:
-        self._name = spec.name
-        parts = urlsplit(spec.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            shown = spec.url.rpartition("@")[2]
-            raise SettingsInvalid(
-                f"destinations.{spec.name}.url is {shown!r}; give the base URL of the DICOMweb service, "
-                "such as http://127.0.0.1:8042/dicom-web"
-            )
-        self._url = spec.url.rstrip("/")
-        # A URL may hold name and password, which belong into no sentence.
-        self._shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-        self._timeout_s = spec.timeout_s
-        self._tls = spec.tls
-        if spec.tls is not None and parts.scheme != "https":
-            raise SettingsInvalid(f"destinations.{spec.name}.url is no https URL, so it cannot have {spec.tls.where}")
+        self._service = WebService(spec, kind=("DICOMweb", "http://127.0.0.1:8042/dicom-web"))
+        self._name, self._shown = spec.name, self._service.shown
 
     def send(self, parcels: Sequence[Parcel], report: Report) -> None:
         """Send the objects of one Study and report each one; see `Transport.send`."""
@@ -107,7 +90,7 @@ class StowTransport:
             If the URL or the credentials are wrong.
         """
         with self._client(connect_s) as client:
-            status = self._ask(client.try_search)
+            status = self._service.ask(client.try_search)
         self._check_whole(status)
         return f"{self._shown} answers (HTTP {status})"
 
@@ -122,7 +105,7 @@ class StowTransport:
             If it asks for credentials, or forbids radnode to search.
         """
         with self._client() as client:
-            status = self._ask(client.try_search)
+            status = self._service.ask(client.try_search)
         if status in NO_SEARCH:
             return False
         self._check_whole(status)
@@ -148,7 +131,7 @@ class StowTransport:
         held: set[str] = set()
 
         def search(client: "_FileClient") -> frozenset[str]:
-            return self._ask(lambda: client.search_page(study_instance_uid, series_instance_uid, len(held)))
+            return self._service.ask(lambda: client.search_page(study_instance_uid, series_instance_uid, len(held)))
 
         with self._client() as client:
             # A service that heeds no offset answers the same again.
@@ -173,7 +156,7 @@ class StowTransport:
         counted: dict[str, SeriesCount] = {}
         with self._client() as client:
             while True:
-                page = self._ask(partial(client.series_page, study_instance_uid, len(counted)))
+                page = self._service.ask(partial(client.series_page, study_instance_uid, len(counted)))
                 if page.keys() <= counted.keys():
                     return tuple(counted.values())
                 counted |= page
@@ -187,27 +170,49 @@ class StowTransport:
             As `count_series` does.
         """
         with self._client() as client:
-            return self._ask(lambda: client.count_study(study_instance_uid))
+            return self._service.ask(lambda: client.count_study(study_instance_uid))
+
+    def search(
+        self, ask: Callable[[DICOMwebClient, int], list[dict[str, Any]]], *, key: str
+    ) -> tuple[Mapping[str, tuple[str, ...]], ...]:
+        """Return every match of a search: the values of its elements as text, by tag.
+
+        Parameters
+        ----------
+        ask
+            Asks for the matches from this place on.
+        key
+            Tag of the UID that tells them apart.
+
+        Raises
+        ------
+        DestinationDown, DestinationBusy
+            As `count_series` does.
+
+        References
+        ----------
+        DICOM PS3.18 10.6
+        """
+        found: dict[str, Mapping[str, tuple[str, ...]]] = {}
+        with self._client() as client:
+            while True:
+                page = self._service.ask(partial(_all_values, partial(ask, client, len(found))))
+                fresh = {"".join(match.get(key, ())): match for match in page}
+                # A service that heeds no offset answers the same again.
+                if fresh.keys() <= found.keys():
+                    return tuple(match for uid, match in found.items() if uid)
+                found |= fresh
 
     @contextmanager
     def _client(self, connect_s: float | None = None) -> Iterator["_FileClient"]:
         """Give a client whose connections are closed afterwards."""
-        with requests.Session() as session:
-            # A PACS is not behind the proxy that the environment names for the web.
-            session.trust_env = False
-            # A POST that is redirected turns into a GET: better told than tried.
-            session.max_redirects = 0
-            if self._tls is not None:
-                session.mount("https://", _TlsAdapter(self._tls))
-                # requests would trust public authorities beside the one that is named.
-                session.verify = True if self._tls.ca is None else str(self._tls.ca)
-            timeouts_s = (self._timeout_s if connect_s is None else connect_s, self._timeout_s)
-            yield _FileClient(self._url, session, timeouts_s)
+        with self._service.session() as session:
+            yield _FileClient(self._service.url, session, self._service.timeouts_s(connect_s))
 
     def _send_batch(self, client: "_FileClient", batch: Sequence[tuple[Parcel, bytes]], report: Report) -> None:
         """Send one request; one that failed as a whole is taken apart, so that one object cannot doom the others."""
         contents = [content for _, content in batch]
-        response = self._ask(lambda: client.store_files(contents))
+        response = self._service.ask(lambda: client.store_files(contents))
         answer = read_answer(response)
         if response.ok or mentions_instances(answer):
             for parcel, _ in batch:
@@ -219,23 +224,6 @@ class StowTransport:
             outcome = self._judge_http(response.status_code)
             for parcel, _ in batch:
                 report(parcel, outcome)
-
-    def _ask(self, question: Callable[[], Answer]) -> Answer:
-        """Return the answer of the server, whatever it is."""
-        try:
-            return question()
-        except requests.exceptions.TooManyRedirects as exc:
-            raise Misconfigured(f"destination {self._name} redirects; set destinations.{self._name}.url") from exc
-        except requests.exceptions.SSLError as exc:
-            raise Misconfigured(f"destination {self._name}: TLS failed; check its certificate and our trust") from exc
-        except requests.ConnectTimeout as exc:
-            raise DestinationDown(f"destination {self._name}: no connection to {self._shown} in time") from exc
-        except requests.Timeout as exc:
-            raise DestinationDown(f"destination {self._name} gave no answer within {self._timeout_s:g} s") from exc
-        except requests.RequestException as exc:
-            raise DestinationDown(
-                f"destination {self._name}: no connection to {self._shown}; check that it runs"
-            ) from exc
 
     def _check_whole(self, status: int) -> None:
         """Raise what concerns the whole Destination."""
@@ -255,22 +243,6 @@ class StowTransport:
             return Outcome.retry(failed, tries=UNPROCESSED_TRIES)
         error = DestinationRefused(f"destination {self._name} did not take the object (HTTP {status})")
         return Outcome.retry(error, tries=DOUBTFUL_TRIES)
-
-
-class _TlsAdapter(HTTPAdapter):
-    """Opens connections with our own TLS context."""
-
-    def __init__(self, trust: TlsTrust) -> None:
-        self._trust = trust
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Create the pool of connections."""
-        options["ssl_context"] = client_context(self._trust)
-        if not self._trust.check_host:
-            # urllib3 compares by itself what the context does not.
-            options["assert_hostname"] = False
-        super().init_poolmanager(*args, **options)
 
 
 class _FileClient(DICOMwebClient):
@@ -342,7 +314,12 @@ class _FileClient(DICOMwebClient):
 
 
 def _matches(search: Callable[[], list[dict[str, Any]]], *tags: str) -> list[Mapping[str, str]]:
-    """Return the values of these elements of each match of a search; none where the service does not know the thing.
+    """Return the first values of these elements of each match of a search; see `_all_values`."""
+    return [{tag: (match.get(tag) or ("",))[0] for tag in tags} for match in _all_values(search)]
+
+
+def _all_values(search: Callable[[], list[dict[str, Any]]]) -> list[Mapping[str, tuple[str, ...]]]:
+    """Return the values of the elements of each match of a search; none where the service does not know the thing.
 
     Raises
     ------
@@ -350,7 +327,7 @@ def _matches(search: Callable[[], list[dict[str, Any]]], *tags: str) -> list[Map
         If the service does not answer this, or with something that cannot be read.
     """
     try:
-        return [{tag: str((match.get(tag, {}).get("Value") or [""])[0]) for tag in tags} for match in search()]
+        return [{tag: _texts(element) for tag, element in match.items()} for match in search()]
     except requests.HTTPError as exc:
         if exc.response is None:
             raise
@@ -359,6 +336,12 @@ def _matches(search: Callable[[], list[dict[str, Any]]], *tags: str) -> list[Map
         raise DestinationBusy(f"a search was answered with HTTP {exc.response.status_code}") from exc
     except (AttributeError, LookupError, TypeError, ValueError) as exc:
         raise DestinationBusy("the answer to a search cannot be read") from exc
+
+
+def _texts(element: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the values of an element as text; of a name, its alphabetic form."""
+    values = element.get("Value") or ()
+    return tuple(str(one.get("Alphabetic", "") if isinstance(one, dict) else one) for one in values if one is not None)
 
 
 def read_answer(response: requests.Response) -> Dataset:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from node.delivery.association import StoreAssociation, echo
 from node.delivery.cstore import peer_of
+from node.delivery.fhir import FhirMessenger
+from node.delivery.hl7 import probe_receiver
 from node.delivery.inquiry import offered_ways
 from node.delivery.parcel import DestinationSpec
 from node.delivery.stow import StowTransport
@@ -91,6 +93,10 @@ def walk_to(spec: DestinationSpec, *, limit_s: float) -> Walk:
             acts = _dimse_acts(hurried, found)
         case "folder":
             acts = _folder_acts(Path(spec.url), found)
+        case "hl7":
+            acts = _mllp_acts(hurried)
+        case "fhir":
+            acts = _fhir_acts(hurried)
         case _:
             acts = _web_acts(hurried)
     return Walk(steps=tuple(_take(acts)), accepted=found.accepted)
@@ -144,19 +150,35 @@ def _count_contexts(spec: DestinationSpec, accepted: frozenset[Form]) -> tuple[s
 
 
 def _web_acts(spec: DestinationSpec) -> dict[str, _Act]:
-    parts = urlsplit(spec.url)
-    host = parts.hostname or ""
-    port = parts.port or (HTTPS_PORT if parts.scheme == HTTPS else HTTP_PORT)
-
     def search() -> tuple[str, bool]:
         can_search = StowTransport(spec).can_search()
         return ("answers a search" if can_search else "does not answer a search"), can_search
 
+    scheme = "HTTPS" if urlsplit(spec.url).scheme == HTTPS else "HTTP"
+    return _address_acts(spec) | {scheme: lambda: (StowTransport(spec).probe(), True), "QIDO-RS": search}
+
+
+def _fhir_acts(spec: DestinationSpec) -> dict[str, _Act]:
+    # One question shows connection, credentials and version: what it says of itself.
+    return _address_acts(spec) | {"FHIR": lambda: (FhirMessenger(spec).probe(), True)}
+
+
+def _mllp_acts(spec: DestinationSpec) -> dict[str, _Act]:
+    # No message is sent: a receiver would file it.
+    return {
+        "Name": lambda: _resolve(spec.host, spec.port, spec.timeout_s),
+        "TCP": lambda: _connect(spec.host, spec.port, spec.timeout_s),
+        "MLLP" if spec.tls is None else "MLLP by TLS": lambda: (probe_receiver(spec), True),
+    }
+
+
+def _address_acts(spec: DestinationSpec) -> dict[str, _Act]:
+    parts = urlsplit(spec.url)
+    host = parts.hostname or ""
+    port = parts.port or (HTTPS_PORT if parts.scheme == HTTPS else HTTP_PORT)
     return {
         "Name": lambda: _resolve(host, port, spec.timeout_s),
         "TCP": lambda: _connect(host, port, spec.timeout_s),
-        "HTTPS" if parts.scheme == HTTPS else "HTTP": lambda: (StowTransport(spec).probe(), True),
-        "QIDO-RS": search,
     }
 
 

@@ -4,7 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from pydicom.uid import UID
 
+from node.delivery.get import STUDY_ROOT_GET
+from node.delivery.move import STUDY_ROOT_MOVE
 from node.delivery.query import STUDY_ROOT_FIND
+from node.delivery.worklist_query import MAX_ENTRIES, MODALITY_WORKLIST_FIND
 from node.dimse.acceptor import MAX_ASSOCIATE_BYTES
 from node.dimse.contexts import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
@@ -27,7 +30,8 @@ from node.dimse.negotiation import (
 )
 from node.dimse.scp import ASSOCIATE_TIMEOUT_S
 from node.dimse.workitems import MAX_MATCHES
-from node.domain.workitem import EVENT, FILTERED_GLOBAL, GLOBAL, PULL, PUSH, QUERY, WATCH
+from node.domain.workitem import EVENT, FILTERED_GLOBAL, GLOBAL, PULL, PUSH, QUERY, UNSPECIFIED_REASON, WATCH
+from node.domain.workitem import WORKLIST as WORKLIST_LABEL
 from node.errors import (
     ActionUnfit,
     ActionUnknown,
@@ -115,6 +119,8 @@ ASSOCIATIONS = """\
 | Connections that have not asked for an Association | {waiting}; one more closes the oldest of the address with most |
 | No A-ASSOCIATE-RQ | connection closed {wait} s after it was opened, whatever has come of it, TLS handshake included |
 | Longest A-ASSOCIATE-RQ | {longest} bytes, else the Association is not made |
+| Data set that is announced and does not begin, but in C-STORE | taken as empty after a sixth of \
+`node.dimse_timeout_s` |
 | Request for which its Presentation Context was not negotiated | answered with Status 0211 (Unrecognized operation) |
 | Silence | Association aborted after `node.dimse_timeout_s` |
 
@@ -205,6 +211,30 @@ with Modality (0008,0060) and Number of Series Related Instances (0020,1209), th
 Related Instances (0020,1208); or by QIDO-RS with the same.
 """
 
+FETCHING = """\
+## Studies that are fetched
+
+As SCU, where a person, a poll or a rule asks for it; see [pull.md](pull.md).
+
+| SOP Class | role |
+| --- | --- |
+| Study Root Query/Retrieve Information Model - FIND ({find}) | SCU: STUDY, SERIES and IMAGE level; texts in \
+ISO_IR 192 |
+| Study Root Query/Retrieve Information Model - MOVE ({move}) | SCU: STUDY level for what is not here at all, else \
+SERIES and IMAGE level (at most 200 UIDs); Move Destination is our own AE title; C-CANCEL |
+| Study Root Query/Retrieve Information Model - GET ({get}) | SCU: SERIES and IMAGE level; role selection as SCP of \
+the Storage SOP Classes that IMAGE level names, one Presentation Context for each Transfer Syntax, 127 at most; \
+C-CANCEL |
+
+| Status | what the node does |
+| --- | --- |
+| 0000, FF00, B000 | goes on; what failed is asked for again, four times in all |
+| A701, A702, A900, Cxxx | asks again later, four times in all; with `retrieve = "auto"`, C-GET follows a C-MOVE \
+that brought nothing |
+| A801, 0122, 0124 | ends the order with the reason |
+| FE00 | it was canceled |
+"""
+
 WORKLIST = """\
 ## Unified Worklist and Procedure Step
 
@@ -225,18 +255,42 @@ State Report (1), UPS Cancel Requested (2), UPS Progress Report (3), UPS Assigne
 | N-CREATE of an order | Scheduled Workitem Code (0040,4018) in scheme 99RADNODE names a Pipeline of this node: it \
 becomes a Job when the Study of its Input Information (0040,4021) is here and complete |
 | Required at N-CREATE | Procedure Step State, Scheduled Procedure Step Priority, Procedure Step Label, Scheduled \
-Procedure Step Start DateTime, Input Readiness State; what is of Type 2 and absent is filled in without a value |
+Procedure Step Start DateTime, Input Readiness State; what is of Type 2 and absent is filled in without a value, and \
+Worklist Label (0074,1202) with "{label}" |
 | Required for COMPLETED | in Unified Procedure Step Performed Procedure Sequence (0074,1216): Performed Station Name \
 Code Sequence, Performed Workitem Code Sequence, Performed Procedure Step Start and End DateTime, Output Information \
 Sequence |
+| Required for CANCELED | nothing: Procedure Step Cancellation DateTime (0040,4052) and Procedure Step Discontinuation \
+Reason Code Sequence (0074,100E) are filled in where they have no value, the latter with {reason} |
+| Request to cancel a step that is SCHEDULED | granted; subscribers hear of IN PROGRESS, then of CANCELED |
 | C-FIND | every Attribute is a key: single value, list of UID, wildcard, range of DA, DT and TM, one item of a \
 sequence; Person Names without case; at most {matches} matches |
 | Subscription | of one workitem, of all ({all}), or of those that match keys ({some}): those that are not over, and \
-new ones |
+new ones; states of the former are told at once where the subscription locks them |
 | Deletion lock | granted for workitems of others; for Jobs and for all, B301 |
-| An event that is not taken | sent again after 2, 4, 8 and 16 s, then no more |
+| An event that is not taken | sent again after 2, 4, 8 and 16 s, then no more; an Event of the node tells it |
 | Workitems of others that are over | deleted after 30 days, unless locked |
 {statuses}
+
+The same workitems are served over HTTP (UPS-RS, PS3.18 11), see [worklists.md](worklists.md).
+"""
+
+MODALITY_WORKLIST = """\
+## Modality Worklist
+
+With `[worklist]`, that of a RIS is asked as SCU for the order of each Study of which none is known.
+
+| | |
+| --- | --- |
+| Modality Worklist Information Model - FIND ({find}) | SCU: C-FIND, when a Study comes; without an answer again after \
+half a minute, five minutes and half an hour |
+| Matching keys | Accession Number (0008,0050) and Patient ID (0010,0020); without them, or without a match, Study \
+Instance UID (0020,000D) |
+| Return keys | those; Patient's Name (0010,0010), Issuer of Patient ID (0010,0021), Requesting Physician (0032,1032), \
+Requesting Service (0032,1033), Requested Procedure Description (0032,1060), Code Sequence (0032,1064), ID (0040,1001) \
+and Priority (0040,1003), Placer and Filler Order Number (0040,2016), (0040,2017); of Scheduled Procedure Step \
+Sequence (0040,0100) Modality, Start Date and Start Time |
+| Entries that do not match | passed over; {entries} are read at most |
 """
 
 SECURITY = """\
@@ -268,7 +322,8 @@ def conformance_statement() -> str:
     notices = NOTICES.format(
         mpps=MODALITY_PERFORMED_PROCEDURE_STEP, ian=INSTANCE_AVAILABILITY_NOTIFICATION, find=STUDY_ROOT_FIND
     )
-    told = (INTRODUCTION, _associations(), commitment, notices, _worklist(), SECURITY)
+    fetching = FETCHING.format(find=STUDY_ROOT_FIND, move=STUDY_ROOT_MOVE, get=STUDY_ROOT_GET)
+    told = (INTRODUCTION, _associations(), commitment, notices, fetching, _worklist(), _modality_worklist(), SECURITY)
     sections = (*told, _statuses(), _sop_classes(), _transfer_syntaxes())
     return "\n".join(sections)
 
@@ -285,8 +340,14 @@ def _worklist() -> str:
         all=GLOBAL,
         some=FILTERED_GLOBAL,
         matches=MAX_MATCHES,
+        label=WORKLIST_LABEL,
+        reason=" ".join(UNSPECIFIED_REASON[:2]),
         statuses="\n".join(lines),
     )
+
+
+def _modality_worklist() -> str:
+    return MODALITY_WORKLIST.format(find=MODALITY_WORKLIST_FIND, entries=f"{MAX_ENTRIES:,}")
 
 
 def _associations() -> str:

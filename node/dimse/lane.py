@@ -40,6 +40,8 @@ from node.errors import NotDicom
 STREAMED = frozenset({
     C_STORE_RQ, C_FIND_RQ, N_EVENT_REPORT_RQ, N_GET_RQ, N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ,
 })  # fmt: skip
+# Whose data set is an object.
+NEVER_EMPTY = frozenset({C_STORE_RQ})
 # Status of a response that brings a match (PS3.4 CC.2.8.4).
 PENDING = 0xFF00
 # The data set of any other message; the node offers no service that has one.
@@ -133,6 +135,7 @@ class Lane:
         self._is_served = False
         self._sink: Sink | None = None
         self._other = bytearray()
+        self._has_data = False
         self._fragments: list[memoryview] = []
         self.message_bytes = 0
         self.messages = 0
@@ -141,6 +144,28 @@ class Lane:
     def is_idle(self) -> bool:
         """Whether nothing of a PDU or message has come that is not answered yet."""
         return self._is_between_messages and not self._pdu_left and self._left is None and not len(self._buffer)
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether a request announced a data set of which nothing has come, and which may well be empty.
+
+        pynetdicom announces an empty Attribute List like any other, and then sends none (PS3.7 6.3.1 knows no such
+        message); it waits for the answer all the same.
+        """
+        request = self._request
+        is_due = request is not None and request.has_data_set and request.command_field not in NEVER_EMPTY
+        return (
+            is_due
+            and self._sink is not None
+            and not self._has_data
+            and not len(self._buffer)
+            and not self._pdu_left
+            and self._left is None
+        )
+
+    def conclude(self) -> None:
+        """Serve the request of which the data set does not come, as if it were empty."""
+        self._end_data_set()
 
     @property
     def _is_between_messages(self) -> bool:
@@ -207,6 +232,7 @@ class Lane:
         self._pdu_left -= PDV_LENGTH_BYTES + length
         self._left = length - PDV_OVERHEAD
         self._control, self._context_id = control, context_id
+        self._has_data = not control & IS_COMMAND
         return None
 
     def _is_expected(self, context_id: int, *, is_command: bool) -> bool:
@@ -298,5 +324,6 @@ class Lane:
     def _forget(self) -> None:
         self._command, self._other = bytearray(), bytearray()
         self._request = self._sink = None
+        self._has_data = False
         self.message_bytes = 0
         self.messages += 1

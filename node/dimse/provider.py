@@ -34,6 +34,8 @@ AWAITING_CLOSE = "Sta13"
 A_ABORT = 0x07
 # A-ASSOCIATE response, P-DATA, A-RELEASE and A-ABORT of our own side (PS3.8 table 9-10).
 OUR_REQUESTS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
+# What is announced and does not begin for so long of the time that a peer has, is empty; 5 s of the usual 30.
+EMPTY_AFTER = 1 / 6
 # A message must come at this rate at least, after its first `timeout_s`; no link between hospitals is slower.
 MIN_BYTES_PER_S = 4096
 
@@ -257,7 +259,10 @@ class LaneProvider(DULServiceProvider):
                 continue
             patience_s = self._patience_s(lane)
             if patience_s <= 0:
-                return Outcome.INVALID
+                if not lane.may_be_empty:
+                    return Outcome.INVALID
+                self._conclude(lane)
+                continue
             if not self._wait(patience_s) and lane.is_idle:
                 return outcome
 
@@ -268,6 +273,13 @@ class LaneProvider(DULServiceProvider):
         finally:
             self._is_serving = False
 
+    def _conclude(self, lane: Lane) -> None:
+        self._is_serving = True
+        try:
+            lane.conclude()
+        finally:
+            self._is_serving = False
+
     def _patience_s(self, lane: Lane) -> float:
         now = monotonic()
         if lane.is_idle or lane.messages != self._message:
@@ -275,6 +287,8 @@ class LaneProvider(DULServiceProvider):
         if lane.is_idle:
             return SWEEP_S
         timeout_s = self._guarded_socket.timeout_s
+        if lane.may_be_empty:
+            return self._heard_s + timeout_s * EMPTY_AFTER - now
         allowed_s = timeout_s + lane.message_bytes / MIN_BYTES_PER_S
         return min(self._heard_s + timeout_s, self._begun_s + allowed_s) - now
 

@@ -9,12 +9,12 @@ from node.audit.access import workitems_searched
 from node.audit.message import AuditEvent
 from node.dimse.attribute_list import AttributeList
 from node.dimse.command import C_FIND_RQ, N_ACTION_RQ, N_CREATE_RQ, N_GET_RQ, Reply
-from node.dimse.data_sets import read_model, write_model
 from node.dimse.services import Asked, Services
 from node.domain import workitem as ups
 from node.domain.uids import check_uid
 from node.domain.workitem import DataSet, Workitem, text_of
 from node.errors import ActionUnknown, SubscriberUnknown
+from node.header.json_model import read_model, write_model
 from node.ledger.subscriptions import Subscription, SubscriptionLedger
 from node.ledger.workitems import CancelRequest, Draft, WorkitemLedger
 
@@ -100,7 +100,7 @@ class WorkitemService:
         NodeError
             If it is refused; with the status of PS3.4 CC.2.
         """
-        model = read_model(attributes, is_implicit=asked.is_implicit)
+        model = read_model(attributes.encoded, is_implicit=asked.is_implicit)
         match asked.request.command_field:
             case command if command == C_FIND_RQ:
                 return self._search(asked, model)

@@ -14,6 +14,9 @@ from node.domain.uids import SeriesUID, StudyUID
 REFUSED = "refused: "
 # As `Statement.series_instance_uid`: the Study as a whole.
 WHOLE_STUDY = SeriesUID("")
+# Instances that must have come since a number was said first, for it to have been known beforehand: an archive that is
+# some ahead of what it sends may still receive.
+FORETOLD = 10
 # Where a verdict has no end of its own.
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -72,6 +75,8 @@ class Statement:
         Instances; None where none were named: it was not answered yet, or goes on.
     held
         Instances that were here then.
+    held_first
+        Those that were here when the number was said first.
     is_final
         Whether who said so will say nothing else: a Procedure Step that is over.
     changes
@@ -90,11 +95,17 @@ class Statement:
     notice_uid: str = ""
     expected: int | None
     held: int
+    held_first: int
     is_final: bool = False
     changes: int = 0
     since: datetime
     seen_at: datetime
     failure: str = ""
+
+    @property
+    def is_foretold(self) -> bool:
+        """Whether the number was known when less than half of it was here: it stood while all the others came."""
+        return self.expected is not None and self.expected - self.held_first >= max(FORETOLD, self.expected / 2)
 
     @property
     def words(self) -> str:
@@ -374,8 +385,8 @@ def _believed_at(one: Statement, held: int, series: OpenSeries, terms: Terms) ->
     """Return from when on a statement proves a Series; None where it does not.
 
     A Procedure Step that is over lists what there is; so does a notification of one. Any other number is believed when
-    it was the same for a while, and was said after the last Instance came: an archive that still receives says less
-    now than later.
+    it was the same for a while, or while most of what it counts came, and was said after the last Instance came: an
+    archive that still receives says less now than later.
     """
     if one.expected is None or one.failure:
         return None
@@ -389,6 +400,8 @@ def _believed_at(one: Statement, held: int, series: OpenSeries, terms: Terms) ->
     if one.expected != held or one.seen_at < series.quiet_since:
         return None
     is_restless = one.changes > 0 or series.open_associations > 0
+    if one.is_foretold and not is_restless:
+        return one.seen_at
     wanted_s = max(terms.belief_s, quiet_s) if is_restless else terms.belief_s
     begin = max(one.since, series.last_instance_at) if series.open_associations else one.since
     return one.seen_at if one.seen_at - begin >= timedelta(seconds=wanted_s) else None

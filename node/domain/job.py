@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NewType
 
+from node.domain.prior import PRIOR_ROLE, PriorTerms
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 
 JobID = NewType("JobID", str)
@@ -55,6 +56,10 @@ class JobOrder:
         Names of Destinations.
     is_shadow
         True when the answer is kept and shown, and goes nowhere.
+    prior_study_instance_uid
+        The earlier Study that the Series of role `PRIOR_ROLE` is of; None without one.
+    awaits
+        The priors that it is to wait for; None: nothing. What the ledger keeps waits by itself.
     """
 
     study_instance_uid: StudyUID
@@ -67,6 +72,13 @@ class JobOrder:
     content: str
     deliver_to: tuple[str, ...]
     is_shadow: bool = False
+    prior_study_instance_uid: StudyUID | None = None
+    awaits: PriorTerms | None = None
+
+    def study_of(self, role: str) -> StudyUID:
+        """Return the Study that the Series of a role is of."""
+        prior = self.prior_study_instance_uid
+        return self.study_instance_uid if prior is None or role != PRIOR_ROLE else prior
 
     @property
     def recipients(self) -> tuple[str, ...]:

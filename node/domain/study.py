@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from node.domain.imaging_order import ImagingOrder
+from node.domain.prior import PriorState, PriorTerms
 from node.domain.steering import Answered
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 
@@ -17,6 +18,7 @@ KEPT_KEYWORDS = (
     "PresentationIntentType", "Manufacturer", "InstitutionName", "ReferringPhysicianName", "StationName",
     "StudyDescription",
     "SeriesDescription", "InstitutionalDepartmentName", "ManufacturerModelName", "PatientName", "PatientID",
+    "IssuerOfPatientID",
     "PatientBirthDate", "PatientSex", "PatientAge", "ContrastBolusAgent", "BodyPartExamined", "ScanningSequence",
     "SequenceVariant", "ScanOptions", "SequenceName", "SliceThickness", "KVP", "RepetitionTime", "EchoTime",
     "InversionTime", "SpacingBetweenSlices", "DeviceSerialNumber", "ProtocolName", "ConvolutionKernel",
@@ -125,6 +127,30 @@ class SeriesFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SoughtPriors:
+    """How far one search for priors of a Study has come.
+
+    Attributes
+    ----------
+    until
+        So long Jobs wait for it.
+    is_late
+        True when it was not over by then.
+    text
+        Why there is none, in words; empty unless there is none.
+    studies
+        Earlier Studies that were found and are here, the newest first.
+    """
+
+    terms: PriorTerms
+    state: PriorState
+    until: datetime
+    is_late: bool
+    text: str
+    studies: tuple["StudyFacts", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyFacts:
     """One Study with its Series, sorted by Series Number, then UID.
 
@@ -136,6 +162,10 @@ class StudyFacts:
         What Pipelines concluded so far about what the Study holds now.
     orders
         What RIS and HIS asked for, as far as it is about the Study.
+    priors
+        Searches for earlier Studies of the patient.
+    is_prior
+        True when it is here only because another Study wanted it; no rule is asked of it.
     """
 
     study_instance_uid: StudyUID
@@ -145,3 +175,5 @@ class StudyFacts:
     revision: int = 0
     answered: tuple[Answered, ...] = ()
     orders: tuple[ImagingOrder, ...] = ()
+    priors: tuple[SoughtPriors, ...] = ()
+    is_prior: bool = False

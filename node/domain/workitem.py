@@ -54,7 +54,9 @@ SCHEDULED_START, CANCELLATION_AT, MODIFIED_AT = "00404005", "00404052", "0040401
 SCHEDULED_WORKITEM_CODE, PERFORMED_WORKITEM_CODE = "00404018", "00404019"
 INPUT_INFORMATION, INPUT_READINESS, OUTPUT_INFORMATION = "00404021", "00404041", "00404033"
 STATION_NAME_CODE, STATION_CLASS_CODE, STATION_PLACE_CODE = "00404025", "00404026", "00404027"
-SCHEDULED_PERFORMERS = "00404034"
+SCHEDULED_PERFORMERS, PROCESSING_PARAMETERS = "00404034", "00741210"
+DIAGNOSES_DESCRIPTION, DIAGNOSES_CODE, ISSUER_OF_ADMISSION = "00081080", "00081084", "00380014"
+OTHER_PATIENT_IDS, REPLACED_STEP = "00101002", "00741224"
 PERFORMED_STATION_CODE, PERFORMED_START, PERFORMED_END = "00404028", "00404050", "00404051"
 TYPE_OF_INSTANCES, DICOM_RETRIEVAL, WADO_RS_RETRIEVAL = "0040E020", "0040E021", "0040E025"
 DICOMWEB_RETRIEVE_URI = "00081196"
@@ -69,18 +71,24 @@ CREATED_WITHOUT = (TRANSACTION_UID, PROGRESS_INFORMATION, PERFORMED_PROCEDURE)
 CREATED_EMPTY = {
     SCHEDULED_WORKITEM_CODE: "SQ", STATION_NAME_CODE: "SQ", STATION_CLASS_CODE: "SQ", STATION_PLACE_CODE: "SQ",
     INPUT_INFORMATION: "SQ", REFERENCED_REQUESTS: "SQ", PROGRESS_INFORMATION: "SQ", PERFORMED_PROCEDURE: "SQ",
-    WORKLIST_LABEL: "LO", PATIENT_NAME: "PN", PATIENT_ID: "LO", PATIENT_BIRTH_DATE: "DA", PATIENT_SEX: "CS",
+    PROCESSING_PARAMETERS: "SQ",
+    PATIENT_NAME: "PN", PATIENT_ID: "LO", PATIENT_BIRTH_DATE: "DA", PATIENT_SEX: "CS",
     ADMISSION_ID: "LO",
 }  # fmt: skip
+# Of those that name no list: Worklist Label is Type 2 for whoever creates, and Type 1 for whoever keeps.
+WORKLIST: Final = "radnode"
 # N-SET, Not Allowed.
 NEVER_CHANGED = (
     SOP_CLASS_UID, SOP_INSTANCE_UID, PROCEDURE_STEP_STATE, PATIENT_NAME, PATIENT_ID, PATIENT_BIRTH_DATE, PATIENT_SEX,
-    ADMISSION_ID, REFERENCED_REQUESTS,
+    OTHER_PATIENT_IDS, ADMISSION_ID, ISSUER_OF_ADMISSION, DIAGNOSES_DESCRIPTION, DIAGNOSES_CODE, REFERENCED_REQUESTS,
+    REPLACED_STEP,
 )  # fmt: skip
 # Final state requirement P: of a step that is COMPLETED (PS3.4 CC.2.5.1.1).
 COMPLETED_WITH = (PERFORMED_STATION_CODE, PERFORMED_START, PERFORMED_WORKITEM_CODE, PERFORMED_END)
 
 SUCCESS: Final = 0x0000
+# Why a step ended that nobody gave a reason for (PS3.16 CID 9300).
+UNSPECIFIED_REASON = ("110513", "DCM", "Discontinued for unspecified reason")
 # Warnings, PS3.4 CC.2.1.4 and CC.2.3.4.
 LOCK_NOT_GRANTED: Final = 0xB301
 ALREADY_CANCELED: Final = 0xB304
@@ -204,18 +212,17 @@ def next_state(state: JobState, wanted: str, *, held: str | None, given: str) ->
     """
     if wanted not in set(JobState):
         raise AttributeInvalid(f"{show(PROCEDURE_STEP_STATE)} is no state of a workitem", int(PROCEDURE_STEP_STATE, 16))
+    if wanted == JobState.SCHEDULED:
+        # Whoever asks: this row of the table tells no Transaction UIDs apart.
+        raise ScheduledByCreation("a workitem becomes SCHEDULED by its creation only")
     is_known = UID_PATTERN.match(given) is not None and (state is JobState.SCHEDULED or given == held)
     if not is_known:
         raise TransactionWrong(f"the workitem is {state.value}; the Transaction UID (0008,1195) is not the right one")
-    match JobState(wanted):
-        case JobState.SCHEDULED:
-            raise ScheduledByCreation("a workitem becomes SCHEDULED by its creation only")
-        case JobState.IN_PROGRESS:
-            return _claim(state)
-        case JobState.COMPLETED:
-            return _end(state, JobState.COMPLETED, ALREADY_COMPLETED)
-        case JobState.CANCELED:
-            return _end(state, JobState.CANCELED, ALREADY_CANCELED)
+    if wanted == JobState.IN_PROGRESS:
+        return _claim(state)
+    if wanted == JobState.COMPLETED:
+        return _end(state, JobState.COMPLETED, ALREADY_COMPLETED)
+    return _end(state, JobState.CANCELED, ALREADY_CANCELED)
 
 
 def _claim(state: JobState) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from node.domain.answer import UNVERIFIED
 from node.domain.finding import Finding, Presence
 from node.domain.job import Job
 from node.domain.result import OWN_MANUFACTURER, Result
@@ -12,7 +13,6 @@ from node.fhir.naming import answer_id, resource_id
 from node.fhir.observation import Context, build_observation
 from node.fhir.patient import build_patient, to_date
 
-UNVERIFIED = "AI result, not verified by a physician. Not for diagnosis."
 RADIOLOGY = {
     "coding": [
         {"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD", "display": "Radiology"},
@@ -44,10 +44,10 @@ def build_bundle(study: StudyFacts, job: Job, results: Sequence[Result]) -> Reso
     """
     patient = build_patient(study.attributes)
     imaging_study = build_imaging_study(study, results, patient=patient)
-    device = _build_device(job)
+    device = build_device(job)
     context = Context(job=job, patient=patient, imaging_study=imaging_study, device=device)
     observations = [build_observation(Finding.from_json(entry), context) for entry in job.findings]
-    report = _build_report(study, context, observations, results)
+    report = build_report(study, context, observations, results)
     resources = [report, *observations, imaging_study, patient, device]
     return {
         "resourceType": "Bundle",
@@ -57,9 +57,10 @@ def build_bundle(study: StudyFacts, job: Job, results: Sequence[Result]) -> Reso
     }
 
 
-def _build_report(
+def build_report(
     study: StudyFacts, context: Context, observations: Sequence[Resource], results: Sequence[Result]
 ) -> Resource:
+    """Return the DiagnosticReport of a Job: preliminary, with what was observed and the objects that say the same."""
     job = context.job
     number = accession(study)
     resource: Resource = {
@@ -85,7 +86,7 @@ def _build_report(
     return resource
 
 
-def _build_device(job: Job) -> Resource:
+def build_device(job: Job) -> Resource:
     """Return the model that answered."""
     order = job.order
     return {

@@ -44,8 +44,11 @@ def build_imaging_study(study: StudyFacts, results: Sequence[Result], *, patient
 def accession(study: StudyFacts) -> Resource | None:
     """Return the Accession Number as Identifier; None when the Study has none."""
     number = str(study.attributes.get("AccessionNumber") or "")
-    if not number:
-        return None
+    return accession_identifier(number) if number else None
+
+
+def accession_identifier(number: str) -> Resource:
+    """Return an Accession Number as Identifier."""
     kind = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN", "display": "Accession ID"}
     return {"type": {"coding": [kind]}, "value": number}
 

@@ -2,18 +2,13 @@
 
 from dataclasses import dataclass
 
-from node.domain import codes
 from node.domain.codes import CERTAINTY, FINDING, PRESENCE, Code
-from node.domain.finding import Finding, Presence
+from node.domain.finding import Finding
 from node.domain.job import Job
+from node.domain.measures import MEASURES, PRESENCE_VALUES
 from node.fhir.coding import UCUM, Resource, concept, reference
 from node.fhir.naming import answer_id
 
-PRESENCE_VALUES = {
-    Presence.PRESENT: codes.PRESENT,
-    Presence.ABSENT: codes.ABSENT,
-    Presence.UNDETERMINED: codes.UNDETERMINED,
-}
 IMAGING = {
     "coding": [
         {
@@ -22,23 +17,6 @@ IMAGING = {
             "display": "Imaging",
         }
     ]
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
-    """What a key of Finding.measurements is called elsewhere; unit as UCUM writes it."""
-
-    code: Code
-    unit: str
-    shown: str
-
-
-MEASURES = {
-    "long_axis_mm": Measure(code=codes.LONG_AXIS, unit=codes.MILLIMETER.value, shown="mm"),
-    "short_axis_mm": Measure(code=codes.SHORT_AXIS, unit=codes.MILLIMETER.value, shown="mm"),
-    "volume_mm3": Measure(code=codes.VOLUME, unit=codes.CUBIC_MILLIMETER.value, shown="mm³"),
-    "mean_hu": Measure(code=codes.ATTENUATION, unit=codes.HOUNSFIELD.value, shown="HU"),
 }
 
 

@@ -85,10 +85,7 @@ class Listener:
             If the port is taken, or anybody in the network could send.
         """
         terms = self._terms
-        if not terms.networks and not is_loopback(terms.bind):
-            raise Misconfigured(
-                f"hl7.bind {terms.bind} lets the network in and hl7.allowed_networks is empty; list who may send"
-            )
+        require_guarded(terms.bind, terms.networks)
         self._socket = open_listener(terms.bind, terms.port, section="hl7", backlog=BACKLOG)
         self._socket.settimeout(POLL_S)
         address: tuple[str, int] = self._socket.getsockname()[:2]
@@ -177,6 +174,18 @@ class Listener:
         visit.connection.settimeout(self._terms.message_s)
         for answer in answers:
             visit.connection.sendall(frame(answer))
+
+
+def require_guarded(bind: str, networks: Sequence[Network]) -> None:
+    """Return where not anybody could send.
+
+    Raises
+    ------
+    Misconfigured
+        If the address lets the network in, and nobody is named who may.
+    """
+    if not networks and not is_loopback(bind):
+        raise Misconfigured(f"hl7.bind {bind} lets the network in and hl7.allowed_networks is empty; list who may send")
 
 
 class Visit:

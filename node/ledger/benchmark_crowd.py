@@ -120,7 +120,7 @@ def fill(engine: Engine, *, studies_wanted: int, now: datetime, note: Note) -> N
                 _write(connection, table, rows[table.name])
         note("making indexes")
     if engine.dialect.name != "sqlite":
-        # As its own daemon does sooner or later, otherwise in the midst of the pages; of a file nobody gathers statistics.
+        # As its own daemon does sooner or later, or in the midst of the pages; of a file nobody gathers statistics.
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM (ANALYZE)")
     check(engine, chance)

@@ -62,6 +62,7 @@ def job_card(job: Job, outcome: JobOutcome, *, now: datetime) -> bytes:
         "model_sha256": outcome.model_sha256,
         "supersedes": job.supersedes,
         "is_shadow": order.is_shadow,
+        "prior_study_instance_uid": order.prior_study_instance_uid,
         "finished_at": now.isoformat(),
     }
     return _encode(job=row, retraction={}, results=outcome.results, now=now)

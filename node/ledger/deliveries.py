@@ -181,6 +181,12 @@ class DeliveryLedger(Desk):
                 )
             )
 
+    def leave_out(self, delivery: Delivery) -> None:
+        """Commit that an object is none that its Destination is told of: it waits no longer."""
+        with self.writing() as connection:
+            connection.execute(delete(deliveries).where(deliveries.c.delivery_id == delivery.delivery_id, PENDING))
+            touch(connection, delivery.study_instance_uid)
+
     def defer_deliveries(
         self,
         destination: str,

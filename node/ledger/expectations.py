@@ -131,12 +131,12 @@ def say(connection: Connection, saying: Saying, *, now: datetime) -> None:
     told["held"] = held = _count_held(connection, saying)
     known = connection.execute(select(expectations).filter_by(**key)).mappings().one_or_none()
     if known is None:
-        connection.execute(insert(expectations).values(**key, **told, changes=0, since=now))
+        connection.execute(insert(expectations).values(**key, **told, held_first=held, changes=0, since=now))
     else:
         is_other = known["expected"] != saying.expected
         changes = known["changes"] + (is_other and known["expected"] is not None)
-        since = now if is_other else known["since"]
-        connection.execute(update(expectations).filter_by(**key).values(**told, changes=changes, since=since))
+        first = {"since": now, "held_first": held} if is_other else {}
+        connection.execute(update(expectations).filter_by(**key).values(**told, **first, changes=changes))
     is_news = known is None or any(known[name] != told[name] for name in ("expected", "is_final", "failure"))
     if is_news and saying.series_instance_uid == WHOLE_STUDY:
         uid = saying.study_instance_uid

@@ -13,10 +13,11 @@ from node.domain.switch import Mode
 from node.domain.uids import StudyUID
 from node.errors import NotFound, WrongState
 from node.ledger.engine import Desk
+from node.ledger.prior_marks import REPROCESSED
 from node.ledger.rows import add_event, to_job
 from node.ledger.schema import jobs, studies
 from node.ledger.switches import mode_of
-from node.ledger.transitions import REPROCESSED, canceled, scheduled_again, tell
+from node.ledger.transitions import canceled, scheduled_again, tell
 
 SUPERSEDED = "superseded"
 LIVE = (JobState.SCHEDULED, JobState.IN_PROGRESS)

@@ -20,7 +20,6 @@ PRIORITY_WORDS = {Priority.STAT: "HIGH", Priority.HIGH: "HIGH", Priority.ROUTINE
 # Code Value (0008,0100) is SH; what is longer is a Long Code Value (PS3.3 8.1).
 MAX_CODE_VALUE, LONG_CODE_VALUE = 16, "00080119"
 MAX_LABEL = 64
-WORKLIST = "radnode"
 # Taken from the Study, where an Instance told it.
 OF_STUDY = (
     ("PatientName", ups.PATIENT_NAME, "PN"),
@@ -105,7 +104,7 @@ def describe_job(connection: Connection, job: Job, premises: Premises, *, in_ful
         ups.PROCEDURE_STEP_STATE: element("CS", state.value),
         ups.PROGRESS_INFORMATION: element("SQ", *_describe_progress(job, state)),
         ups.PRIORITY: element("CS", PRIORITY_WORDS[order.priority]),
-        ups.WORKLIST_LABEL: element("LO", WORKLIST),
+        ups.WORKLIST_LABEL: element("LO", ups.WORKLIST),
         ups.STEP_LABEL: element("LO", f"{order.pipeline} by rule {order.rule}"[:MAX_LABEL]),
         ups.PERFORMED_PROCEDURE: element("SQ", *_describe_performed(connection, job, state, premises)),
     }
@@ -149,9 +148,9 @@ def _name_or_text(vr: str, value: Any) -> Mapping[str, Any]:
 
 
 def _describe_inputs(connection: Connection, job: Job, premises: Premises, *, in_full: bool) -> Sequence[DataSet]:
-    uid = job.order.study_instance_uid
+    studies = {series_uid: job.order.study_of(role) for role, series_uid in job.order.inputs.items()}
     found = []
-    for series_uid in dict.fromkeys(job.order.inputs.values()):
+    for series_uid, uid in studies.items():
         of_series = (instances.c.study_instance_uid == uid, instances.c.series_instance_uid == series_uid)
         statement = select(instances.c.sop_class_uid, instances.c.sop_instance_uid).where(*of_series)
         references = [(one, other) for one, other in connection.execute(statement)] if in_full else []
@@ -218,7 +217,7 @@ def _describe_performed(connection: Connection, job: Job, state: JobState, premi
     return (
         {
             ups.PERFORMED_WORKITEM_CODE: element("SQ", code_of(job.order.pipeline)),
-            ups.PERFORMED_STATION_CODE: element("SQ", code_of(premises.aet or WORKLIST)),
+            ups.PERFORMED_STATION_CODE: element("SQ", code_of(premises.aet or ups.WORKLIST)),
             ups.OUTPUT_INFORMATION: element("SQ", *outputs),
             ups.PERFORMED_START: element("DT", moment(job.accepted_at)),
             ups.PERFORMED_END: element("DT", moment(job.finished_at)),

@@ -14,6 +14,7 @@ from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import LeaseLost
 from node.ledger.engine import Desk
+from node.ledger.priors import without_waiting
 from node.ledger.results import keep_result
 from node.ledger.retractions import retract_superseded
 from node.ledger.rows import to_instance, to_job, to_result
@@ -178,6 +179,7 @@ class JobLedger(Desk):
                     lease_owner=owner,
                     lease_expires_at=now + timedelta(seconds=lease_s),
                     enqueued_at=None,
+                    **without_waiting(),
                 )
                 .returning(jobs)
             ).mappings()
@@ -323,7 +325,7 @@ class JobLedger(Desk):
         found: dict[str, tuple[InstanceFacts, ...]] = {}
         with self.reading() as connection:
             for role, uid in job.order.inputs.items():
-                rows = connection.execute(select(instances).where(*_of_series(job.order.study_instance_uid, uid)))
+                rows = connection.execute(select(instances).where(*_of_series(job.order.study_of(role), uid)))
                 found[role] = tuple(to_instance(row) for row in rows.mappings())
         return found
 

@@ -5,15 +5,27 @@ from datetime import datetime, timedelta
 from sqlalchemy import BigInteger, Case, Column, case, exists, literal, type_coerce, update
 
 from node.domain.job import JobState
+from node.domain.prior import PriorState
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
 from node.ledger.engine import Desk
-from node.ledger.schema import EPOCH, confirmations, deliveries, expectations, jobs, receptions, series, studies
+from node.ledger.schema import (
+    EPOCH,
+    confirmations,
+    deliveries,
+    expectations,
+    jobs,
+    prior_searches,
+    receptions,
+    series,
+    studies,
+)
 
 IS_OPEN = series.c.state == SeriesState.OPEN.value
 WAITS = jobs.c.state == JobState.SCHEDULED.value
 RUNS = jobs.c.state == JobState.IN_PROGRESS.value
 PENDING = deliveries.c.state == DeliveryState.PENDING.value
+IS_SOUGHT = prior_searches.c.state.in_((PriorState.SOUGHT.value, PriorState.FETCHING.value))
 IS_EVIDENCE = exists().where(
     IS_OPEN,
     series.c.study_instance_uid == receptions.c.study_instance_uid,
@@ -49,6 +61,8 @@ class LeapLedger(Desk):
                 connection.execute(update(column.table).where(concerned, column.is_not(None)).values({column: moved}))
             for column, concerned in (
                 (jobs.c.not_before, WAITS),
+                (prior_searches.c.until, IS_SOUGHT),
+                (prior_searches.c.look_at, IS_SOUGHT),
                 (deliveries.c.not_before, PENDING),
                 (confirmations.c.sent_at, confirmations.c.ask_at.is_not(None)),
                 (confirmations.c.ask_at, confirmations.c.ask_at.is_not(None)),

@@ -4,6 +4,7 @@ from node.ledger.capabilities import CapabilityLedger
 from node.ledger.commitments import CommitmentLedger
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.engine import Engine, migrate, open_engine
+from node.ledger.fetches import FetchLedger
 from node.ledger.imaging_orders import OrderLedger
 from node.ledger.interventions import Interventions
 from node.ledger.retractions import RetractionLedger
@@ -59,6 +60,11 @@ def open_retractions(settings: Settings) -> RetractionLedger:
 def open_orders(settings: Settings) -> OrderLedger:
     """Return what RIS and HIS asked for."""
     return OrderLedger(open_ledger(settings))
+
+
+def open_fetches(settings: Settings) -> FetchLedger:
+    """Return what is fetched from others, for a person's orders."""
+    return FetchLedger(open_ledger(settings))
 
 
 def open_switches(settings: Settings) -> SwitchLedger:

@@ -30,6 +30,7 @@ from node.domain.job import JobState, Priority
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
 from node.ledger.catalogue import fold_name
+from node.ledger.prior_marks import is_prior
 from node.ledger.schema import (
     EPOCH,
     decisions,
@@ -114,6 +115,9 @@ _MODALITIES = (
 _OUTCOMES = select(decisions.c.study_instance_uid, decisions.c.revision, decisions.c.outcome).where(
     decisions.c.study_instance_uid.in_(_UIDS)
 )
+_PRIORS = select(studies.c.study_instance_uid).where(
+    studies.c.study_instance_uid.in_(_UIDS), is_prior(studies.c.study_instance_uid)
+)
 _FAILED = (
     select(deliveries.c.study_instance_uid).where(deliveries.c.study_instance_uid.in_(_UIDS), IS_FAILED).distinct()
 )
@@ -147,6 +151,7 @@ class _Evidence:
     outcomes: Mapping[str, set[str]]
     modalities: Mapping[str, set[str]]
     failed: frozenset[str]
+    priors: frozenset[str]
 
 
 def touch(connection: Connection, study_instance_uid: str) -> None:
@@ -273,10 +278,17 @@ def _find_evidence(connection: Connection, here: Mapping[str, RowMapping]) -> _E
     for uid, revision, outcome in connection.execute(_OUTCOMES, {"uids": unanswered}) if unanswered else ():
         if revision == here[uid]["revision"]:
             outcomes[uid].add(outcome)
+    found = connection.execute(_PRIORS, {"uids": unanswered}).scalars() if unanswered else ()
     # Nothing goes anywhere before the Study was routed once.
     sent = [*routed, *(uid for uid, row in here.items() if row["revision"] > 1 and uid not in routed)]
     failed = connection.execute(_FAILED, {"uids": sent}).scalars() if sent else ()
-    return _Evidence(answers=answers, outcomes=outcomes, modalities=modalities, failed=frozenset(failed))
+    return _Evidence(
+        answers=answers,
+        outcomes=outcomes,
+        modalities=modalities,
+        failed=frozenset(failed),
+        priors=frozenset(found),
+    )
 
 
 def _derive(row: RowMapping, evidence: _Evidence) -> dict[str, Any]:
@@ -294,7 +306,9 @@ def _derive(row: RowMapping, evidence: _Evidence) -> dict[str, Any]:
         "modalities": join_modalities(evidence.modalities.get(uid, ())),
         "has_findings": any(answer.findings for answer in answers),
         "needs_person": uid in evidence.failed or is_undetermined or any(map(_has_failed, answers)),
-        "is_unmatched": is_unanswered and not is_undetermined and Outcome.MATCH.value not in outcomes,
+        "is_unmatched": (
+            is_unanswered and not is_undetermined and Outcome.MATCH.value not in outcomes and uid not in evidence.priors
+        ),
         "is_pending": not is_routed or bool(states & LIVE),
         "words": " ".join(words_of(row)) if row["patient_name"] is not None else "",
     }

@@ -31,6 +31,7 @@ from node.errors import NotFound, WrongState
 from node.ledger.catalogue import STANDS, enter_result, strike_empty
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
+from node.ledger.priors import UNDER_WAY, forget_searches
 from node.ledger.reviews import forget_comments
 from node.ledger.rows import add_alarm, add_event
 from node.ledger.schema import (
@@ -41,6 +42,8 @@ from node.ledger.schema import (
     instances,
     jobs,
     notices,
+    prior_searches,
+    priors,
     purges,
     receptions,
     results,
@@ -148,6 +151,7 @@ class RetentionLedger(Desk):
             connection.execute(insert(purges).values(**{**asdict(purge), "sop_classes": dict(purge.sop_classes)}))
             for table in (receptions, instances, series, expectations, notices):
                 connection.execute(delete(table).where(table.c.study_instance_uid == uid))
+            forget_searches(connection, uid)
             _stop_deliveries(connection, order, now=now)
             if order.with_results:
                 _give_up_results(connection, uid, now=now)
@@ -247,6 +251,20 @@ def _always() -> Obstacles:
         (
             "a Job of it waits or runs; `radnode jobs cancel` ends it",
             exists().where(jobs.c.study_instance_uid == studies.c.study_instance_uid, jobs.c.state.in_(LIVE)),
+        ),
+        (
+            "a Job of a later Study reads it as prior, or waits for it",
+            or_(
+                exists().where(
+                    jobs.c.prior_study_instance_uid == studies.c.study_instance_uid,
+                    func.coalesce(jobs.c.state, "").in_(LIVE),
+                ),
+                exists().where(
+                    priors.c.study_instance_uid == studies.c.study_instance_uid,
+                    prior_searches.c.search_id == priors.c.search_id,
+                    func.coalesce(prior_searches.c.state, "").in_(UNDER_WAY),
+                ),
+            ),
         ),
         (
             "its files are going already",

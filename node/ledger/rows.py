@@ -32,6 +32,7 @@ def to_job(row: RowMapping) -> Job:
         content=row["content"],
         deliver_to=tuple(row["deliver_to"]),
         is_shadow=row["is_shadow"],
+        prior_study_instance_uid=StudyUID(row["prior_study_instance_uid"]) if row["prior_study_instance_uid"] else None,
     )
     kept = (
         "accepted_at", "attempts", "fence", "lease_owner", "lease_expires_at", "not_before", "reason_code",

@@ -163,6 +163,7 @@ expectations = Table(
     Column("notice_uid", UID, primary_key=True),
     Column("expected", Integer),
     Column("held", Integer, nullable=False),
+    Column("held_first", Integer, nullable=False),
     Column("is_final", Boolean, nullable=False),
     Column("changes", Integer, nullable=False),
     Column("since", UtcTime, nullable=False),
@@ -294,6 +295,81 @@ order_messages = Table(
     Index(None, "taken_at"),
 )
 
+# Studies that are to be fetched from others, and were; why, for whom, and what became of it.
+fetches = Table(
+    "fetches",
+    metadata,
+    Column("fetch_id", Serial, primary_key=True),
+    Column("source", String(64), nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("series", JSON, nullable=False),
+    Column("reason", String(8), nullable=False),
+    Column("on_behalf", String(64), nullable=False),
+    Column("asked_by", String(128), nullable=False),
+    Column("asked_at", UtcTime, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("not_before", UtcTime, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    # Attempts that failed by themselves, and not because the peer was away.
+    Column("failures", Integer, nullable=False, default=0),
+    Column("instances", Integer),
+    Column("done", Integer, nullable=False, default=0),
+    Column("failed", Integer, nullable=False, default=0),
+    Column("held", Integer, nullable=False, default=0),
+    Column("reason_code", String(64)),
+    Column("reason_text", Text),
+    Column("changed_at", UtcTime, nullable=False),
+    # Once for each purpose, whoever asks again.
+    UniqueConstraint("source", "study_instance_uid", "reason", "on_behalf"),
+    Index(None, "source", "state", "not_before"),
+    Index(None, "study_instance_uid"),
+    Index(None, "reason", "on_behalf"),
+    Index(None, "changed_at"),
+)
+
+# What rules want of earlier Studies of the same patient, by the Study that waits for it.
+prior_searches = Table(
+    "prior_searches",
+    metadata,
+    Column("search_id", Serial, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("terms_key", String(64), nullable=False),
+    Column("terms", JSON, nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("is_late", Boolean, nullable=False, default=False),
+    Column("text", Text, nullable=False, default=""),
+    Column("asked_at", UtcTime, nullable=False),
+    Column("until", UtcTime, nullable=False),
+    Column("look_at", UtcTime, nullable=False),
+    UniqueConstraint("study_instance_uid", "terms_key"),
+    Index(None, "state", "look_at"),
+)
+
+# What was found: the earlier Studies, the newest first, and how many Instances of each are here.
+priors = Table(
+    "priors",
+    metadata,
+    Column("search_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("place", Integer, nullable=False),
+    Column("is_fetched", Boolean, nullable=False),
+    Column("held", Integer, nullable=False, default=0),
+    ForeignKeyConstraint(["search_id"], ["prior_searches.search_id"], ondelete="CASCADE"),
+    Index(None, "study_instance_uid"),
+)
+
+# Who is fetched from: whether that is paused, and when it was last asked for new Studies.
+pull_sources = Table(
+    "pull_sources",
+    metadata,
+    Column("source", String(64), primary_key=True),
+    Column("paused_at", UtcTime),
+    Column("paused_by", String(128), nullable=False, default=""),
+    Column("pause_reason", Text, nullable=False, default=""),
+    Column("polled_at", UtcTime),
+)
+
 decisions = Table(
     "decisions",
     metadata,
@@ -346,6 +422,8 @@ jobs = Table(
     Column("supersedes", String(36)),
     Column("finished_at", UtcTime),
     Column("is_shadow", Boolean, nullable=False, default=False),
+    # Of the Series in role "prior".
+    Column("prior_study_instance_uid", UID),
     # When routing heard that it has answered; NULL until then.
     Column("heard_at", UtcTime),
     ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
@@ -355,6 +433,7 @@ jobs = Table(
     Index(None, "pipeline", "state", "accepted_at"),
     Index(None, "state", "finished_at"),
     Index(None, "accepted_at", "job_id"),
+    Index(None, "prior_study_instance_uid"),
     Index("ix_jobs_unheard", "state", sqlite_where=UNHEARD, postgresql_where=UNHEARD),
 )
 

@@ -13,6 +13,7 @@ from node.ledger.bell import FAULTS, HEALED
 from node.ledger.commitments import UNCONFIRMED
 from node.ledger.deliveries import find_waiting
 from node.ledger.engine import Desk
+from node.ledger.priors import AWAITS_PRIOR
 from node.ledger.schema import EPOCH, deliveries, events, jobs
 from node.ledger.switches import switches_of
 
@@ -155,7 +156,7 @@ def _newest_event(connection: Connection, kind: str) -> int:
 def _oldest_waiting(connection: Connection, priority: Priority) -> tuple[WaitingJob, ...]:
     waiting = (
         select(jobs.c.job_id, jobs.c.pipeline, jobs.c.study_instance_uid, jobs.c.accepted_at)
-        .where(WAITS, jobs.c.priority == int(priority))
+        .where(WAITS, jobs.c.priority == int(priority), jobs.c.reason_code.is_distinct_from(AWAITS_PRIOR))
         .order_by(jobs.c.accepted_at)
         .limit(LOOKED_AT)
     )

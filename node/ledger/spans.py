@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import RowMapping
 
 from node.domain.span import Span
+from node.ledger.prior_marks import REPROCESSED
 from node.ledger.schema import EPOCH
-from node.ledger.transitions import REPROCESSED
 
 OPENINGS = ("study-opened", "study-reopened", REPROCESSED)
 WAITS = ("job-scheduled", "job-attempt-failed", "job-given-back")

@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy import Connection, RowMapping, func, select, update
 
 from node.ledger.engine import Desk
+from node.ledger.prior_marks import REPROCESSED
 from node.ledger.schema import events, tallies
 from node.ledger.tallies import TallyName, add_tallies, tallies_of
-from node.ledger.transitions import REPROCESSED
 
 # Upper bounds, seconds; from a radiograph on a GPU to a PACS that was away for a day.
 BOUNDS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 86400.0)

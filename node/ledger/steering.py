@@ -16,10 +16,12 @@ from node.ledger.catalogue import STANDS
 from node.ledger.orders import add_delivery
 from node.ledger.results import delivery_values
 from node.ledger.rows import add_event, to_job, to_result
-from node.ledger.schema import EPOCH, jobs, results, studies
+from node.ledger.schema import EPOCH, events, jobs, results, studies
 
 HEARD_AT_ONCE = 500
 ANSWER_HEARD = "answer-heard"
+STUDY_STEERED = "study-steered"
+RAISED = "priority "
 COMPLETED = jobs.c.state == JobState.COMPLETED.value
 IS_NOTE = results.c.kind == ResultKind.REJECTION_NOTE.value
 
@@ -64,7 +66,8 @@ def add_answers(connection: Connection, study: StudyFacts) -> StudyFacts:
 
     Neither what is in shadow nor what was taken back counts.
     """
-    held = {series.series_instance_uid: series.sop_instance_uids for series in study.series}
+    earlier = (series for sought in study.priors for prior in sought.studies for series in prior.series)
+    held = {series.series_instance_uid: series.sop_instance_uids for series in (*study.series, *earlier)}
     stand = exists().where(results.c.job_id == jobs.c.job_id, STANDS)
     found = connection.execute(
         select(jobs)
@@ -89,10 +92,24 @@ def steer(connection: Connection, study: StudyFacts, wanted: Sequence[Steering],
         answered = [answer.job_id for answer in study.answered if answer.pipeline == one.pipeline]
         raised = raise_priority(connection, study.study_instance_uid, one.priority, answered)
         added = [name for name in one.deliver_to if _deliver(connection, answered, name, now=now)]
-        said = [f"priority {one.priority.word}"] * raised + [f"its Results go to {name}, too" for name in added]
+        said = [f"{RAISED}{one.priority.word}"] * raised + [f"its Results go to {name}, too" for name in added]
         if said:
-            text = f"rule {one.rule!r}, by what {one.pipeline} found: {', '.join(said)}"
-            add_event(connection, at=now, kind="study-steered", text=text, study_instance_uid=study.study_instance_uid)
+            text = f"rule {one.rule!r}, {_cause(one.pipeline)}{', '.join(said)}"
+            add_event(connection, at=now, kind=STUDY_STEERED, text=text, study_instance_uid=study.study_instance_uid)
+
+
+def has_urged(connection: Connection, study_instance_uid: StudyUID, pipeline: str) -> bool:
+    """Return whether a rule has ever raised a Study because of what a Pipeline found in it."""
+    told = exists().where(
+        events.c.study_instance_uid == study_instance_uid,
+        events.c.kind == STUDY_STEERED,
+        events.c.text.contains(f"{_cause(pipeline)}{RAISED}", autoescape=True),
+    )
+    return bool(connection.execute(select(told)).scalar_one())
+
+
+def _cause(pipeline: str) -> str:
+    return f"by what {pipeline} found: "
 
 
 def raise_priority(

@@ -19,11 +19,13 @@ from node.errors import NotFound
 from node.ledger.engine import Desk, Engine
 from node.ledger.imaging_orders import add_orders
 from node.ledger.orders import add_delivery
+from node.ledger.prior_marks import REPROCESSED
+from node.ledger.priors import add_priors, await_priors, release_job, stir_wanting, take_over, waiting_values
 from node.ledger.rows import add_alarm, add_event, from_clause, to_instance
 from node.ledger.schema import decisions, events, instances, jobs, receptions, results, series, studies
 from node.ledger.steering import add_answers, has_unheard, hear_answers, steer
 from node.ledger.switches import are_outdated, find_predecessor, revive_job
-from node.ledger.transitions import REPROCESSED, canceled
+from node.ledger.transitions import canceled
 
 LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
 ROUTED = "study-routed"
@@ -156,7 +158,7 @@ class StudyLedger(Desk):
                 series_states=by_series,
                 revision=row.revision,
             )
-            return add_orders(connection, add_answers(connection, study))
+            return add_orders(connection, add_answers(connection, add_priors(connection, study)))
 
     def hear_answers(self, pipelines: frozenset[str], *, now: datetime) -> int:
         """Note the answers that came; Studies that one of `pipelines` answered are SETTLED again, for routing to ask.
@@ -215,6 +217,7 @@ class StudyLedger(Desk):
             for forward in forwards:
                 _add_forward(connection, uid, forward, now=now)
             steer(connection, study, steerings, now=now)
+            stir_wanting(connection, uid, now=now)
             connection.execute(
                 update(series).where(series.c.study_instance_uid == uid).values(state=SeriesState.ROUTED.value)
             )
@@ -293,15 +296,21 @@ def add_job(connection: Connection, order: JobOrder, *, rejects_superseded: bool
         jobs.c.model_version == order.model_version,
         jobs.c.content == order.content,
     )
+    until = await_priors(connection, order, now=now)
     known = connection.execute(select(jobs.c.job_id).where(*same_question)).scalar_one_or_none()
     if known is not None:
+        if until is None and release_job(connection, JobID(known), order, now=now):
+            return
         if not revive_job(connection, JobID(known), order, rejects_superseded=rejects_superseded, now=now):
             _tell_known(connection, order, JobID(known), now=now)
+        return
+    if take_over(connection, order, until, now=now):
         return
     predecessor = find_predecessor(connection, order)
     _supersede(connection, order, now=now)
     job_id, where = JobID(str(uuid.uuid4())), "in shadow, " * order.is_shadow
-    connection.execute(insert(jobs).values(job_id=job_id, supersedes=predecessor, **_job_values(order, now)))
+    values = {**_job_values(order, now), **waiting_values(order, until)}
+    connection.execute(insert(jobs).values(job_id=job_id, supersedes=predecessor, **values))
     add_event(
         connection,
         at=now,
@@ -380,6 +389,7 @@ def _job_values(order: JobOrder, now: datetime) -> Mapping[str, object]:
         "inputs": dict(order.inputs),
         "deliver_to": list(order.deliver_to),
         "is_shadow": order.is_shadow,
+        "prior_study_instance_uid": order.prior_study_instance_uid,
         "state": JobState.SCHEDULED.value,
         "accepted_at": now,
         "not_before": now,

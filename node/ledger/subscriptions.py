@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,9 +15,10 @@ from node.domain.workitem_query import is_match
 from node.errors import ActionUnfit
 from node.ledger.engine import Desk, Engine
 from node.ledger.job_workitems import Premises, uid_of_job
+from node.ledger.rows import add_event
 from node.ledger.schema import events, jobs, subscriptions, tallies, workitem_events, workitems
 from node.ledger.tallies import TallyName, add_tallies
-from node.ledger.workitem_news import WELL_KNOWN, add_subscription, announce, describe_state, enroll, tell_one
+from node.ledger.workitem_news import WELL_KNOWN, add_subscription, announce, describe_state, introduce, tell_one
 from node.ledger.workitem_rows import find_workitem, list_candidates
 
 NOWHERE = Premises()
@@ -30,6 +31,8 @@ STATES = {
     "job-canceled": JobState.CANCELED,
 }
 READ_AT_ONCE = 500
+# An Event: a subscriber was tried in vain, and hears the next news at the earliest.
+UNTOLD = "workitems-untold"
 OURS = "workitems"
 
 
@@ -85,10 +88,11 @@ class SubscriptionLedger(Desk):
         self._premises = premises
 
     def subscribe(self, wanted: Subscription, *, now: datetime) -> int:
-        """Commit a subscription, and tell the state of what it is about; returns 0, or a warning (PS3.4 CC.2.3.4).
+        """Commit a subscription, and tell the state of a workitem; returns 0, or a warning (PS3.4 CC.2.3.4).
 
-        One to all workitems covers those that are not over, and all that come. The warning says that what is locked is
-        not all kept: Jobs go when the rules of retention say so.
+        One to all workitems covers those that are not over, and all that come; the states of the former are told where
+        it locks them (PS3.4 CC.2.4.3). The warning says that what is locked is not all kept: Jobs go when the rules of
+        retention say so.
 
         Raises
         ------
@@ -100,11 +104,11 @@ class SubscriptionLedger(Desk):
             if wanted.sop_instance_uid in WELL_KNOWN:
                 return self._subscribe_widely(connection, wanted, now=now)
             found = find_workitem(connection, wanted.sop_instance_uid, self._premises)
-            self._add(connection, wanted, found, now=now)
+            self._add(connection, wanted, found, is_told=True, now=now)
             return ups.LOCK_NOT_GRANTED if wanted.is_locked and found.is_ours else ups.SUCCESS
 
-    def unsubscribe(self, aet: str, sop_instance_uid: str) -> None:
-        """Commit that somebody hears no more of a workitem, or of any.
+    def unsubscribe(self, aet: str, sop_instance_uid: str) -> bool:
+        """Commit that somebody hears no more of a workitem, or of any; returns whether it did.
 
         Raises
         ------
@@ -114,14 +118,13 @@ class SubscriptionLedger(Desk):
         of_aet = subscriptions.c.aet == aet
         with self.writing() as connection:
             if sop_instance_uid in WELL_KNOWN:
-                connection.execute(delete(subscriptions).where(of_aet))
-                return
+                return connection.execute(delete(subscriptions).where(of_aet)).rowcount > 0
             find_workitem(connection, sop_instance_uid, self._premises)
             of_workitem = subscriptions.c.sop_instance_uid == sop_instance_uid
-            connection.execute(delete(subscriptions).where(of_aet, of_workitem))
+            return connection.execute(delete(subscriptions).where(of_aet, of_workitem)).rowcount > 0
 
-    def suspend(self, aet: str, sop_instance_uid: str) -> None:
-        """Commit that somebody hears of no workitem that is new.
+    def suspend(self, aet: str, sop_instance_uid: str) -> bool:
+        """Commit that somebody hears of no workitem that is new; returns whether it did.
 
         Raises
         ------
@@ -132,7 +135,7 @@ class SubscriptionLedger(Desk):
             raise ActionUnfit("only a subscription to all workitems is suspended; unsubscribe from a single one")
         key = (subscriptions.c.aet == aet, subscriptions.c.sop_instance_uid == sop_instance_uid)
         with self.writing() as connection:
-            connection.execute(update(subscriptions).where(*key).values(is_suspended=True))
+            return connection.execute(update(subscriptions).where(*key).values(is_suspended=True)).rowcount > 0
 
     def events_after(self, event_id: int, *, aet: str, limit: int = 100) -> tuple[WorkitemEvent, ...]:
         """Return what a subscriber is told after an event, in order."""
@@ -150,10 +153,18 @@ class SubscriptionLedger(Desk):
         return self._read(select(workitem_events).where(*is_due).order_by(workitem_events.c.event_id).limit(limit))
 
     def record_sent(self, event_ids: Iterable[int]) -> None:
-        """Commit that these need not be sent any more: their subscribers have them, or are given up."""
+        """Commit that these need not be sent any more: their subscribers have them."""
         with self.writing() as connection:
             of_events = workitem_events.c.event_id.in_(list(event_ids))
             connection.execute(update(workitem_events).where(of_events).values(send_at=None))
+
+    def record_lost(self, event_ids: Collection[int], *, aet: str, code: str, now: datetime) -> None:
+        """Commit that a subscriber is told these no more, and an Event that says so."""
+        text = f"{len(event_ids)} events of workitems did not reach {aet} ({code}); it has to look for itself"
+        with self.writing() as connection:
+            of_events = workitem_events.c.event_id.in_(list(event_ids))
+            connection.execute(update(workitem_events).where(of_events).values(send_at=None))
+            add_event(connection, at=now, kind=UNTOLD, text=text)
 
     def record_failed(self, event_ids: Iterable[int], *, send_at: datetime) -> None:
         """Commit that these were sent in vain, and when they are sent again."""
@@ -201,13 +212,16 @@ class SubscriptionLedger(Desk):
             in_state = {ups.PROCEDURE_STEP_STATE: ups.element("CS", state.value)}
             for found in list(list_candidates(connection, in_state, self._premises)):
                 if found.state is state and is_match(found.attributes, wanted.keys):
-                    self._add(connection, wanted, found, now=now)
+                    self._add(connection, wanted, found, is_told=wanted.is_locked, now=now)
         return ups.LOCK_NOT_GRANTED if wanted.is_locked else ups.SUCCESS
 
-    def _add(self, connection: Connection, wanted: Subscription, found: Workitem, *, now: datetime) -> None:
+    def _add(
+        self, connection: Connection, wanted: Subscription, found: Workitem, *, is_told: bool, now: datetime
+    ) -> None:
         add_subscription(connection, wanted.aet, found.sop_instance_uid, is_locked=wanted.is_locked, now=now)
-        told = describe_state(found.state, found.attributes)
-        tell_one(connection, wanted.aet, found.sop_instance_uid, (ups.STATE_REPORT, told), now=now)
+        if is_told:
+            told = describe_state(found.state, found.attributes)
+            tell_one(connection, wanted.aet, found.sop_instance_uid, (ups.STATE_REPORT, told), now=now)
 
     def _tell_job(self, connection: Connection, line: RowMapping, *, now: datetime) -> None:
         state, uid = STATES[line["kind"]], _workitem_of(connection, line["job_id"])
@@ -215,7 +229,9 @@ class SubscriptionLedger(Desk):
             return
         found = find_workitem(connection, uid, self._premises)
         if state is JobState.SCHEDULED and uid == uid_of_job(line["job_id"]):
-            enroll(connection, found, now=now)
+            # It may have moved on since.
+            introduce(connection, replace(found, state=state), now=now)
+            return
         announce(connection, uid, ups.STATE_REPORT, describe_state(state, found.attributes), now=now)
 
     def _read(self, statement: Select[Any]) -> tuple[WorkitemEvent, ...]:

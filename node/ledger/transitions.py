@@ -9,9 +9,6 @@ from sqlalchemy import Connection
 from node.domain.job import Job, JobState
 from node.ledger.rows import add_event
 
-# A person wants the rules to be asked again.
-REPROCESSED = "study-reprocessed"
-
 
 def canceled(reason_code: str, reason_text: str, now: datetime) -> Mapping[str, Any]:
     """Return the values of a Job that ends CANCELED."""

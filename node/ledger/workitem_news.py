@@ -13,6 +13,7 @@ from node.domain.workitem_query import is_match
 from node.ledger.schema import subscriptions, workitem_events
 
 WELL_KNOWN = (ups.GLOBAL, ups.FILTERED_GLOBAL)
+ASSIGNMENT = (ups.STATION_NAME_CODE, ups.SCHEDULED_PERFORMERS)
 
 
 def announce(
@@ -59,6 +60,27 @@ def enroll(connection: Connection, created: Workitem, *, now: datetime) -> None:
     for row in connection.execute(wide).mappings().all():
         if is_match(created.attributes, json.loads(row["filter"] or "{}")):
             add_subscription(connection, row["aet"], created.sop_instance_uid, is_locked=row["is_locked"], now=now)
+
+
+def introduce(connection: Connection, created: Workitem, *, now: datetime) -> None:
+    """Tell of a new workitem whoever wants to hear of such, and who is to perform it where that is said.
+
+    References
+    ----------
+    DICOM PS3.4 CC.2.4.3
+    """
+    uid = created.sop_instance_uid
+    enroll(connection, created, now=now)
+    announce(connection, uid, ups.STATE_REPORT, describe_state(created.state, created.attributes), now=now)
+    named = {tag: created.attributes[tag] for tag in ASSIGNMENT if ups.values_of(created.attributes, tag)}
+    tell_assignment(connection, uid, named, now=now)
+
+
+def tell_assignment(connection: Connection, sop_instance_uid: str, attributes: DataSet, *, now: datetime) -> None:
+    """Tell who is to perform a workitem, as far as `attributes` say it."""
+    assigned = {tag: attributes[tag] for tag in ASSIGNMENT if tag in attributes}
+    if assigned:
+        announce(connection, sop_instance_uid, ups.ASSIGNED, assigned, now=now)
 
 
 def add_subscription(

@@ -59,10 +59,11 @@ def find_workitem(connection: Connection, sop_instance_uid: str, premises: Premi
 
 def list_candidates(connection: Connection, keys: DataSet, premises: Premises) -> Iterator[Workitem]:
     """Yield every workitem that may match: the youngest of others first, then those of Jobs, the youngest first."""
-    uid = ups.text_of(keys, ups.SOP_INSTANCE_UID)
-    if uid:
-        if find_row(connection, uid) is not None or find_job(connection, uid) is not None:
-            yield find_workitem(connection, uid, premises)
+    uids = [str(uid) for uid in ups.values_of(keys, ups.SOP_INSTANCE_UID) if uid]
+    if uids:
+        for uid in dict.fromkeys(uids):
+            if find_row(connection, uid) is not None or find_job(connection, uid) is not None:
+                yield find_workitem(connection, uid, premises)
         return
     hosted = (
         _of_row(
@@ -114,7 +115,7 @@ def _of_job(connection: Connection, job: Job, premises: Premises, *, in_full: bo
 
 def _select_hosted(keys: DataSet) -> Select[Any]:
     statement = select(workitems).order_by(workitems.c.workitem_id.desc())
-    state, study_uid = ups.text_of(keys, ups.PROCEDURE_STEP_STATE), study_of(keys)
+    state, study_uid = _only(keys, ups.PROCEDURE_STEP_STATE), _study_asked(keys)
     if state in set(JobState):
         # The state of one that is performed as a Job is that of the Job.
         statement = statement.where((workitems.c.state == state) | workitems.c.job_id.is_not(None))
@@ -124,16 +125,26 @@ def _select_hosted(keys: DataSet) -> Select[Any]:
 def _select_jobs(keys: DataSet) -> Select[Any]:
     is_told_already = exists().where(workitems.c.job_id == jobs.c.job_id)
     statement = select(jobs).where(~is_told_already).order_by(jobs.c.accepted_at.desc(), jobs.c.job_id)
-    state, study_uid = ups.text_of(keys, ups.PROCEDURE_STEP_STATE), study_of(keys)
+    state, study_uid = _only(keys, ups.PROCEDURE_STEP_STATE), _study_asked(keys)
     if state in set(JobState):
         statement = statement.where(in_state(JobState(state)))
     if study_uid:
         statement = statement.where(jobs.c.study_instance_uid == study_uid)
-    patient_id = ups.text_of(keys, ups.PATIENT_ID)
+    patient_id = _only(keys, ups.PATIENT_ID)
     if patient_id and not {"*", "?"} & set(patient_id):
         of_patient = select(study_entries.c.study_instance_uid).where(study_entries.c.patient_id == patient_id)
         statement = statement.where(jobs.c.study_instance_uid.in_(of_patient))
     return statement
+
+
+def _study_asked(keys: DataSet) -> str:
+    """Return the one Study that is asked for; empty: none, or several."""
+    items = ups.items_of(keys, ups.INPUT_INFORMATION)
+    return _only(items[0], ups.STUDY_INSTANCE_UID) if items else ""
+
+
+def _only(keys: DataSet, tag: str) -> str:
+    return ups.text_of(keys, tag) if len(ups.values_of(keys, tag)) == 1 else ""
 
 
 def _rows(connection: Connection, statement: Select[Any]) -> Iterator[RowMapping]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, insert, update
 
 from node.domain import workitem as ups
 from node.domain.job import Job, JobState
-from node.domain.workitem import DataSet, Workitem, element, moment
+from node.domain.workitem import DataSet, Workitem, code_item, element, moment
 from node.domain.workitem_query import is_match
 from node.errors import (
     NotAuthorized,
@@ -25,10 +25,12 @@ from node.ledger.engine import Desk, Engine
 from node.ledger.interventions import Interventions
 from node.ledger.job_workitems import Premises, pipeline_of, state_of, uid_of_job
 from node.ledger.schema import workitems
-from node.ledger.workitem_news import announce, describe_state, enroll
+from node.ledger.workitem_news import announce, describe_state, introduce, tell_assignment
 from node.ledger.workitem_rows import find_job, find_row, find_workitem, list_candidates, load, study_of
 
 NOWHERE = Premises()
+# AE (PS3.5 6.2); a person's name is told as far as it fits.
+MAX_AET = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,8 @@ class WorkitemLedger(Desk):
         ups.check_creation(draft.attributes)
         uid, pipeline = draft.sop_instance_uid, pipeline_of(draft.attributes)
         filled = {**{tag: element(vr) for tag, vr in ups.CREATED_EMPTY.items()}, **draft.attributes}
+        if not ups.text_of(filled, ups.WORKLIST_LABEL):
+            filled[ups.WORKLIST_LABEL] = element("LO", ups.WORKLIST)
         with self.writing() as connection:
             if find_row(connection, uid) is not None or find_job(connection, uid) is not None:
                 raise WorkitemKnown(f"workitem {uid} is here already; create each one once")
@@ -106,9 +110,7 @@ class WorkitemLedger(Desk):
                     changed_at=now,
                 )
             )
-            created = find_workitem(connection, uid, self._premises)
-            enroll(connection, created, now=now)
-            announce(connection, uid, ups.STATE_REPORT, describe_state(created.state, created.attributes), now=now)
+            introduce(connection, find_workitem(connection, uid, self._premises), now=now)
 
     def find(self, sop_instance_uid: str) -> Workitem:
         """Return a workitem.
@@ -207,9 +209,11 @@ class WorkitemLedger(Desk):
                 return warning
             if state is JobState.SCHEDULED:
                 kept = _with_cancellation(load(row), request.information, now=now)
+                # No step goes from SCHEDULED to its end (PS3.4 CC.1.1): who watches hears of both ways.
+                announce(connection, uid, ups.STATE_REPORT, describe_state(JobState.IN_PROGRESS, kept), now=now)
                 _make(connection, uid, _Move(state=JobState.CANCELED, attributes=kept), now=now)
                 return ups.SUCCESS
-            told = {**request.information, ups.REQUESTING_AE: element("AE", request.asked_by)}
+            told = {**request.information, ups.REQUESTING_AE: element("AE", request.asked_by[:MAX_AET])}
             if announce(connection, uid, ups.CANCEL_REQUESTED, told, now=now) == 0:
                 raise PerformerUnreachable(f"nobody has subscribed to workitem {uid}; ask who performs it")
         return ups.SUCCESS
@@ -268,9 +272,17 @@ def _make(connection: Connection, uid: str, move: _Move, *, now: datetime) -> No
 
 
 def _with_cancellation(attributes: Mapping[str, Any], information: DataSet, *, now: datetime) -> dict[str, Any]:
-    """Return the attributes of a workitem that is CANCELED, with when and why as far as somebody said it."""
+    """Return the attributes of a workitem that is CANCELED, with when and why as far as somebody said it.
+
+    Both have a value when it ends (Final State X of PS3.4 table CC.2.5-3); what nobody said is said here.
+    """
     items = ups.items_of(attributes, ups.PROGRESS_INFORMATION)
-    said = {ups.CANCELLATION_AT: element("DT", moment(now)), **(items[0] if items else {}), **information}
+    unsaid = {
+        ups.CANCELLATION_AT: element("DT", moment(now)),
+        ups.DISCONTINUATION_CODE: element("SQ", code_item(*ups.UNSPECIFIED_REASON)),
+    }
+    given = {**(items[0] if items else {}), **information}
+    said = {**unsaid, **{tag: value for tag, value in given.items() if tag not in unsaid or ups.values_of(given, tag)}}
     return {**attributes, ups.PROGRESS_INFORMATION: element("SQ", dict(sorted(said.items())))}
 
 
@@ -279,9 +291,7 @@ def _tell_change(connection: Connection, uid: str, given: DataSet, *, now: datet
     if ups.PROGRESS_INFORMATION in given:
         told = {ups.PROGRESS_INFORMATION: given[ups.PROGRESS_INFORMATION]}
         announce(connection, uid, ups.PROGRESS_REPORT, told, now=now)
-    assigned = {tag: given[tag] for tag in (ups.STATION_NAME_CODE, ups.SCHEDULED_PERFORMERS) if tag in given}
-    if assigned:
-        announce(connection, uid, ups.ASSIGNED, assigned, now=now)
+    tell_assignment(connection, uid, given, now=now)
     if ups.INPUT_READINESS in given:
         row = find_row(connection, uid)
         if row is not None:

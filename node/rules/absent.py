@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from node.domain.prior import PRIOR_ROLE
 from node.rules.grammar import Roles
 
 # What a rule without inputs gives to a Pipeline whose roles nobody knows.
@@ -20,7 +21,7 @@ class GuessedRoles:
 
 def guess_roles(pipeline: str, tables: Iterable[object]) -> GuessedRoles:
     """Return the roles that the rules in `tables` give to a Pipeline."""
-    named = [ANY_ROLE]
+    named = [ANY_ROLE, PRIOR_ROLE]
     for table in tables:
         inputs = table.get("inputs") if isinstance(table, Mapping) and _runs(table, {pipeline}) else None
         named += [role for role in inputs if role not in named] if isinstance(inputs, Mapping) else []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from node.domain.decision import Decision, Outcome
 from node.domain.forward import Forward
 from node.domain.job import JobOrder, Priority
+from node.domain.prior import PriorTerms
 from node.domain.study import StudyFacts
 from node.domain.uids import SeriesUID, StudyUID
 
@@ -19,11 +20,14 @@ class Run:
     ----------
     inputs
         Role to Series Instance UID.
+    awaits
+        The priors that it would wait for.
     """
 
     inputs: Mapping[str, SeriesUID]
     priority: Priority
     deliver_to: frozenset[str]
+    awaits: PriorTerms | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +126,12 @@ def wish_of(decisions: Sequence[Decision], orders: Iterable[JobOrder], forwards:
     """Return what rules want of a Study, as routing orders it."""
     return Wish(
         runs={
-            order.pipeline: Run(inputs=order.inputs, priority=order.priority, deliver_to=frozenset(order.recipients))
+            order.pipeline: Run(
+                inputs=order.inputs,
+                priority=order.priority,
+                deliver_to=frozenset(order.recipients),
+                awaits=order.awaits,
+            )
             for order in orders
         },
         forwards={forward.destination: frozenset(forward.series_instance_uids) for forward in forwards},

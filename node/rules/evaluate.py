@@ -52,8 +52,21 @@ class Verdict:
     clauses: tuple[Clause, ...] = ()
 
 
+PRIOR_ONLY = Verdict(
+    outcome=Outcome.NO_MATCH,
+    clause="a Study of its own",
+    found="fetched as prior",
+    reason=(
+        "The Study was fetched as prior of another one, and starts nothing; `radnode studies reprocess` lets the rules "
+        "be asked all the same."
+    ),
+)
+
+
 def evaluate(rule: Rule, study: StudyFacts) -> Decision:
     """Return what `rule` concludes about `study`; never raises for what a header may hold."""
+    if study.is_prior:
+        return _decide(rule, study, PRIOR_ONLY, ())
     mixture = find_mixture(study)
     if mixture is not None:
         return _decide(rule, study, _refuse_mixture(mixture), [mixture])

@@ -6,13 +6,15 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from node.domain.job import Priority
+from node.domain.prior import PRIOR_ROLE
 from node.errors import Misconfigured, PipelineUnknown, RuleInvalid
 from node.rules.conditions import CONDITIONS
 from node.rules.findings import parse_result
 from node.rules.operands import suggest
+from node.rules.prior_terms import parse_priors
 from node.rules.rule import AllOf, AnyOf, Ask, Need, Not, Rule, StudyHas, Test, asked_of
 
-RULE_KEYS = ("name", "when", "run", "forward", "inputs", "priority", "deliver_to")
+RULE_KEYS = ("name", "when", "run", "forward", "inputs", "priors", "priority", "deliver_to")
 GROUPS = ("any", "all", "not", "study_has", "result")
 
 
@@ -31,7 +33,11 @@ class Roles(Protocol):
 
 
 def parse_rules(
-    tables: Iterable[Mapping[str, Any]], *, pipelines: Mapping[str, Roles], destinations: Collection[str]
+    tables: Iterable[Mapping[str, Any]],
+    *,
+    pipelines: Mapping[str, Roles],
+    destinations: Collection[str],
+    peers: Collection[str] = (),
 ) -> tuple[Rule, ...]:
     """Return the rules in the order of the file.
 
@@ -43,6 +49,8 @@ def parse_rules(
         Every configured Pipeline with its roles.
     destinations
         Names of the configured Destinations.
+    peers
+        Names of those from whom Studies can be fetched.
 
     Raises
     ------
@@ -57,7 +65,8 @@ def parse_rules(
         if name in {rule.name for rule in rules}:
             raise RuleInvalid(f"rule {name!r}: name: another rule has it too; Decisions are told apart by it")
         try:
-            rules.append(_parse_rule(name, table, pipelines, destinations))
+            rule = _parse_rule(name, table, pipelines, destinations)
+            rules.append(_add_priors(rule, table, peers))
         except (RuleInvalid, PipelineUnknown) as exc:
             raise type(exc)(f"rule {name!r}: {exc}") from exc
     return tuple(rules)
@@ -93,6 +102,23 @@ def _parse_rule(
     )
     _check_deeds(rule)
     return replace(rule, deliver_to=rule.deliver_to or tuple(sorted(destinations))) if needs else rule
+
+
+def _add_priors(rule: Rule, table: Mapping[str, Any], peers: Collection[str]) -> Rule:
+    """Return the rule with what it wants of earlier Studies; the role of theirs is none of this Study's."""
+    if "priors" not in table:
+        if PRIOR_ROLE in rule.inputs:
+            raise RuleInvalid(
+                f'inputs.{PRIOR_ROLE} belongs to priors, which is missing; add priors = {{ from = "..." }}'
+            )
+        return rule
+    if not any(PRIOR_ROLE in need.optional_roles for need in rule.needs):
+        raise RuleInvalid(f"priors: no pipeline of run reads one; its model.toml needs a table [inputs.{PRIOR_ROLE}]")
+    own = {role: alternatives for role, alternatives in rule.inputs.items() if role != PRIOR_ROLE}
+    priors = parse_priors(
+        table["priors"], when=rule.when, series=rule.inputs.get(PRIOR_ROLE, ()), peers=peers, parse_ask=_parse_ask
+    )
+    return replace(rule, inputs=MappingProxyType(own), priors=priors)
 
 
 def _check_deeds(rule: Rule) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from node.domain.job import Priority
+from node.domain.prior import PriorTerms
 from node.rules.conditions import Condition
 from node.rules.findings import ResultHas
 from node.rules.operands import Operand
@@ -89,6 +90,23 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Priors:
+    """Which Series of an earlier Study a rule wants beside its inputs.
+
+    Attributes
+    ----------
+    when
+        What a Series of the earlier Study must meet.
+    series
+        Alternatives, best first; empty: the best Series of `when`.
+    """
+
+    terms: PriorTerms
+    when: AllOf
+    series: tuple[AllOf, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """What a site wants done with which Studies.
 
@@ -105,6 +123,8 @@ class Rule:
         Role to alternatives, best first; empty when the one role of each Pipeline takes the best Series of `when`.
     deliver_to
         Destinations of the Results; every one that is configured unless the rule names some.
+    priors
+        What is wanted of earlier Studies; None: nothing.
     """
 
     name: str
@@ -114,6 +134,7 @@ class Rule:
     inputs: Mapping[str, tuple[AllOf, ...]]
     priority: Priority
     deliver_to: tuple[str, ...]
+    priors: Priors | None = None
 
     @property
     def asked_of(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from node.domain.prior import PRIOR_ROLE
 from node.rules.anatomy import body_part_of
 from node.rules.eligibility import IMAGE_STORAGE, SECONDARY_CAPTURE
 from node.rules.operands import BodyPart, Comparison, Operand, Pattern, Presence, Word
@@ -41,6 +42,10 @@ def scrutinize(rules: Sequence[Rule]) -> tuple[Remark, ...]:
         earlier = next((other for other in rules[:place] if _adds_nothing(rule, other)), None)
         if earlier is not None:
             text = f"whatever it matches, {earlier.name!r} matches too, and does the same"
+            if rule.priors not in (None, earlier.priors):
+                text = (
+                    f"whatever it matches, {earlier.name!r} matches too and counts; its own priors are never looked for"
+                )
             remarks.append(Remark(rule=rule.name, fault=Fault.SHADOWED, text=text))
     return tuple(remarks)
 
@@ -55,10 +60,25 @@ def _contradictions(rule: Rule) -> Iterator[str]:
             clash = _find_clash((*rule.when.parts, *alternative.parts))
             if clash is not None:
                 yield f"inputs.{role}, alternative {number}: {clash}"
+    yield from _contradictions_of_priors(rule)
+
+
+def _contradictions_of_priors(rule: Rule) -> Iterator[str]:
+    if rule.priors is None:
+        return
+    clash = _find_clash(rule.priors.when.parts)
+    if clash is not None:
+        yield f"priors: {clash}"
+        return
+    for number, alternative in enumerate(rule.priors.series, start=1):
+        clash = _find_clash((*rule.priors.when.parts, *alternative.parts))
+        if clash is not None:
+            yield f"inputs.{PRIOR_ROLE}, alternative {number}: {clash}"
 
 
 def _dead_alternatives(rule: Rule) -> Iterator[str]:
-    for role, alternatives in rule.inputs.items():
+    of_prior = {} if rule.priors is None else {PRIOR_ROLE: rule.priors.series}
+    for role, alternatives in {**rule.inputs, **of_prior}.items():
         for number, alternative in enumerate(alternatives):
             wider = next((i for i in range(number) if _implies(alternative.parts, alternatives[i].parts)), None)
             if wider is not None:

@@ -4,7 +4,21 @@ from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from node.version import product_version
-from node.web import deletion, fhir, figures, frames, health, live, qido, stow, viewer, viewing, wado
+from node.web import (
+    deletion,
+    fhir,
+    figures,
+    frames,
+    health,
+    live,
+    qido,
+    stow,
+    viewer,
+    viewing,
+    wado,
+    workitem_channel,
+    workitems,
+)
 from node.web.access import AccessLog
 from node.web.api import rooms as api
 from node.web.console import (
@@ -40,6 +54,8 @@ ROOMS = (
     qido,
     wado,
     deletion,
+    workitems,
+    workitem_channel,
     fhir,
     frames,
     viewing,

@@ -85,8 +85,12 @@ class Audience:
                 if not self._closing.is_set():
                     yield CHANGED
         finally:
-            with self._lock:
-                self._listeners.discard(listener)
+            self.leave(listener)
+
+    def leave(self, listener: Listener) -> None:
+        """Give a place back; once more is no harm."""
+        with self._lock:
+            self._listeners.discard(listener)
 
     def close(self) -> None:
         """End every stream; any thread may say so."""

@@ -10,7 +10,7 @@ from anyio.to_thread import run_sync
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from node.errors import RequestStalled
+from node.errors import RequestStalled, TooLarge
 from node.web.stream import STREAM, BodyStream
 
 # What may wait while the piece before is written.
@@ -21,6 +21,26 @@ MIN_BYTES_PER_S = 4096
 MAX_DRAINED_BYTES = 64 * 2**20
 DRAIN_S = 5.0
 Read = TypeVar("Read")
+
+
+class Basket:
+    """Holds a small body as it comes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.content = bytearray()
+        self._max_bytes = max_bytes
+
+    def put(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes.
+
+        Raises
+        ------
+        TooLarge
+            If there are too many.
+        """
+        self.content += piece
+        if len(self.content) > self._max_bytes:
+            raise TooLarge(f"such a body has at most {self._max_bytes} bytes here; send less at a time")
 
 
 class Body:

@@ -84,7 +84,7 @@ class ProxySpeaksTls:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if "x-forwarded-proto" not in Headers(scope=scope):
-            scope["scheme"] = "https"
+            scope["scheme"] = "wss" if scope["type"] == "websocket" else "https"
         await self._app(scope, receive, send)
 
 
@@ -109,6 +109,9 @@ class Manners:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         is_object = scope["path"].startswith(self._prefix)
         # A form is read for its proof by the guard, wherever it is sent to.
         is_small = not is_object or dict(scope["headers"]).get(b"content-type", b"").lower().startswith(FORM)
@@ -124,7 +127,7 @@ class HeadAsGet:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["method"] != "HEAD":
+        if scope.get("method") != "HEAD":
             await self._app(scope, receive, send)
             return
         is_over = False

@@ -14,7 +14,7 @@ from node.fhir.coding import Resource
 from node.fhir.service_request import BUNDLE, KINDS, SERVICE_REQUEST, TASK, read_given, read_json
 from node.ledger.imaging_orders import OrderLedger, Told
 from node.version import product_version
-from node.web.body import Body
+from node.web.body import Basket, Body
 from node.web.problems import RETRY_AFTER_S
 from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services
@@ -81,7 +81,7 @@ class Clerk:
         body = Body(request, silence_s=self._services.settings.node.dimse_timeout_s, limiter=self._limiter)
         try:
             _check_media_type(request)
-            basket = Basket()
+            basket = Basket(MAX_BYTES)
             await body.pour(basket.put)
             return await run_sync(self._keep, bytes(basket.content), wanted, limiter=self._limiter)
         except NodeError as exc:
@@ -112,25 +112,6 @@ class Clerk:
         entries = [{"response": {"status": "201 Created", "location": f"{kind}/{one}"}} for kind, one in kept]
         answer = {"resourceType": BUNDLE, "type": "transaction-response", "entry": entries}
         return _fhir(answer, HTTPStatus.OK)
-
-
-class Basket:
-    """Holds a body as it comes."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-
-    def put(self, piece: bytes | memoryview) -> None:
-        """Take the next bytes.
-
-        Raises
-        ------
-        TooLarge
-            If there are too many.
-        """
-        self.content += piece
-        if len(self.content) > MAX_BYTES:
-            raise TooLarge(f"a resource has at most {MAX_BYTES} bytes here; send fewer in one Bundle")
 
 
 def outcome_of(exc: NodeError) -> Response:

@@ -28,6 +28,7 @@ class ForgeryGuard:
     A bearer token is never sent by a browser on its own; a request with one passes. Every other one that changes
     something must not come from another site, by what the browser says of it (Sec-Fetch-Site, Origin). If it comes with
     a session, it must show that a page of this session has made it: field ``csrf`` of a form, or ``X-CSRF-Token``.
+    A WebSocket is opened for pages of our own site only, and for whoever shows a token.
 
     Parameters
     ----------
@@ -41,6 +42,9 @@ class ForgeryGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._open_channel(scope, receive, send)
+            return
         request = Request(scope, receive)
         authorization = request.headers.get("authorization", "")
         if request.method in SAFE or authorization.lower().startswith("bearer "):
@@ -51,6 +55,17 @@ class ForgeryGuard:
             secret = session_cookie(request)
             if secret and not authorization and not self._is_without_session(request.url.path):
                 receive = await _require_proof(request, receive, csrf_of(secret))
+        except NodeError as exc:
+            await problem_of(exc)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _open_channel(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open a WebSocket, or refuse it: a browser opens one for any site, and shows its cookies."""
+        headers = Headers(scope=scope)
+        try:
+            if not headers.get("authorization", "").lower().startswith("bearer "):
+                _require_own_site(headers)
         except NodeError as exc:
             await problem_of(exc)(scope, receive, send)
             return

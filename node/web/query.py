@@ -110,7 +110,7 @@ def read_query(level: Level, parameters: Sequence[tuple[str, str]], scope: Mappi
             unknown.append(name)
     for keyword, uid in scope.items():
         asked.values[keyword] = [uid]
-    warnings = _complain(unknown, asked.not_included)
+    warnings = complain(unknown, asked.not_included)
     return Query(
         level=level,
         search=_search_of(asked, page),
@@ -132,10 +132,10 @@ class _Page:
         """Return whether the parameter is one of these."""
         match name:
             case "limit":
-                asked = _read_number(name, value)
+                asked = read_number(name, value)
                 self.limit, self.is_capped = min(asked, self._most), asked > self._most
             case "offset":
-                self.offset = _read_number(name, value)
+                self.offset = read_number(name, value)
             case "fuzzymatching":
                 if value not in ("true", "false"):
                     raise RequestMalformed("fuzzymatching is true or false")
@@ -210,7 +210,8 @@ def _search_of(asked: _Asked, page: _Page) -> Search:
     )
 
 
-def _complain(unknown: Iterable[str], not_included: Iterable[str]) -> tuple[str, ...]:
+def complain(unknown: Iterable[str], not_included: Iterable[str]) -> tuple[str, ...]:
+    """Return what a search does not understand, for people; the names are the client's own words."""
     warnings = []
     if ignored := sorted(set(unknown)):
         warnings.append(f"not matched, the node does not know them here: {_show(ignored)}")
@@ -227,7 +228,14 @@ def _show(names: Sequence[str]) -> str:
     return ", ".join(name.encode("ascii", "ignore").decode() or "?" for name in shown[:20])
 
 
-def _read_number(name: str, value: str) -> int:
+def read_number(name: str, value: str) -> int:
+    """Return the number of a parameter.
+
+    Raises
+    ------
+    RequestMalformed
+        If it is none.
+    """
     if not (value.isascii() and value.isdigit()) or len(value) > MAX_PAGE_DIGITS:
         raise RequestMalformed(f"{name} is a number from 0, of at most {MAX_PAGE_DIGITS} digits")
     return int(value)

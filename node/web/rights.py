@@ -5,8 +5,8 @@ from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fastapi import Request
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
 
 from node.accounts.doorkeeper import Doorkeeper, Identity
 from node.domain.account import Right
@@ -16,6 +16,7 @@ __all__ = ["Right", "Visitor", "authorize", "identify", "is_secure", "session_co
 
 # A browser takes the first kind of cookie from HTTPS only, for this host only, and for all of it (RFC 6265bis 4.1.3).
 SECURE_COOKIE, PLAIN_COOKIE = "__Host-radnode", "radnode"
+SECURE_SCHEMES = frozenset({"https", "wss"})
 # What a page shows that asks for itself anew, with nobody who clicked.
 BY_ITSELF = "x-live"
 
@@ -40,7 +41,7 @@ class Visitor:
     address: str = ""
 
 
-def authorize(right: Right, *, is_use: bool = True) -> Callable[[Request], Awaitable[Visitor]]:
+def authorize(right: Right, *, is_use: bool = True) -> Callable[[HTTPConnection], Awaitable[Visitor]]:
     """Return what lets a request pass that may use `right`, for ``Depends``; it gives the Visitor.
 
     Whoever connects from outside of security.allowed_networks never gets so far.
@@ -58,7 +59,7 @@ def authorize(right: Right, *, is_use: bool = True) -> Callable[[Request], Await
         In the dependency, if they may not.
     """
 
-    async def check(request: Request) -> Visitor:
+    async def check(request: HTTPConnection) -> Visitor:
         # It asks the ledger, for which the loop does not wait.
         visitor = await run_in_threadpool(_identify, request, is_use=is_use)
         if right not in visitor.rights:
@@ -68,7 +69,7 @@ def authorize(right: Right, *, is_use: bool = True) -> Callable[[Request], Await
     return check
 
 
-def identify(request: Request) -> Visitor:
+def identify(request: HTTPConnection) -> Visitor:
     """Return who asks; a token counts more than a session.
 
     Raises
@@ -79,7 +80,7 @@ def identify(request: Request) -> Visitor:
     return _identify(request, is_use=True)
 
 
-def _identify(request: Request, *, is_use: bool) -> Visitor:
+def _identify(request: HTTPConnection, *, is_use: bool) -> Visitor:
     keeper: Doorkeeper = request.app.state.doorkeeper
     shown = request.headers.get("authorization", "")
     if shown:
@@ -90,27 +91,27 @@ def _identify(request: Request, *, is_use: bool) -> Visitor:
     return _visitor(keeper.of_session(secret, is_use=is_use and BY_ITSELF not in request.headers), request)
 
 
-def session_cookie(request: Request) -> str:
+def session_cookie(request: HTTPConnection) -> str:
     """Return the secret of the session that a browser shows; empty for none."""
     return request.cookies.get(cookie_name(request), "")
 
 
-def cookie_name(request: Request) -> str:
+def cookie_name(request: HTTPConnection) -> str:
     """Return what the cookie of a session is called."""
     return SECURE_COOKIE if is_secure(request) else PLAIN_COOKIE
 
 
-def is_secure(request: Request) -> bool:
+def is_secure(request: HTTPConnection) -> bool:
     """Return whether the browser speaks TLS, to us or to the proxy."""
-    return request.url.scheme == "https"
+    return request.url.scheme in SECURE_SCHEMES
 
 
-def address_of(request: Request) -> str:
+def address_of(request: HTTPConnection) -> str:
     """Return where a request comes from."""
     return request.client.host if request.client else ""
 
 
-def _visitor(identity: Identity, request: Request) -> Visitor:
+def _visitor(identity: Identity, request: HTTPConnection) -> Visitor:
     address = address_of(request)
     return Visitor(name=identity.name, rights=identity.rights, csrf=identity.csrf, address=address)
 

@@ -4,10 +4,11 @@ import asyncio
 import logging
 import socket
 import ssl
-import struct
+from asyncio import BaseTransport
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import h11
 import uvicorn
@@ -15,11 +16,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from node.errors import RequestMalformed
 from node.networks import Network, is_allowed
 from node.web.handover import STORES, Handover, take_over
 from node.web.problems import problem_of
+from node.web.stalls import StallWatch
 from node.web.stream import STREAM, BodyStream, duplicate
 
 logger = logging.getLogger(__name__)
@@ -28,8 +31,8 @@ logger = logging.getLogger(__name__)
 HEADERS_S = 10.0
 KEEP_ALIVE_S = 15.0
 STALLED_S = 30.0
-# Linger for 0 s.
-RESET = struct.pack("ii", 1, 0)
+# Subscribers of workitems say nothing that anybody reads.
+MAX_MESSAGE_BYTES = 4096
 MAX_HEADER_BYTES = 64 * 1024
 # Each costs a descriptor; beyond, requests are told 503.
 MAX_CONNECTIONS = 512
@@ -73,10 +76,7 @@ class GuardedProtocol(H11Protocol):
     begun = b""
     _is_plain = False
     _patience: asyncio.TimerHandle | None = None
-    _watch: asyncio.TimerHandle | None = None
-    # What waited for the peer when it was looked at last, and whether it took some of it since.
-    _waiting_bytes = 0
-    _has_moved = False
+    _watch: StallWatch | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as H11Protocol does
         """Take the connection, or close it at once."""
@@ -96,7 +96,7 @@ class GuardedProtocol(H11Protocol):
             transport.abort()
             return
         self._wait_for_headers()
-        self._watch = self.loop.call_later(self.guards.stalled_s, self._look_at_waiting)
+        self._watch = StallWatch(transport, stalled_s=self.guards.stalled_s)
         if self.begun:
             self.data_received(self.begun)
 
@@ -122,14 +122,18 @@ class GuardedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self._stop_waiting()
-        if self._watch is not None:
-            self._watch.cancel()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Leave the connection to the other protocol."""
+        self._stop_watching()
+        super().handle_websocket_upgrade(event)
 
     def resume_writing(self) -> None:
         """Write on: the peer took what waited for it."""
-        self._has_moved = True
+        if self._watch is not None:
+            self._watch.moved()
         super().resume_writing()
 
     def open_stream(self) -> tuple[bytes, BodyStream] | None:
@@ -182,17 +186,6 @@ class GuardedProtocol(H11Protocol):
         return most is not None and sum(one.client is not None and one.client[0] == host for one in self.connections
                                         if isinstance(one, H11Protocol)) > most  # fmt: skip
 
-    def _look_at_waiting(self) -> None:
-        waiting_bytes = self.transport.get_write_buffer_size()
-        if waiting_bytes and waiting_bytes == self._waiting_bytes and not self._has_moved:
-            logger.info("connection stalled", extra={"bytes": waiting_bytes})
-            # Else the kernel would keep what it has for the peer, some MiB, for many minutes more.
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.transport.abort()
-            return
-        self._waiting_bytes, self._has_moved = waiting_bytes, False
-        self._watch = self.loop.call_later(self.guards.stalled_s, self._look_at_waiting)
-
     def _wait_for_headers(self) -> None:
         self._patience = self.loop.call_later(self.guards.headers_s, self.transport.abort)
 
@@ -200,6 +193,42 @@ class GuardedProtocol(H11Protocol):
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+    def _stop_watching(self) -> None:
+        self._stop_waiting()
+        if self._watch is not None:
+            self._watch.stop()
+
+
+class GuardedChannel(WebSocketsSansIOProtocol):
+    """One WebSocket; its peer must take what it is sent."""
+
+    stalled_s: float
+    _watch: StallWatch | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Take over the connection."""
+        super().connection_made(transport)
+        self._watch = StallWatch(self.transport, stalled_s=self.stalled_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._watch is not None:
+            self._watch.stop()
+        super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """Write on: the peer took what waited for it."""
+        if self._watch is not None:
+            self._watch.moved()
+        super().resume_writing()
+
+    async def send(self, message: Any) -> None:
+        """Send what the application says; one that refuses the handshake has completed it, too."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            # Else it would be logged as a fault.
+            self.handshake_complete = True
 
 
 class WebServer:
@@ -230,7 +259,9 @@ class WebServer:
             app,
             http=_protocol_for(guards, handover),
             loop="asyncio",
-            ws="none",
+            ws=_channel_for(guards),
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -323,3 +354,7 @@ def _past_body(*, keeps_open: bool) -> h11.Connection:
 
 def _protocol_for(guards: Guards, handover: Handover | None) -> type[GuardedProtocol]:
     return type("ProtocolWithGuards", (GuardedProtocol,), {"guards": guards, "handover": handover})
+
+
+def _channel_for(guards: Guards) -> type[GuardedChannel]:
+    return type("ChannelWithGuards", (GuardedChannel,), {"stalled_s": guards.stalled_s})

@@ -51,6 +51,8 @@ class Services:
         Processes that read what is inside of files; whoever builds the services closes it.
     audience
         Everybody who is told of changes; whoever ends the server closes it first.
+    told
+        Called when something is committed that the stations do not know of yet; must not block.
     """
 
     settings: Settings
@@ -70,3 +72,4 @@ class Services:
     retractor: Retractor
     pixels: PixelPool = field(default_factory=PixelPool)
     audience: Audience = field(default_factory=Audience)
+    told: Callable[[], None] = lambda: None

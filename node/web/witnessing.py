@@ -8,7 +8,14 @@ from time import monotonic
 
 from fastapi import Request
 
-from node.audit.access import instance_left_out, studies_searched, study_retrieved, study_viewed, table_exported
+from node.audit.access import (
+    instance_left_out,
+    studies_searched,
+    study_retrieved,
+    study_viewed,
+    table_exported,
+    workitems_searched,
+)
 from node.audit.events import StudySubject
 from node.audit.message import AuditEvent
 from node.domain.uids import StudyUID, check_uid
@@ -123,6 +130,12 @@ class Witnessing:
         name, address, asked = visitor.name, _address(request, visitor), tuple(sorted(attributes))
         if self._is_news(("searched", name, address, asked)):
             self._tell(lambda: studies_searched(asked, name=name, address=address))
+
+    def searched_workitems(self, request: Request, visitor: Visitor, attributes: Sequence[str]) -> None:
+        """Take note that `visitor` looks for workitems by these attributes, tags without their values, or at one."""
+        name, address, asked = visitor.name, _address(request, visitor), tuple(attributes)
+        if self._is_news(("workitems", name, address, asked)):
+            self._tell(lambda: workitems_searched(asked, name=name, address=address))
 
     def _is_news(self, key: Hashable) -> bool:
         now_s = self._now_s()

@@ -8,7 +8,8 @@ import pytest
 from pydicom import FileDataset, dcmread
 
 from node.rehearsal.headers import write_datasets
-from tests.node_process import QUICK, NodeProcess
+from tests.node_process import QUICK, NodeProcess, run_radnode
+from tests.objects import SR, write_object
 from tests.peers import Modality, Orthanc, free_port, require_program, wait_until
 from tests.phantoms import small_brain_mr, small_chest_ct, small_chest_xray
 
@@ -97,3 +98,19 @@ def test_own_results_coming_back_are_not_processed(hospital: tuple[Orthanc, Node
         study, lambda story: len(story.series) > len(before.series) and story.is_finished and story.decisions
     )
     assert [job.job_id for job in after.jobs] == [job.job_id for job in before.jobs]
+
+
+def test_a_study_is_pulled_by_a_person_and_comes_by_c_move(
+    hospital: tuple[Orthanc, NodeProcess], tmp_path: Path
+) -> None:
+    orthanc, node = hospital
+    paths = [write_object(tmp_path, str(number), sop_class_uid=SR, study="pulled") for number in range(3)]
+    for path in paths:
+        orthanc.upload(path)
+    study = str(dcmread(paths[0]).StudyInstanceUID)
+    query = f"StudyInstanceUID={study},StudyDate=20250101-"
+    answer = run_radnode("pull", "--from", "orthanc", "--query", query, "--settings", node.file)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "1 of 1 Studies are here, 3 Instances came, 0 were here before." in answer.stdout
+    story = node.wait_for_study(study, lambda story: story.is_finished)
+    assert [event.kind for event in story.events if event.kind.startswith("study-f")] == ["study-fetched"]

@@ -1,4 +1,4 @@
-"""What a person takes back: the PACS is told so, gets the corrected report, and the node can say who did it."""
+"""What a person takes back: PACS, RIS and HIS are told so and what is right, and the node can say who did it."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,8 @@ from node.domain.uids import StudyUID
 from node.ledger.views import StudyStory
 from node.rehearsal.modality import send
 from node.rehearsal.pacs import SimulatedPacs
+from tests.fhir_server import FhirServer, fhir_server
+from tests.mllp_receiver import MllpReceiver, fields, mllp_receiver
 from tests.node_process import QUICK, NodeProcess, destination_table, run_radnode
 from tests.phantoms import small_chest_ct
 from tests.trails import message_of
@@ -34,12 +36,33 @@ def find_received(pacs: SimulatedPacs, result: Result) -> Path:
     return next(one.path for one in pacs.record.received if one.sop_instance_uid == result.sop_instance_uid)
 
 
+def told(ris: MllpReceiver, his: FhirServer) -> str:
+    return (
+        f'[destinations.ris]\ntransport = "hl7"\nhost = "127.0.0.1"\nport = {ris.port}\napplication = "RIS"\n'
+        f'[destinations.his]\ntransport = "fhir"\nurl = "{his.url}"\ntoken = "s3cret"\n'
+    )
+
+
+def require_told(ris: MllpReceiver, his: FhirServer, *, findings: int) -> None:
+    """The first message told it all, the last one what is right; in between it may have been taken back."""
+    first, last = ris.heard[0], ris.heard[-1]
+    assert (fields(first, "MSH")[4], fields(first, "OBR")[25], fields(last, "OBR")[25]) == ("RIS", "P", "C")
+    assert {line.split("|")[11] for line in last.split("\r") if line.startswith("OBX")} == {"C", "D"}
+    assert 2 <= len(ris.heard) <= 3
+    (report,) = his.all("DiagnosticReport")
+    assert report["status"] == "amended"
+    statuses = sorted(one["status"] for one in his.all("Observation"))
+    assert statuses == ["amended"] * (findings - 1) + ["entered-in-error"]
+
+
 @pytest.mark.needs("dciodvfy")
 def test_a_struck_finding_leaves_the_report_and_the_pacs_is_told(tmp_path: Path) -> None:
     (tmp_path / "node").mkdir()
     with (
         SimulatedPacs(tmp_path / "pacs") as pacs,
-        NodeProcess(tmp_path / "node", QUICK + destination_table(pacs.peer)) as node,
+        mllp_receiver() as ris,
+        fhir_server(token="s3cret") as his,
+        NodeProcess(tmp_path / "node", QUICK + destination_table(pacs.peer) + told(ris, his)) as node,
     ):
         assert not send(DATASETS, node.peer).failed
         first = node.wait_for_study(STUDY, is_answered)
@@ -56,6 +79,7 @@ def test_a_struck_finding_leaves_the_report_and_the_pacs_is_told(tmp_path: Path)
         corrected = next(r for r in find_results(after, ResultKind.SR) if r.retracted_at is None)
         report = dcmread(find_received(pacs, corrected))
         again = run_radnode("results", "retract", old.sop_instance_uid, "--reason", "quality", "--settings", node.file)
+    require_told(ris, his, findings=len(first.jobs[0].findings))
     note = dcmread(note_path)
     assert note.ConceptNameCodeSequence[0].CodeValue == REJECTED_FOR_QUALITY
     (study,) = note.CurrentRequestedProcedureEvidenceSequence

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.node_process import run_radnode
 
 
+@pytest.mark.measuring
 def test_one_round_fills_the_tables_and_its_section_of_the_page(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "benchmarks.md"
     page.parent.mkdir()

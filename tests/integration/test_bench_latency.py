@@ -9,7 +9,7 @@ from tests.integration.test_bench_receive import measure, rows_of
 pytestmark = pytest.mark.needs("Orthanc")
 
 
-@pytest.mark.slow
+@pytest.mark.measuring
 def test_both_bring_results_and_the_node_none_in_a_pause(tmp_path: Path) -> None:
     told = measure(
         tmp_path,

@@ -28,6 +28,7 @@ def rows_of(told: str) -> Sequence[Mapping[str, str]]:
     return [dict(zip(lines[0], (cell.strip() for cell in line), strict=True)) for line in lines[2:]]
 
 
+@pytest.mark.measuring
 def test_each_client_sends_everything_and_ours_tells_how_long_each_took(tmp_path: Path) -> None:
     told = measure(
         tmp_path,
@@ -71,6 +72,7 @@ def test_the_same_bytes_are_kept_in_every_way_without_dicom(tmp_path: Path) -> N
     assert all(float(row["Instances/s"]) > 0 and float(row["CPU s/GB"]) > 0 for row in rows)
 
 
+@pytest.mark.measuring
 def test_silent_associations_are_held_to_the_end(tmp_path: Path) -> None:
     told = measure(tmp_path, "receive-idle", "--associations", "20", "--seconds", "0.5", "--only", "radnode fsync")
     (row,) = rows_of(told)
@@ -78,6 +80,7 @@ def test_silent_associations_are_held_to_the_end(tmp_path: Path) -> None:
     assert (row["Associations"], row["still open"]) == ("20", "20")
 
 
+@pytest.mark.measuring
 def test_large_instances_arrive_whole_and_their_memory_is_told(tmp_path: Path) -> None:
     told = measure(tmp_path, "receive-memory", "--instances", "2", "--mebibytes", "8", "--only", "storescp fork")
     (row,) = rows_of(told)

@@ -32,7 +32,8 @@ HOSTILE = "<script>alert(1)</script>{{7*7}}"
 DESTINATIONS = (
     '{ out = { transport = "folder", url = "FOLDER" }, '
     'gone = { transport = "cstore", aet = "GONE", host = "127.0.0.1", port = 9 }, '
-    'web = { transport = "stow", url = "http://kim:hush-hush@127.0.0.1:9/dicom-web" } }'
+    'web = { transport = "stow", url = "http://kim:hush-hush@127.0.0.1:9/dicom-web" }, '
+    'his = { transport = "fhir", url = "http://127.0.0.1:9/fhir", token = "hush-hush" } }'
 )
 PAGES = ("/flow", "/destinations", "/models", "/rules", "/audit", "/settings", "/about")
 MANAGED = frozenset({"/audit", "/settings"})
@@ -158,7 +159,7 @@ def test_whoever_may_only_read_sees_no_button(path: str, viewer: Person) -> None
 def test_flow_says_where_the_belt_stands_since_when_and_what_to_do(viewer: Person) -> None:
     html = viewer.read("/flow")
     assert "<h1>The belt stands in one place. gone does not answer.</h1>" in html
-    assert re.search(r'<li data-k="critical"><h2>Delivery</h2>\s*<p class="count">3<span>Deliveries wait', html)
+    assert re.search(r'<li data-k="critical"><h2>Delivery</h2>\s*<p class="count">4<span>Deliveries wait', html)
     assert html.count('<li data-k="ok">') == 6
     assert 'href="/destinations/gone"' in html
     assert re.search(r'aria-label="Worker: what passed in the last hour"><path d="M0\.0 26\.0 L', html)
@@ -180,6 +181,10 @@ def test_a_destination_is_tested_step_by_step_and_the_page_shows_it(operator: Pe
     operator.post("/destinations/out/test")
     taken = operator.read("/destinations/out")
     assert taken.count("Taken</span>") == 7
+    page = operator.read("/destinations/his")
+    assert ("What it is told" in page, "FHIR, http://127.0.0.1:9/fhir" in page, "Taken</span>" in page) == (
+        True, True, False
+    )  # fmt: skip
     assert operator.post("/destinations/nobody/test")[0].status == 404
     assert operator.get("/destinations/nobody")[0].status == 404
 
@@ -335,6 +340,7 @@ def test_settings_say_where_each_value_is_from_and_hide_secrets(admin: Person) -
     )  # fmt: skip
     assert re.search(r"<code>node\.port</code></th><td[^>]*>11112</td><td[^>]*><span class=\"quiet\">default", html)
     assert "http://127.0.0.1:9/dicom-web" in html
+    assert re.search(r"<code>destinations\.his\.token</code></th><td[^>]*><span class=\"quiet\">hidden</span>", html)
     own = admin.read("/settings?only=own")
     assert ("destinations.web.url" in own, "node.port" in own) == (True, False)
 

@@ -11,15 +11,11 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from node.dimse.notices import NoticeTaker
-from node.dimse.scp import ListenerSettings
 from node.domain.completeness import Statement
 from node.domain.uids import StudyUID
-from node.intake.station import Intake
 from node.ledger.notices import NoticeLedger
-from node.store.files import FileStore, Reserve
-from tests.instances import MAX_INSTANCE_BYTES, MemoryLedger
 from tests.ledgers import NOON, STUDY, Books, copy_ledger, make_facts
-from tests.listeners import DicomListener
+from tests.listeners import AET, listening_for, sole_reader
 
 MPPS, IAN, VERIFICATION = "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.33", "1.2.840.10008.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -42,26 +38,8 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listening]:
     folder = tmp_path_factory.mktemp("notices")
     books, told = Books(copy_ledger(folder)), list[str]()
     taker = NoticeTaker(NoticeLedger(books.engine), lambda: NOON, lambda: told.append("news"))
-    settings = ListenerSettings(
-        aet="RADNODE",
-        bind="127.0.0.1",
-        port=0,
-        max_pdu_bytes=65536,
-        max_associations=8,
-        max_associations_per_peer=8,
-        dimse_timeout_s=30.0,
-    )
-    intake = Intake(
-        store=FileStore(folder / "store", Reserve(reserve_bytes=0, reserve_percent=0.0)),
-        ledger=MemoryLedger(),
-        clock=lambda: NOON,
-        own_results="store",
-        max_instance_bytes=MAX_INSTANCE_BYTES,
-    )
-    listener = DicomListener(settings, intake, services=taker.services())
-    _, port = listener.start()
-    yield Listening(books, port, told)
-    listener.stop()
+    with listening_for(taker.services(), folder) as port:
+        yield Listening(books, port, told)
     books.close()
 
 
@@ -71,10 +49,11 @@ def scu(request: pytest.FixtureRequest, listening: Listening) -> Iterator[Associ
     modality = AE(ae_title="CT1")
     for uid in (MPPS, IAN):
         modality.add_requested_context(uid, request.param)
-    assoc = modality.associate("127.0.0.1", listening.port, ae_title="RADNODE")
+    assoc = modality.associate("127.0.0.1", listening.port, ae_title=AET)
     assert assoc.is_established
     assert {context.abstract_syntax for context in assoc.accepted_contexts} == {MPPS, IAN}
-    yield assoc
+    with sole_reader(assoc):
+        yield assoc
     assoc.release()
 
 

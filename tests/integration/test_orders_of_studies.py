@@ -1,10 +1,8 @@
 """Orders and Studies find each other, whichever comes first; rules ask of orders, and urgency follows them."""
 
 import tomllib
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +12,9 @@ from node.domain.imaging_order import ImagingOrder, OrderOrigin, OrderState
 from node.domain.job import Priority
 from node.imaging_orders import FORGET_EVERY, ImagingOrders, ask_of_orders
 from node.ledger.imaging_orders import OrderLedger, Told
-from node.models import ModelCard
 from node.routing import route_study
 from node.rules.grammar import parse_rules
-from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_facts, make_order
+from tests.ledgers import NOON, STUDY, Books, at, make_card, make_facts, make_order
 from tests.shipped import PIPELINES
 
 ORDER = ImagingOrder(
@@ -30,29 +27,7 @@ ORDER = ImagingOrder(
     procedure_codes=("99LOCAL:CTCH",),
     requesting_service="Emergency",
 )
-MODELS = {
-    "lung_nodules": ModelCard(
-        name="model",
-        version="1.0.0",
-        pipeline="lung_nodules",
-        licence="",
-        intended_use="",
-        notice="",
-        series_offset=1,
-        weights=Path("weights"),
-        weights_sha256="",
-        required_roles=("ct",),
-        optional_roles=(),
-        numbers={},
-    )
-}
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    found = Books(copy_ledger(tmp_path))
-    yield found
-    found.close()
+MODELS = {"lung_nodules": make_card()}
 
 
 def tell(books: Books, *orders: ImagingOrder, second: float = 0.0) -> None:

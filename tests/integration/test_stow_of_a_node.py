@@ -11,11 +11,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
 from sqlalchemy import select
+from websockets.sync.client import connect as connect_channel
 
+from node.domain import workitem as ups
 from node.domain.account import Right
+from node.domain.workitem import element
 from node.ledger.engine import Desk
 from node.ledger.schema import instances
 from node.ledger.views import StudyStory
@@ -100,6 +104,24 @@ def test_what_a_client_stores_becomes_a_study(node: NodeProcess, port: int, toke
     client.store_instances([dcmread(BytesIO(part10(ds)))])
     story = node.wait_for_study(ds.StudyInstanceUID, has_come)
     assert story.reason.startswith("every Association ended")
+
+
+def test_a_subscriber_hears_of_the_workitems_of_a_node(node: NodeProcess, port: int) -> None:
+    shown = {"Authorization": f"Bearer {node.token(Right.READ, Right.STORE)}"}
+    workitems = f"http://127.0.0.1:{port}/dicom-web/workitems"
+    subscribed = requests.post(f"{workitems}/{ups.GLOBAL}/subscribers/WATCHER", headers=shown, timeout=60.0)
+    assert subscribed.status_code == 201
+    with connect_channel(subscribed.headers["Content-Location"], additional_headers=shown) as channel:
+        step = {
+            ups.PROCEDURE_STEP_STATE: element("CS", "SCHEDULED"),
+            ups.PRIORITY: element("CS", "LOW"),
+            ups.STEP_LABEL: element("LO", "Contour"),
+            ups.SCHEDULED_START: element("DT", "20250114120000"),
+            ups.INPUT_READINESS: element("CS", "READY"),
+        }
+        assert requests.post(f"{workitems}?1.2.3.4", json=step, headers=shown, timeout=60.0).status_code == 201
+        told = json.loads(channel.recv(timeout=60.0))
+    assert (told["00001000"]["Value"], told[ups.PROCEDURE_STEP_STATE]["Value"]) == (["1.2.3.4"], ["SCHEDULED"])
 
 
 def test_the_log_tells_the_route_and_neither_query_nor_patient(node: NodeProcess, port: int, token: str) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,24 +13,16 @@ from node.delivery.parcel import DestinationSpec
 from node.domain import workitem as ups
 from node.domain.job import JobState
 from node.domain.workitem import DataSet, code_item, element
-from node.ledger.subscriptions import Subscription, SubscriptionLedger
+from node.ledger.subscriptions import UNTOLD, Subscription, SubscriptionLedger
 from node.ledger.work_orders import WorkOrderLedger
 from node.ledger.workitems import CancelRequest, Draft, WorkitemLedger
-from node.models import ModelCard
 from node.ordering import Means, Ordering
 from node.routing import route_study
-from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_facts
+from tests.ledgers import NOON, STUDY, Books, at, make_card, make_facts
 from tests.peers import free_port
 
 WATCHER, UID = "WATCHER", "1.2.8.1"
 PIPELINES = frozenset({"lung_nodules"})
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    found = Books(copy_ledger(tmp_path))
-    yield found
-    found.close()
 
 
 def draft(**changes: Any) -> Draft:
@@ -107,6 +98,8 @@ def test_a_subscriber_that_is_away_is_tried_a_little_and_then_let_be(books: Book
     while (again := herald.tick(now)) is not None and subscriptions.due_events([WATCHER], now=again):
         now, ticks = again, ticks + 1
     assert ticks == MAX_ATTEMPTS - 1
+    (gap,) = [event for event in books.view.list_events(9) if event.kind == UNTOLD]
+    assert gap.text.startswith(f"1 events of workitems did not reach {WATCHER} (destination-down)")
     # Who listens by himself reads it all the same.
     assert len(subscriptions.events_after(0, aet=WATCHER)) == 1
 
@@ -136,25 +129,9 @@ def order_draft(code: str = "lung_nodules", series: str = f"{STUDY}.1") -> Draft
     return draft(**wanted)
 
 
-CARD = ModelCard(
-    name="model",
-    version="1.0.0",
-    pipeline="lung_nodules",
-    licence="MIT",
-    intended_use="tests",
-    notice="For tests.",
-    series_offset=0,
-    weights=Path("weights"),
-    weights_sha256="",
-    required_roles=("ct",),
-    optional_roles=(),
-    numbers={},
-)
-
-
 def open_station(books: Books) -> Ordering:
     """Return the station of a site without rules, with one Pipeline."""
-    models = {"lung_nodules": CARD}
+    models = {"lung_nodules": make_card()}
     return Ordering(
         WorkOrderLedger(books.engine),
         books.studies.study_facts,

@@ -1,8 +1,10 @@
 """Systems that we did not write create, claim, perform, watch and cancel workitems, over DIMSE."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +15,15 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from node.audit.message import AuditEvent
-from node.dimse.scp import ListenerSettings
-from node.dimse.workitems import Acquaintance, Surroundings, WorkitemService
+from node.dimse.services import Services
+from node.dimse.workitems import Acquaintance, Record, Surroundings, WorkitemService
 from node.domain import workitem as ups
 from node.domain.job import JobState
-from node.intake.station import Intake
 from node.ledger.job_workitems import Premises, uid_of_job
 from node.ledger.subscriptions import SubscriptionLedger, WorkitemEvent
 from node.ledger.workitems import WorkitemLedger
-from node.store.files import FileStore, Reserve
-from tests.instances import MAX_INSTANCE_BYTES, MemoryLedger
 from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_outcome, make_result
-from tests.listeners import DicomListener
+from tests.listeners import AET, listening_for, sole_reader
 
 CLASSES = (ups.PUSH, ups.PULL, ups.WATCH, ups.EVENT, ups.QUERY)
 PREMISES = Premises(aet="RADNODE", wado_root="http://node.example/dicom-web")
@@ -57,58 +56,43 @@ def _state_of(event: WorkitemEvent) -> str:
     return ups.text_of(event.information, ups.PROCEDURE_STEP_STATE)
 
 
+def services_on(books: Books, record: Record) -> Services:
+    known = Acquaintance(pipelines=frozenset({"lung_nodules"}), subscribers=frozenset({WATCHER}))
+    ledgers = WorkitemLedger(books.engine, PREMISES), SubscriptionLedger(books.engine, PREMISES)
+    return WorkitemService(
+        *ledgers, known, Surroundings(clock=lambda: NOON, record=record, told=lambda: None)
+    ).services()
+
+
 @pytest.fixture(scope="module")
 def worklist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worklist]:
     folder = tmp_path_factory.mktemp("workitems")
     books, records = Books(copy_ledger(folder)), list[AuditEvent]()
-    service = WorkitemService(
-        WorkitemLedger(books.engine, PREMISES),
-        SubscriptionLedger(books.engine, PREMISES),
-        Acquaintance(pipelines=frozenset({"lung_nodules"}), subscribers=frozenset({WATCHER})),
-        Surroundings(clock=lambda: NOON, record=records.append, told=lambda: None),
-    )
-    settings = ListenerSettings(
-        aet="RADNODE",
-        bind="127.0.0.1",
-        port=0,
-        max_pdu_bytes=65536,
-        max_associations=8,
-        max_associations_per_peer=8,
-        dimse_timeout_s=30.0,
-    )
-    intake = Intake(
-        store=FileStore(folder / "store", Reserve(reserve_bytes=0, reserve_percent=0.0)),
-        ledger=MemoryLedger(),
-        clock=lambda: NOON,
-        own_results="store",
-        max_instance_bytes=MAX_INSTANCE_BYTES,
-    )
-    listener = DicomListener(settings, intake, services=service.services())
-    _, port = listener.start()
-    yield Worklist(books, port, records)
-    listener.stop()
+    with listening_for(services_on(books, records.append), folder) as port:
+        yield Worklist(books, port, records)
     books.close()
 
 
 @pytest.fixture(params=[ImplicitVRLittleEndian, ExplicitVRLittleEndian], ids=["implicit", "explicit"])
 def scu(request: pytest.FixtureRequest, worklist: Worklist) -> Iterator[Association]:
     """Return an Association of pynetdicom's with all five SOP Classes."""
-    yield from _associate(worklist, request.param)
+    yield from _associate(worklist.port, request.param)
 
 
 @pytest.fixture
 def plain(worklist: Worklist) -> Iterator[Association]:
     """Return such an Association in the Transfer Syntax that everybody speaks."""
-    yield from _associate(worklist, ImplicitVRLittleEndian)
+    yield from _associate(worklist.port, ImplicitVRLittleEndian)
 
 
-def _associate(worklist: Worklist, transfer_syntax: str) -> Iterator[Association]:
+def _associate(port: int, transfer_syntax: str) -> Iterator[Association]:
     peer = AE(ae_title="PLANNER")
     for uid in CLASSES:
         peer.add_requested_context(uid, transfer_syntax)
-    assoc = peer.associate("127.0.0.1", worklist.port, ae_title="RADNODE")
+    assoc = peer.associate("127.0.0.1", port, ae_title=AET)
     assert {context.abstract_syntax for context in assoc.accepted_contexts} == set(CLASSES)
-    yield assoc
+    with sole_reader(assoc):
+        yield assoc
     assoc.release()
 
 
@@ -238,19 +222,19 @@ def test_only_what_is_asked_for_is_told(plain: Association) -> None:
 
 # PS3.4 table CC.1.1-2: state, what is asked for, with the right Transaction UID and without.
 TRANSITIONS = [
-    ("SCHEDULED", "SCHEDULED", 0xC303, 0xC301),
+    ("SCHEDULED", "SCHEDULED", 0xC303, 0xC303),
     ("SCHEDULED", "IN PROGRESS", 0x0000, 0xC301),
     ("SCHEDULED", "COMPLETED", 0xC310, 0xC301),
     ("SCHEDULED", "CANCELED", 0xC310, 0xC301),
-    ("IN PROGRESS", "SCHEDULED", 0xC303, 0xC301),
+    ("IN PROGRESS", "SCHEDULED", 0xC303, 0xC303),
     ("IN PROGRESS", "IN PROGRESS", 0xC302, 0xC301),
     ("IN PROGRESS", "COMPLETED", 0xC304, 0xC301),
     ("IN PROGRESS", "CANCELED", 0x0000, 0xC301),
-    ("COMPLETED", "SCHEDULED", 0xC303, 0xC301),
+    ("COMPLETED", "SCHEDULED", 0xC303, 0xC303),
     ("COMPLETED", "IN PROGRESS", 0xC300, 0xC301),
     ("COMPLETED", "COMPLETED", 0xB306, 0xC301),
     ("COMPLETED", "CANCELED", 0xC300, 0xC301),
-    ("CANCELED", "SCHEDULED", 0xC303, 0xC301),
+    ("CANCELED", "SCHEDULED", 0xC303, 0xC303),
     ("CANCELED", "IN PROGRESS", 0xC300, 0xC301),
     ("CANCELED", "COMPLETED", 0xC300, 0xC301),
     ("CANCELED", "CANCELED", 0xB304, 0xC301),
@@ -340,6 +324,26 @@ def test_a_request_to_cancel_ends_what_nobody_performs(plain: Association, state
     if status == 0:
         why = found.ProcedureStepProgressInformationSequence[0]
         assert (why.ReasonForCancellation, why.ProcedureStepCancellationDateTime[:8]) == ("not needed", "20250114")
+        assert why.ProcedureStepDiscontinuationReasonCodeSequence[0].CodeValue == "110513"
+
+
+def test_a_step_that_nobody_claimed_is_canceled_by_way_of_in_progress(worklist: Worklist, plain: Association) -> None:
+    uid = create(plain)
+    act(plain, uid, SUBSCRIBE, context=ups.WATCH, ReceivingAE=WATCHER)
+    assert act(plain, uid, CANCEL, context=ups.WATCH, ReasonForCancellation="not needed") == 0
+    states = ["SCHEDULED", "IN PROGRESS", "CANCELED"]
+    assert worklist.told(WATCHER, uid) == [(ups.STATE_REPORT, state) for state in states]
+
+
+def test_a_new_watcher_of_all_hears_of_what_is_there_only_if_he_locks_it(
+    worklist: Worklist, plain: Association
+) -> None:
+    uid = create(plain)
+    assert act(plain, ups.GLOBAL, SUBSCRIBE, context=ups.WATCH, ReceivingAE=WATCHER) == 0
+    assert worklist.told(WATCHER, uid) == []
+    act(plain, ups.GLOBAL, SUBSCRIBE, context=ups.WATCH, ReceivingAE=WATCHER, DeletionLock="TRUE")
+    assert worklist.told(WATCHER, uid) == [(ups.STATE_REPORT, "SCHEDULED")]
+    assert act(plain, ups.GLOBAL, UNSUBSCRIBE, context=ups.WATCH, ReceivingAE=WATCHER) == 0
 
 
 def test_a_performer_who_listens_is_asked_to_cancel(worklist: Worklist, plain: Association) -> None:
@@ -356,18 +360,19 @@ def test_who_watches_all_hears_of_new_ones_until_he_suspends(worklist: Worklist,
     assert act(plain, ups.GLOBAL, SUSPEND, context=ups.WATCH, ReceivingAE=WATCHER) == 0
     second = create(plain)
     assert move(plain, first, "IN PROGRESS") == 0
-    assert worklist.told(WATCHER, first) == [(ups.STATE_REPORT, "SCHEDULED"), (ups.STATE_REPORT, "IN PROGRESS")]
+    heard = [(ups.STATE_REPORT, "SCHEDULED"), (ups.ASSIGNED, ""), (ups.STATE_REPORT, "IN PROGRESS")]
+    assert worklist.told(WATCHER, first) == heard
     assert worklist.told(WATCHER, second) == []
     assert act(plain, ups.GLOBAL, UNSUBSCRIBE, context=ups.WATCH, ReceivingAE=WATCHER) == 0
     assert move(plain, first, "CANCELED") == 0
-    assert len(worklist.told(WATCHER, first)) == 2
+    assert worklist.told(WATCHER, first) == heard
 
 
 def test_who_watches_some_hears_of_those_that_match(worklist: Worklist, plain: Association) -> None:
     keys = {"ReceivingAE": WATCHER, "DeletionLock": "FALSE", "WorklistLabel": "dose"}
     assert act(plain, ups.FILTERED_GLOBAL, SUBSCRIBE, context=ups.WATCH, **keys) == 0
     heard, other = create(plain, WorklistLabel="dose"), create(plain)
-    assert worklist.told(WATCHER, heard) == [(ups.STATE_REPORT, "SCHEDULED")]
+    assert worklist.told(WATCHER, heard) == [(ups.STATE_REPORT, "SCHEDULED"), (ups.ASSIGNED, "")]
     assert worklist.told(WATCHER, other) == []
     assert act(plain, ups.FILTERED_GLOBAL, UNSUBSCRIBE, context=ups.WATCH, ReceivingAE=WATCHER) == 0
 
@@ -381,6 +386,7 @@ def test_workitems_are_found_by_what_stations_ask_for(plain: Association) -> Non
 
     station = Dataset()
     station.CodeValue = "mr-9"
+    assert {one.SOPInstanceUID for one in find(plain, SOPInstanceUID=[here, there, "1.2.8.99"])} == {here, there}
     assert uids() == {here, there}
     assert uids(ScheduledStationNameCodeSequence=[station]) == {here}
     assert uids(ScheduledProcedureStepStartDateTime="20250201-20250301") == {there}
@@ -393,7 +399,8 @@ def test_workitems_are_found_by_what_stations_ask_for(plain: Association) -> Non
 def test_a_job_is_a_workitem_that_others_watch_and_cancel(worklist: Worklist, plain: Association) -> None:
     books = worklist.books
     first, second = books.add_job().job_id, books.add_job(study="1.2.4").job_id
-    act(plain, ups.GLOBAL, SUBSCRIBE, context=ups.WATCH, ReceivingAE=WATCHER)
+    reliable = {"ReceivingAE": WATCHER, "DeletionLock": "TRUE"}
+    assert act(plain, ups.GLOBAL, SUBSCRIBE, context=ups.WATCH, **reliable) == 0xB301
     done, ended = uid_of_job(first), uid_of_job(second)
     assert {one.SOPInstanceUID for one in find(plain, ups.WATCH, WorklistLabel="radnode", SOPInstanceUID="")} == {
         done,
@@ -423,6 +430,20 @@ def test_a_job_is_a_workitem_that_others_watch_and_cancel(worklist: Worklist, pl
     assert act(plain, done, CANCEL, context=ups.PUSH, ReasonForCancellation="too late") == 0xC311
     assert books.view.find_job(second).state is JobState.CANCELED
     act(plain, ups.GLOBAL, UNSUBSCRIBE, context=ups.WATCH, ReceivingAE=WATCHER)
+
+
+def test_what_is_announced_and_does_not_come_is_empty(books: Books, tmp_path: Path) -> None:
+    """pynetdicom announces an empty Attribute List, and sends none."""
+    services = services_on(books, lambda _: None)
+    with (
+        listening_for(services, tmp_path, dimse_timeout_s=9.0) as port,
+        contextmanager(_associate)(port, ImplicitVRLittleEndian) as scu,
+    ):
+        uid = create(scu, WorklistLabel="")
+        assert act(scu, uid, CANCEL, context=ups.PUSH) == 0
+        # And the Association goes on.
+        found = get(scu, uid)
+        assert (found.ProcedureStepState, found.WorklistLabel) == ("CANCELED", "radnode")
 
 
 def test_who_looked_is_in_the_audit_trail_and_patients_are_not(worklist: Worklist, plain: Association) -> None:

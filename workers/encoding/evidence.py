@@ -1,14 +1,33 @@
 """The Instances that a report rests on (PS3.3 C.17.2.3)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pydicom import Dataset
 
 from workers.encoding.raw_elements import write_sequence, write_text
 
 
-def list_evidence(inputs: Mapping[str, Sequence[Dataset]], segmentation: Dataset | None) -> list[bytes]:
-    """Return the Items of Current Requested Procedure Evidence Sequence (0040,A375): one for each Study.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a report rests on: an Item for each Study.
+
+    Attributes
+    ----------
+    current
+        Of Current Requested Procedure Evidence Sequence (0040,A375): the Study that is reported.
+    other
+        Of Pertinent Other Evidence Sequence (0040,A385): earlier ones.
+    """
+
+    current: list[bytes]
+    other: list[bytes]
+
+
+def list_evidence(
+    inputs: Mapping[str, Sequence[Dataset]], segmentation: Dataset | None, *, study_instance_uid: str
+) -> Evidence:
+    """Return the Studies that a report rests on.
 
     Parameters
     ----------
@@ -16,6 +35,8 @@ def list_evidence(inputs: Mapping[str, Sequence[Dataset]], segmentation: Dataset
         Role to source Instances; each Instance is listed once.
     segmentation
         The SEG that the report refers to, if there is one.
+    study_instance_uid
+        The Study that is reported.
     """
     used = [ds for role in sorted(inputs) for ds in inputs[role]]
     if segmentation is not None:
@@ -24,7 +45,11 @@ def list_evidence(inputs: Mapping[str, Sequence[Dataset]], segmentation: Dataset
     for ds in used:
         series = studies.setdefault(str(ds.StudyInstanceUID), {}).setdefault(str(ds.SeriesInstanceUID), {})
         series[str(ds.SOPInstanceUID)] = str(ds.SOPClassUID)
-    return [_write_study(uid, series) for uid, series in studies.items()]
+    written = {uid: _write_study(uid, series) for uid, series in studies.items()}
+    return Evidence(
+        current=[item for uid, item in written.items() if uid == study_instance_uid],
+        other=[item for uid, item in written.items() if uid != study_instance_uid],
+    )
 
 
 def _write_study(study_instance_uid: str, series: Mapping[str, Mapping[str, str]]) -> bytes:

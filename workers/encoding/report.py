@@ -67,7 +67,10 @@ def encode_report(
     header = copy_header(source)
     sr = _open_document(provenance, header)
     put_items(sr, "ContentSequence", _write_content(analysis, provenance, header, segmentation))
-    put_items(sr, "CurrentRequestedProcedureEvidenceSequence", list_evidence(inputs, segmentation))
+    evidence = list_evidence(inputs, segmentation, study_instance_uid=str(header.StudyInstanceUID))
+    put_items(sr, "CurrentRequestedProcedureEvidenceSequence", evidence.current)
+    if evidence.other:
+        put_items(sr, "PertinentOtherEvidenceSequence", evidence.other)
     stamp_object(sr, header, provenance, kind="SR")
     name_coding_schemes(sr, _list_schemes(analysis, provenance))
     keep_raw(sr)

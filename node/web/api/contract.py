@@ -24,6 +24,7 @@ TAGS = (
     ("results", "DICOM objects that Jobs wrote."),
     ("deliveries", "Objects on their way to Destinations."),
     ("destinations", "Where Results go, and what is taken there."),
+    ("pulls", "Studies that are fetched from a PACS."),
     ("rules", "Which Pipeline runs on what, and why."),
     ("models", "The models at hand."),
     ("pipelines", "Which are on, in shadow, or off."),

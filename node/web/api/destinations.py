@@ -23,7 +23,7 @@ class DestinationResource:
     Attributes
     ----------
     transport
-        cstore, stow or folder.
+        cstore, stow, folder, hl7 or fhir.
     address
         Without a password that a URL may hold.
     confirm

@@ -31,7 +31,7 @@ Operated = Annotated[Form, Depends(posted(Right.OPERATE))]
 PLACE = "/destinations"
 LOOKED_BACK = timedelta(hours=1)
 ABOUT_DESTINATIONS = frozenset({AlarmKind.DESTINATION_DOWN, AlarmKind.DELIVERIES_STUCK})
-TRANSPORTS = {"cstore": "C-STORE", "stow": "STOW-RS", "folder": "folder"}
+TRANSPORTS = {"cstore": "C-STORE", "stow": "STOW-RS", "folder": "folder", "hl7": "HL7", "fhir": "FHIR"}
 CHIPS = {DeliveryState.PENDING: "waiting", DeliveryState.REFUSED: "refused", DeliveryState.LOST: "warning"}
 STEP_CHIPS = {
     StepState.PASSED: "match",

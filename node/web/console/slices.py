@@ -118,7 +118,9 @@ def stack_under(ledger: CloseupLedger, job: Job, told: Mapping[str, Any]) -> Sta
 
 
 def _stacks_of(ledger: CloseupLedger, job: Job) -> Iterator[Stack]:
-    for series in job.order.inputs.values():
+    for role, series in job.order.inputs.items():
+        if job.order.study_of(role) != job.order.study_instance_uid:
+            continue
         slices = ledger.slices_of(job.order.study_instance_uid, series)
         if len(slices) > 1 and all(height_of(one) is not None and one.frames == 1 for one in slices):
             start, window = _start(slices, job), choose_window(slices[0])

@@ -9,7 +9,7 @@ from node.domain.job import Job, JobState
 from node.domain.result import Delivery
 from node.ledger.closeups import Arrival
 from node.ledger.commitments import COMMITTED_EVENT
-from node.ledger.transitions import REPROCESSED
+from node.ledger.prior_marks import REPROCESSED
 from node.ledger.views import Event, StudyStory
 from node.wording import seconds_words
 

@@ -14,6 +14,8 @@ from node.site import retention_terms
 PACS = {"transport": "cstore", "aet": "PACS", "host": "192.0.2.7", "port": 104}
 WEB = {"transport": "stow", "url": "http://192.0.2.7/dicom-web"}
 FOLDER = {"transport": "folder", "url": "results"}
+RIS = {"transport": "hl7", "host": "192.0.2.7", "port": 2575}
+HIS = {"transport": "fhir", "url": "https://192.0.2.7/fhir"}
 
 
 def settings_with(**destinations: dict[str, Any]) -> Settings:
@@ -37,7 +39,15 @@ def test_a_destination_is_asked_in_the_best_way_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "confirm"), [(WEB, "commitment"), (FOLDER, "commitment"), (FOLDER, "query"), (PACS, "sometimes")]
+    ("table", "confirm"),
+    [
+        (WEB, "commitment"),
+        (FOLDER, "commitment"),
+        (FOLDER, "query"),
+        (PACS, "sometimes"),
+        (RIS, "query"),
+        (HIS, "commitment"),
+    ],
 )
 def test_a_way_that_a_transport_has_not_is_refused(table: dict[str, Any], confirm: str) -> None:
     with pytest.raises(SettingsInvalid, match="confirm"):
@@ -52,6 +62,8 @@ def test_who_may_report_follows_from_the_destinations() -> None:
         silent={**PACS, "aet": "SILENT", "confirm": "none"},
         web=WEB,
         folder=FOLDER,
+        ris=RIS,
+        his=HIS,
     )
     assert listener_settings(settings).reporting_aets == ("PACS", "OTHER")
     assert retention_terms(settings).proof.confirming == {"pacs", "other", "asked", "web"}

@@ -16,6 +16,7 @@ BINARY, LABELMAP = SegmentationForm.BINARY, SegmentationForm.LABELMAP
 DESTINATIONS = {
     "pacs": DestinationSettings(transport="cstore", aet="PACS", host="host", port=104),
     "archive": DestinationSettings(transport="stow", url="http://archive/dicom-web"),
+    "ris": DestinationSettings(transport="hl7", host="host", port=2575),
 }
 
 
@@ -52,6 +53,11 @@ def test_label_map_needs_every_destination_of_the_job(capabilities: CapabilityLe
     assert chosen(capabilities, "pacs", "archive") is BINARY
     learn(capabilities, "archive")
     assert chosen(capabilities, "pacs", "archive") is LABELMAP
+
+
+def test_who_is_told_by_messages_takes_no_segments_and_has_no_say(capabilities: CapabilityLedger) -> None:
+    learn(capabilities, "pacs")
+    assert chosen(capabilities, "pacs", "ris") is LABELMAP
 
 
 def test_binary_is_written_where_settings_ask_for_it(capabilities: CapabilityLedger) -> None:

@@ -11,7 +11,7 @@ import pytest
 from node.delivery.courier import DOUBTED_FOR, TICK_LIMIT, UNANSWERED, Courier, Surroundings
 from node.delivery.lookout import FRESH_FOR, OURS, Lookout
 from node.delivery.outbox import DeliveryLedger
-from node.delivery.parcel import UNREADABLE_TRIES, Outcome, Parcel, Report
+from node.delivery.parcel import UNREADABLE_TRIES, Fate, Outcome, Parcel, Report
 from node.delivery.patience import Patience
 from node.domain.capability import LABEL_MAP, Capability, Form
 from node.domain.result import Delivery, DeliveryState
@@ -108,6 +108,9 @@ class MemoryLedger:
         self._settle(delivery.delivery_id, DeliveryState.PENDING, *reason)
         row = self.rows[delivery.delivery_id]
         self.rows[delivery.delivery_id] = replace(row, not_before=not_before, doubts=row.doubts + is_doubtful)
+
+    def leave_out(self, delivery: Delivery) -> None:
+        del self.rows[delivery.delivery_id]
 
     def _settle(self, delivery_id: int, state: DeliveryState, code: str | None, text: str | None) -> None:
         if self.is_busy:
@@ -246,6 +249,14 @@ def test_audit_trail_is_told_of_each_study_that_was_taken_and_of_no_other(clock:
 
     hire(ledger, ScriptedTransport(answer), clock, listener=listener).tick(clock.now)
     assert listener.told() == [("transfer-begun", "1.2", 1), ("study-sent", "1.2", 2)]
+
+
+def test_what_is_left_out_waits_no_longer_and_is_in_no_trail(clock: Clock) -> None:
+    ledger, listener = MemoryLedger(delivery(1), delivery(2)), Listener()
+    transport = ScriptedTransport(lambda one: take(one) if one.delivery_id == 2 else Outcome(fate=Fate.LEFT_OUT))
+    hire(ledger, transport, clock, listener=listener).tick(clock.now)
+    assert ledger.states() == {2: "SENT"}
+    assert listener.told() == [("transfer-begun", "1.2", 1), ("study-sent", "1.2", 1)]
 
 
 def test_due_deliveries_are_sent_study_by_study(clock: Clock) -> None:

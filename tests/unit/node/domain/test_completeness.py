@@ -47,8 +47,9 @@ def study(*found: OpenSeries, said: tuple[Statement, ...] = (), more: dict[Serie
 
 
 def says(expected: int | None, uid: SeriesUID = WHOLE_STUDY, *, seen: float = 11, **changes: Any) -> Statement:
-    """Return what the PACS says at 11 s, and since 1 s, unless told otherwise."""
+    """Return what the PACS says at 11 s, and since 1 s, when as many were here, unless told otherwise."""
     values: dict[str, Any] = {"source": "pacs", "since": at(1), "seen_at": at(seen), "held": 0, **changes}
+    values.setdefault("held_first", expected or 0)
     return Statement(series_instance_uid=uid, told=NAMES[values["source"]], expected=expected, **values)
 
 
@@ -103,6 +104,21 @@ CASES = [
          due=10.8, evidence=Evidence.COUNTS, reason="held 120 of 120 by C-FIND at pacs"),
     Case(what="the PACS said it once: it may still receive", known=study(series(), said=counts(120, since=at(11))),
          due=130, evidence=Evidence.QUIET_TIME,
+         reason="held 120 of 120 by C-FIND at pacs, which is asked once more; then quiet for 120 s"),
+    Case(what="the PACS knew it when half of it was not here", due=10.1, evidence=Evidence.COUNTS,
+         known=study(series(), said=counts(120, since=at(9.9), seen=10.1, held_first=60)),
+         reason="held 120 of 120 by C-FIND at pacs"),
+    Case(what="when it said so, most was here", due=130, evidence=Evidence.QUIET_TIME,
+         known=study(series(), said=counts(120, since=at(9.9), seen=10.1, held_first=61)),
+         reason="held 120 of 120 by C-FIND at pacs, which is asked once more; then quiet for 120 s"),
+    Case(what="few came since it said so: it may be just ahead", due=130, evidence=Evidence.QUIET_TIME,
+         known=study(series(held=9), said=counts(9, since=at(9.9), seen=10.1, held_first=0)),
+         reason="held 9 of 9 by C-FIND at pacs, which is asked once more; then quiet for 120 s"),
+    Case(what="it knew, but had said another number before", due=130, evidence=Evidence.QUIET_TIME,
+         known=study(series(), said=counts(120, since=at(9.9), seen=10.1, held_first=1, changes=1)),
+         reason="held 120 of 120 by C-FIND at pacs, which is asked once more; then quiet for 120 s"),
+    Case(what="it knew, and the Association stays open", due=130, evidence=Evidence.QUIET_TIME,
+         known=study(series(**OPEN), said=counts(120, since=at(9.9), seen=10.1, held_first=1)),
          reason="held 120 of 120 by C-FIND at pacs, which is asked once more; then quiet for 120 s"),
     Case(what="a number that grew must rest as long as a sender", due=130, evidence=Evidence.QUIET_TIME,
          known=study(series(), said=counts(120, since=at(10), seen=11, changes=2)),

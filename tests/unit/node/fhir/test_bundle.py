@@ -1,20 +1,19 @@
 """The answer of a Job as FHIR: right by the library's own rules, the same each time, and it says unverified."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 
+from node.domain.answer import UNVERIFIED
 from node.domain.codes import LEFT, LUNG, NODULE, PNEUMONIA, Code
 from node.domain.finding import Finding, Presence
-from node.domain.job import Job, JobID, JobState
 from node.domain.result import ResultKind
-from node.domain.uids import SeriesUID
 from node.fhir.coding import coding
-from node.fhir.diagnostic_report import UNVERIFIED, build_bundle
-from tests.ledgers import NOON, at, make_order, make_result
+from node.fhir.diagnostic_report import build_bundle
+from tests.answers import finished_job as job
+from tests.ledgers import make_result
 from tests.studies import CR, CT, make_series, make_study
 
 PATIENT = {
@@ -31,31 +30,6 @@ FOUND = Finding(
     label="Nodule 1", code=NODULE, confidence=0.97, measurements=SIZES, site=LUNG, laterality=LEFT, segment_number=1
 )
 ABSENT = Finding(label="Pneumonia", code=PNEUMONIA, presence=Presence.ABSENT, confidence=0.03)
-
-
-def job(*findings: Finding, **changes: Any) -> Job:
-    order = make_order(deliver_to=())
-    made = Job(
-        job_id=JobID("job"),
-        order=replace(order, inputs={"ct": SeriesUID("1.2.3.1")}),
-        state=JobState.COMPLETED,
-        accepted_at=NOON,
-        attempts=1,
-        fence=1,
-        lease_owner=None,
-        lease_expires_at=None,
-        not_before=NOON,
-        reason_code=None,
-        reason_text=None,
-        findings=tuple(finding.as_json() for finding in findings),
-        notes=("FLAIR alone was read.",),
-        threshold=0.5,
-        seconds={},
-        model_sha256="abc",
-        supersedes=None,
-        finished_at=at(9),
-    )
-    return replace(made, **changes)
 
 
 def bundle(*findings: Finding, sop_class_uid: str = CT, **attributes: Any) -> dict[str, Any]:

@@ -93,11 +93,13 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
     books.jobs.finish_job(job, make_outcome(make_result(job)), now=at(1))
     with books.engine.begin() as connection:
         connection.execute(text("DROP INDEX ix_jobs_unheard"))
+        connection.execute(text("DROP INDEX ix_jobs_prior_study_instance_uid"))
         for added in (
             "jobs DROP notes",
             "jobs DROP threshold",
             "jobs DROP is_shadow",
             "jobs DROP heard_at",
+            "jobs DROP prior_study_instance_uid",
             "results DROP is_substitute",
             "results DROP retracted_at",
             "results DROP purged_at",
@@ -113,6 +115,8 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
             "orders", "order_messages", "sessions", "links", "users", "tokens", "login_failures",
             "expectations", "notices", "pauses",
             "workitems", "subscriptions", "workitem_events",
+            "priors", "prior_searches",
+            "fetches", "pull_sources",
         ):  # fmt: skip
             connection.execute(text(f"DROP TABLE {table}"))
         for index in (

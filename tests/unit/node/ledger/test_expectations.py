@@ -49,14 +49,15 @@ def notice(uid: str = "1.9", *, study: str = STUDY, state: str = IN_PROGRESS, co
 def test_since_when_a_number_is_said_and_how_often_it_was_another(books: Books) -> None:
     books.instances.record_instance(make_facts())
     answer(books, 60, {SERIES: 60}, second=1)
+    books.instances.record_instance(make_facts(2))
     answer(books, 60, {SERIES: 60}, second=2)
     one = said(books)[SERIES]
-    assert (one.expected, one.held, one.changes, one.since, one.seen_at) == (60, 1, 0, at(1), at(2))
+    assert (one.expected, one.held, one.held_first, one.changes, one.since, one.seen_at) == (60, 2, 1, 0, at(1), at(2))
     answer(books, 120, {SERIES: 120}, second=3)
     one = said(books)[SERIES]
-    assert (one.expected, one.changes, one.since, one.seen_at) == (120, 1, at(3), at(3))
+    assert (one.expected, one.held_first, one.changes, one.since, one.seen_at) == (120, 2, 1, at(3), at(3))
     told = [event.text for event in books.view.study_story(STUDY).events if event.kind == "expectation"]
-    assert told == ["held 1 of 60 by C-FIND at pacs", "held 1 of 120 by C-FIND at pacs"]
+    assert told == ["held 1 of 60 by C-FIND at pacs", "held 2 of 120 by C-FIND at pacs"]
 
 
 def test_a_series_that_is_no_longer_named_is_forgotten(books: Books) -> None:

@@ -49,6 +49,7 @@ def test_each_nodule_is_found_with_its_diameter() -> None:
     figures = values(Detection(order()).tabulate([row]), 1)
     assert figures["sensitivity"] == figures["cpm"] == 1
     assert figures["false_findings"] == figures["diameter_error"] == 0
+    assert figures["diameters_within_15_percent"] == 1
     assert figures["ap_at_0.1_box"] == 1
 
 

@@ -3,11 +3,12 @@
 import copy
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from node.domain.codes import PNEUMONIA
 from node.domain.finding import Presence
@@ -27,6 +28,7 @@ from workers.pipelines.chest_xray import (
 )
 
 CARD = read_model(SHIPPED_MODELS / "cxr-pneumonia")
+ADULTS = ("cxr-nema-rg1", "cxr-nih-dicom", "cxr-siim-dicom")
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +156,21 @@ def test_of_an_adult_nothing_is_said_but_the_networks_number_in_words(age: str) 
     assert adult.heat is None
     assert "Patient's Age is above 17 years" in adult.notes[0]
     assert f"number was {child.findings[0].confidence:.2f}." in adult.notes[0]
+
+
+@pytest.mark.needs("data")
+@pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
+def test_real_films_of_adults_are_refused_or_undetermined(data_dir: Path) -> None:
+    """Of three collections; one film is inverted, one says MONOCHROME1 and is not, one says that it is a CT."""
+    said = {}
+    for path in (path for name in ADULTS for path in sorted((data_dir / name).glob("*.dcm"))):
+        try:
+            said[path.stem] = look(dcmread(path)).findings[0].presence.value
+        except NotEligible as refusal:
+            said[path.stem] = refusal.code
+    refused = {"siim-mono1": "unlike-training", "test5": "wrong-modality"}
+    assert len(said) == 8
+    assert said == dict.fromkeys(said, Presence.UNDETERMINED.value) | refused
 
 
 @pytest.mark.parametrize("age", ["003Y", "017Y", "030M", ""])

@@ -1,4 +1,4 @@
-"""Data sets of services that are about workitems: between their encoding and the DICOM JSON Model."""
+"""Data sets of normalized services: between their encoding and the DICOM JSON Model (PS3.18 F)."""
 
 import struct
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
-from node.dimse.attribute_list import AttributeList
 from node.domain.workitem import SPECIFIC_CHARACTER_SET, DataSet
 from node.errors import NotDicom
 
@@ -23,8 +22,13 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-def read_model(attributes: AttributeList, *, is_implicit: bool) -> DataSet:
+def read_model(encoded: bytes, *, is_implicit: bool) -> DataSet:
     """Return a data set in the DICOM JSON Model, its text in Unicode; groups' lengths are left out.
+
+    Parameters
+    ----------
+    encoded
+        In Little Endian.
 
     Raises
     ------
@@ -33,7 +37,7 @@ def read_model(attributes: AttributeList, *, is_implicit: bool) -> DataSet:
     """
     _tolerate()
     try:
-        ds = read_dataset(BytesIO(attributes.encoded), is_implicit, is_little_endian=True)
+        ds = read_dataset(BytesIO(encoded), is_implicit, is_little_endian=True)
         ds.decode()
         model: Mapping[str, Any] = ds.to_json_dict()
     except UNREADABLE as exc:
