@@ -146,7 +146,7 @@ def found_by_plant(tree: Path) -> Mapping[Plant, str]:
     """Return what is said of the contract that each violation breaks; empty where it is said to be kept."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     names = {contract["id"]: contract["name"] for contract in contracts}
-    found = {}
+    found: dict[Plant, str] = {}
     for together in rounds():
         with planted(tree, together):
             said = lint_imports(tree, "--no-logo").stdout

@@ -31,6 +31,7 @@ from workers.pipelines.base import Analysis
 from workers.volume import Volume
 
 NAME = "detection"
+SAME_SIZE = 0.15  # of the true diameter: so far off one still counts as measured right
 # Diameters of lesions that are told apart, mm.
 SIZES = ((0.0, 6.0), (6.0, 8.0), (8.0, 15.0), (15.0, math.inf))
 RATE_NAMES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
@@ -232,6 +233,12 @@ class _Table:
                 ),
                 lambda one: abs(one.found_mm - one.diameter_mm) / one.diameter_mm,
                 "%",
+            ),
+            self._of_lesions(
+                ("diameters_within_15_percent", "Diameters within 15 %", "Share of the lesions found."),
+                lambda one: float(abs(one.found_mm - one.diameter_mm) <= SAME_SIZE * one.diameter_mm),
+                "%",
+                Better.HIGHER,
             ),
             self._of_lesions(
                 ("diameter_bias_mm", "Diameter error, mean", "Long axis found minus true diameter."),

@@ -19,7 +19,7 @@ from workers.inference.answers import require_sound
 from workers.inference.ladder import Footing, Ladder
 from workers.inference.weights import load_weights
 from workers.measurements import Measures, Region, find_side, measure_region, note_limits
-from workers.networks.nodule_classifier import NoduleClassifier
+from workers.networks.nodule_networks import NoduleNetworks
 from workers.pipelines.base import Analysis
 from workers.pipelines.input_views import view_chest
 from workers.pipelines.lung_candidates import (
@@ -31,6 +31,7 @@ from workers.pipelines.lung_candidates import (
     find_lungs,
 )
 from workers.pipelines.lung_patches import BATCH, cut_patches, score_patches
+from workers.pipelines.nodule_mask import mark_nodule
 from workers.pipelines.nodule_outline import find_core, outline_nodule
 from workers.volume import Volume, read_volume
 
@@ -89,7 +90,8 @@ class LungNodules:
     """
 
     def __init__(self, card: ModelCard, device: torch.device) -> None:
-        self._ladder = Ladder(load_weights(NoduleClassifier(), card), device, batch=BATCH)
+        self._networks = NoduleNetworks()
+        self._ladder = Ladder(load_weights(self._networks, card), device, batch=BATCH)
         self._fitness = Fitness(card, usual=Fit(orientation=Plane.AXIAL), modalities=("CT",))
         preprocessing, thresholds = card.numbers["preprocessing"], card.numbers["thresholds"]
         self._min_slices = int(preprocessing["min_slices"])
@@ -133,7 +135,7 @@ class LungNodules:
         ModelOutputInvalid
             If the network answers with NaN, the same to everything, or yes to nearly everything.
         """
-        asked = self._ladder.ask(lambda network, footing: self._find_nodules(prepared, network, footing))
+        asked = self._ladder.ask(lambda _, footing: self._find_nodules(prepared, footing))
         nodules, unclear = asked.answer
         volume = prepared.volume
         mask = np.zeros(volume.voxels.shape, dtype=np.uint8)
@@ -160,10 +162,10 @@ class LungNodules:
             )
             raise GeometryRefused(msg)
 
-    def _find_nodules(self, chest: ChestCt, network: torch.nn.Module, footing: Footing) -> tuple[list[Nodule], int]:
+    def _find_nodules(self, chest: ChestCt, footing: Footing) -> tuple[list[Nodule], int]:
         """Return the nodules in order of certainty, and how many could not be outlined."""
         found = find_candidates(chest.coarse, chest.lungs, limit=self._candidates)
-        score = partial(self._score, chest, network=network, batch=footing.batch)
+        score = partial(self._score, chest, batch=footing.batch)
         scores = score(found.index)
         self._check_share(scores)
         order = [n for n in np.argsort(-scores, kind="stable") if scores[n] >= self._threshold]
@@ -186,13 +188,25 @@ class LungNodules:
                 nodules.append(Nodule(outline=outline, measures=measures, confidence=confidence))
         kept = [nodule for nodule in nodules if nodule.confidence >= self._threshold]
         kept.sort(key=lambda nodule: -nodule.confidence)
-        return kept[:MAX_FINDINGS], _count_apart(unclear)
+        return self._mark(chest, kept[:MAX_FINDINGS]), _count_apart(unclear)
 
-    def _score(
-        self, chest: ChestCt, index: NDArray[np.float64], *, network: torch.nn.Module, batch: int
-    ) -> NDArray[np.float64]:
+    def _mark(self, chest: ChestCt, nodules: Sequence[Nodule]) -> list[Nodule]:
+        """Return the nodules as the second network outlines them; where it sees none of a nodule's size, as grown."""
+        marked = list(nodules)
+        for number, nodule in enumerate(nodules):
+            middle = nodule.outline.center_index()
+            outline = mark_nodule(self._networks.outliner, chest.volume, chest.coarse, chest.lungs, index=middle)
+            if outline is None or not _overlap(outline, nodule.outline):
+                continue
+            measures = measure_region(chest.volume, outline)
+            others = [other for other in marked if other is not marked[number]]
+            if not self._is_too_large(measures) and self._is_new(outline, measures, others):
+                marked[number] = Nodule(outline=outline, measures=measures, confidence=nodule.confidence)
+        return marked
+
+    def _score(self, chest: ChestCt, index: NDArray[np.float64], *, batch: int) -> NDArray[np.float64]:
         patches = cut_patches(chest.volume, chest.coarse, index)
-        scores = score_patches(network, patches, recheck_from=self._threshold / 2, batch=batch)
+        scores = score_patches(self._networks.classifier, patches, recheck_from=self._threshold / 2, batch=batch)
         require_sound(scores, "lung nodule")
         return scores
 

@@ -1,4 +1,4 @@
-"""The recipe ``ct-nodules``: the small 3D network that tells a nodule from a vessel in chest CT.
+"""The recipe ``ct-nodules``: the small 3D networks that tell a nodule from a vessel in chest CT, and outline it.
 
 Layout of ``--data``, where each patient is a folder of DICOM slices:
 
@@ -25,23 +25,27 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from workers.networks.nodule_classifier import NoduleClassifier
+from workers.networks.nodule_networks import NoduleNetworks
 from workers.pipelines.lung_patches import score_patches
 from workers.training.course import CHECKPOINT, Course, Plan
 from workers.training.curve import Curve
+from workers.training.lung_augmentation import mirror, turn_and_zoom, vary_density
 from workers.training.lung_insertion import LungScan
 from workers.training.lung_samples import (
     BYTE,
     CANDIDATES,
+    Lesson,
     Samples,
     Source,
-    join_samples,
+    join_lessons,
     sample_phantoms,
     sample_rehearsals,
     sample_scan,
+    sample_slabs,
     to_unit,
 )
 from workers.training.lung_scans import read_scans, refuse_barred
+from workers.training.nodule_outlining import measure_outlines, train_outliner
 from workers.training.order import Order, seed_everything
 from workers.training.splits import Split
 from workers.training.weights import save_weights
@@ -57,11 +61,10 @@ ROUNDS: Mapping[str, Plan] = MappingProxyType(
         "round-4": Plan(steps=400, peak_rate=1e-3, average=0.99),
     }
 )
+OUTLINES = "outlines"
 BATCH = 64
-SHARES = {Source.SLAB: 0.2, Source.CHEST: 0.25, Source.SCAN: 0.55}
+SHARES = {Source.SLAB: 0.25, Source.CHEST: 0.2, Source.SCAN: 0.55}
 HARD_SHARE = 0.15  # of the negatives of a source, the ones that the network takes for nodules
-TURN_RAD = 0.25  # standard deviation of the turn about each axis
-ZOOM = (0.78, 1.12)  # edge of what is shown, in edges of a patch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +73,8 @@ class Amounts:
 
     Attributes
     ----------
-    phantoms, rehearsals
-        Slabs and chests drawn.
+    phantoms, slabs, rehearsals
+        Slabs drawn with nodules, slabs and chests drawn to put nodules into.
     variants
         Times each scan is given other nodules.
     nodules
@@ -80,8 +83,9 @@ class Amounts:
         Places looked at in each of these.
     """
 
-    phantoms: int = 22
-    rehearsals: int = 8
+    phantoms: int = 18
+    slabs: int = 14
+    rehearsals: int = 16
     variants: int = 24
     nodules: int = 30
     candidates: int = CANDIDATES
@@ -92,7 +96,7 @@ REHEARSAL_SEED = 5000  # the demo and the tests use small seeds
 
 
 def train_and_report(order: Order, *, amounts: Amounts = FULL) -> None:
-    """Draw samples, put nodules into lungs, train the network, measure and write what the order asks for.
+    """Draw samples, put nodules into lungs, train the networks, measure and write what the order asks for.
 
     Raises
     ------
@@ -105,18 +109,26 @@ def train_and_report(order: Order, *, amounts: Amounts = FULL) -> None:
     started = time.monotonic()
     scans = read_parts(order)
     split = _prove_split(order, scans)
-    samples = gather(order, scans["train"], amounts)
+    lesson = gather(order, scans["train"], amounts)
+    samples = lesson.samples
     torch.manual_seed(SEED)
-    network = _train(NoduleClassifier(), order, samples).eval().cpu()
+    networks = NoduleNetworks()
+    _train(networks.classifier, order, samples)
+    _outline(networks.outliner, order, lesson)
+    networks.eval().cpu()
     _join_curves(order)
     metrics = {
-        "weights_sha256": save_weights(network, order.out / "weights.safetensors"),
+        "weights_sha256": save_weights(networks, order.out / "weights.safetensors"),
         "seconds": round(time.monotonic() - started),
         "device": order.device.type,
         "steps": order.steps or sum(plan.steps for plan in ROUNDS.values()),
         "patients": {part: len(getattr(split, part)) for part in PARTS},
-        "samples": {"nodules": int(samples.is_nodule.sum()), "others": int((~samples.is_nodule).sum())},
-        **{part: measure(network, _sample_scans(scans[part], amounts, seed=SEED + 1)) for part in ("tune", "held")},
+        "samples": {
+            "nodules": int(samples.is_nodule.sum()),
+            "others": int((~samples.is_nodule).sum()),
+            "scenes": len(lesson.scenes),
+        },
+        **{part: _measure(networks, _sample_scans(scans[part], amounts, seed=SEED + 1)) for part in ("tune", "held")},
     }
     (order.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
@@ -153,7 +165,7 @@ def _prove_split(order: Order, scans: Mapping[str, Sequence[LungScan]]) -> Split
     return split
 
 
-def gather(order: Order, scans: Sequence[LungScan], amounts: Amounts) -> Samples:
+def gather(order: Order, scans: Sequence[LungScan], amounts: Amounts) -> Lesson:
     """Return all that is learned from; kept in ``samples/`` of the order's folder, and read there when resumed."""
     folder = order.out / "samples"
     if not order.resume:
@@ -161,30 +173,38 @@ def gather(order: Order, scans: Sequence[LungScan], amounts: Amounts) -> Samples
     folder.mkdir(parents=True, exist_ok=True)
     lungs = _keep(folder / "scans.npz", lambda: _sample_scans(scans, amounts, seed=SEED))
     drawn = _keep(folder / "drawn.npz", lambda: _draw(amounts))
-    return join_samples([drawn, lungs])
+    return join_lessons([drawn, lungs])
 
 
-def _draw(amounts: Amounts) -> Samples:
+def _draw(amounts: Amounts) -> Lesson:
     chests = range(REHEARSAL_SEED, REHEARSAL_SEED + amounts.rehearsals)
-    return join_samples([*sample_phantoms(count=amounts.phantoms, seed=SEED), *sample_rehearsals(seeds=chests)])
+    return join_lessons(
+        [
+            *sample_phantoms(count=amounts.phantoms, seed=SEED),
+            *sample_slabs(count=amounts.slabs, seed=SEED),
+            *sample_rehearsals(seeds=chests),
+        ]
+    )
 
 
-def _sample_scans(scans: Sequence[LungScan], amounts: Amounts, *, seed: int) -> Samples:
+def _sample_scans(scans: Sequence[LungScan], amounts: Amounts, *, seed: int) -> Lesson:
     rng = np.random.default_rng(seed)
-    return join_samples(
+    return join_lessons(
         sample_scan(scan, rng, nodules=amounts.nodules, candidates=amounts.candidates)
         for _ in range(amounts.variants)
         for scan in scans
     )
 
 
-def _keep(file: Path, make: Callable[[], Samples]) -> Samples:
-    """Return the samples in `file`, made and written first where there are none."""
+def _keep(file: Path, make: Callable[[], Lesson]) -> Lesson:
+    """Return the lesson in `file`, made and written first where there is none."""
     if not file.is_file():
         made = make()
-        np.savez(file, patches=made.patches, is_nodule=made.is_nodule, source=made.source)
+        samples = made.samples
+        np.savez(file, patches=samples.patches, is_nodule=samples.is_nodule, source=samples.source, scenes=made.scenes)
     with np.load(file) as held:
-        return Samples(patches=held["patches"], is_nodule=held["is_nodule"], source=held["source"])
+        samples = Samples(patches=held["patches"], is_nodule=held["is_nodule"], source=held["source"])
+        return Lesson(samples=samples, scenes=held["scenes"])
 
 
 def _part(order: Order, name: str, steps: int | None) -> Order:
@@ -194,10 +214,10 @@ def _part(order: Order, name: str, steps: int | None) -> Order:
     return replace(order, out=folder, steps=steps, resume=order.resume and (folder / CHECKPOINT).is_file())
 
 
-def _train(network: torch.nn.Module, order: Order, samples: Samples) -> torch.nn.Module:
+def _train(network: torch.nn.Module, order: Order, samples: Samples) -> None:
     """Train in rounds; each later one sees the negatives more often that the one before took for nodules."""
     pools = [Pool(samples, source) for source in Source if (samples.source == source).any()]
-    steps = None if order.steps is None else max(1, order.steps // len(ROUNDS))
+    steps = _count_steps(order)
     for number, (name, plan) in enumerate(ROUNDS.items()):
         seed_everything(SEED + number)
         rng = np.random.default_rng([SEED, number])
@@ -207,7 +227,15 @@ def _train(network: torch.nn.Module, order: Order, samples: Samples) -> torch.nn
         course = Course(network, _part(order, name, steps), rng=rng, plan=plan)
         course.run(partial(_loss, course, pools, order.device))
         network.load_state_dict(course.averaged.state_dict())
-    return network
+
+
+def _outline(network: torch.nn.Module, order: Order, lesson: Lesson) -> None:
+    part = _part(order, OUTLINES, _count_steps(order))
+    network.load_state_dict(train_outliner(network, part, lesson.scenes, seed=SEED).state_dict())
+
+
+def _count_steps(order: Order) -> int | None:
+    return None if order.steps is None else max(1, order.steps // len(ROUNDS))
 
 
 class Pool:
@@ -252,41 +280,16 @@ def _loss(course: Course, pools: list[Pool], device: torch.device) -> torch.Tens
     drawn = [pool.draw(course.rng, round(BATCH * pool.share / total)) for pool in pools]
     patches = torch.from_numpy(np.concatenate([patches for patches, _ in drawn])).to(device)
     labels = torch.from_numpy(np.concatenate([labels for _, labels in drawn])).to(device)
-    batch = augment(patches.float() / BYTE, course.rng)
+    batch = vary_density(mirror(turn_and_zoom(patches.float() / BYTE, course.rng), course.rng))
     # Never quite 0 or 1: the certainty is shown to people.
     return functional.binary_cross_entropy_with_logits(course.network(batch), labels * 0.96 + 0.02)
 
 
-def augment(batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return the batch turned, zoomed, mirrored, shifted in density and with more noise."""
-    return vary_density(_mirror(turn_and_zoom(batch, rng), rng))
-
-
-def turn_and_zoom(batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Return each patch turned a little and shown at another size: there are few real lungs to learn from."""
-    turns = rng.normal(0, TURN_RAD, (len(batch), 3))
-    zooms = np.exp(rng.uniform(np.log(ZOOM[0]), np.log(ZOOM[1]), len(batch)))
-    places = np.zeros((len(batch), 3, 4), dtype=np.float32)
-    for place, (x, y, z), zoom in zip(places, turns, zooms, strict=True):
-        about = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-        place[:, :3] = zoom * (np.eye(3) + about + about @ about / 2)  # a turn, to the second order
-    grid = functional.affine_grid(torch.from_numpy(places).to(batch.device), list(batch.shape), align_corners=False)
-    return functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
-
-
-def _mirror(batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    for axis in (2, 3, 4):
-        if rng.random() < 0.5:
-            batch = batch.flip(axis)
-    return batch.permute(0, 1, *(2 + rng.permutation(3)).tolist())
-
-
-def vary_density(batch: torch.Tensor) -> torch.Tensor:
-    """Return the batch shifted and stretched in density, and with more noise."""
-    gain = 1 + 0.06 * torch.randn(len(batch), 1, 1, 1, 1, device=batch.device)
-    shift = 0.02 * torch.randn(len(batch), 1, 1, 1, 1, device=batch.device)
-    grain = 0.03 * torch.rand(len(batch), 1, 1, 1, 1, device=batch.device)
-    return (batch * gain + shift + grain * torch.randn_like(batch)).clamp(0, 1)
+def _measure(networks: NoduleNetworks, lesson: Lesson) -> dict[str, object]:
+    return {
+        **measure(networks.classifier, lesson.samples),
+        "outlines": measure_outlines(networks.outliner, lesson.scenes),
+    }
 
 
 def measure(network: torch.nn.Module, samples: Samples) -> dict[str, float]:
@@ -306,7 +309,7 @@ def measure(network: torch.nn.Module, samples: Samples) -> dict[str, float]:
 
 
 def _join_curves(order: Order) -> None:
-    """Draw the curves of all rounds, one after the other, as one."""
+    """Draw the curves of all rounds, one after the other, as one; that of the outlines has a folder of its own."""
     whole, done = Curve(order.out), 0
     for name in ROUNDS:
         with (order.out / name / "curve.csv").open(newline="", encoding="utf-8") as stream:

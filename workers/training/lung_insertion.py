@@ -19,11 +19,17 @@ REACH = 1.6  # of the radius: lobes and axes of unlike length stay within
 GAP_MM = 8.0  # of lung between two nodules
 WALL_HU = -300.0  # what was denser before was no lung: the mask leaves it out
 VESSEL_HU = -500.0
-MIN_INSIDE = 0.5  # of the nodule must lie in the lung
-TRIES = 40
+# Windpipe and large bronchi: as dark as air, and at least as wide as this opening leaves; their wall is 2 mm.
+AIRWAY_HU = -950.0
+AIRWAY_MIN_ML = 0.4
+# What is dense and thicker than two of these is no vessel in the lung but hilum, mediastinum or chest wall.
+THICK_MM = 6.0
+MIN_INSIDE = 0.6  # of the nodule must lie in the lung
+TRIES = 60
 
 FloatArray = NDArray[np.float32]
 Vector = NDArray[np.float64]
+MaskArray = NDArray[np.bool_]
 
 
 class Kind(StrEnum):
@@ -47,6 +53,7 @@ KINDS = (Kind.SOLID, Kind.PART_SOLID, Kind.GROUND_GLASS, Kind.SPICULATED)
 KIND_SHARES = (0.45, 0.2, 0.15, 0.2)
 SITES = (Site.FREE, Site.PLEURAL, Site.VESSEL)
 SITE_SHARES = (0.45, 0.3, 0.25)
+Shares = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +66,13 @@ class Keep:
         LPS, mm.
     radius_mm
         > 0.
+    diameter_mm
+        Of the nodule in its middle, where one of known size is there.
     """
 
     center_mm: tuple[float, float, float]
     radius_mm: float
+    diameter_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +120,17 @@ class LungScan:
 
 
 def insert_nodules(
-    scan: LungScan, rng: np.random.Generator, *, count: int, diameter_mm: tuple[float, float] = DIAMETER_MM
+    scan: LungScan,
+    rng: np.random.Generator,
+    *,
+    count: int,
+    diameter_mm: tuple[float, float] = DIAMETER_MM,
+    site_shares: Shares = SITE_SHARES,
 ) -> tuple[Volume, list[Inserted]]:
     """Return a copy of the scan's volume with about `count` nodules, and what they are.
 
-    Diameters are spread evenly over their logarithm. A nodule that finds no room is left out.
+    Diameters are spread evenly over their logarithm. The middle of each lies in airy lung: none is put into the
+    windpipe, a large bronchus or the mediastinum. A nodule that finds no room is left out.
 
     Parameters
     ----------
@@ -122,6 +138,8 @@ def insert_nodules(
         > 0.
     diameter_mm
         Smallest and largest, mm.
+    site_shares
+        How many lie free, on the pleura and on a vessel; their sum is 1.
     """
     volume = Volume(
         voxels=scan.volume.voxels.copy(),
@@ -138,7 +156,7 @@ def insert_nodules(
         if len(nodules) == count:
             break
         radius = 0.5 * float(np.exp(rng.uniform(*np.log(diameter_mm))))
-        site = SITES[rng.choice(len(SITES), p=SITE_SHARES)]
+        site = SITES[rng.choice(len(SITES), p=site_shares)]
         index = places.draw(rng, site, radius)
         if index is None or any(np.linalg.norm((index - o) * spacing) < radius + r + GAP_MM for o, r in taken):
             continue
@@ -154,10 +172,15 @@ class _Places:
 
     def __init__(self, scan: LungScan) -> None:
         self._coarse = scan.coarse
-        mask = np.pad(scan.lungs.mask, ((1, 1), (0, 0), (0, 0)), mode="edge")
-        depth_mm = ndimage.distance_transform_edt(mask, sampling=COARSE_MM)[1:-1].astype(np.float32)
-        self._inside, self._depths_mm = np.argwhere(scan.lungs.mask), depth_mm[scan.lungs.mask]
-        self._vessels = np.argwhere((scan.coarse.voxels > VESSEL_HU) & (depth_mm > 3 * COARSE_MM))
+        mask, voxels = scan.lungs.mask, scan.coarse.voxels
+        depth_mm = _gap_mm(mask)
+        airways = find_airways(voxels, mask)
+        thick = find_thick(voxels)
+        self._airway_gap_mm = _gap_mm(~airways)
+        self._airy = mask & (voxels < VESSEL_HU) & ~airways
+        self._inside, self._depths_mm = np.argwhere(self._airy), depth_mm[self._airy]
+        vessels = mask & (voxels > VESSEL_HU) & ~thick & (depth_mm > 3 * COARSE_MM)
+        self._vessels = np.argwhere(vessels & (self._airway_gap_mm > 2 * COARSE_MM))
         self._slices = scan.volume.voxels.shape[0]
         self._spacing = np.asarray(scan.volume.spacing_mm)
 
@@ -178,15 +201,54 @@ class _Places:
         if site is Site.VESSEL:
             away = rng.normal(0, 1, 3)
             place = place + away / np.linalg.norm(away) * radius_mm * rng.uniform(0.6, 1.1) / COARSE_MM
+        if not self._is_lung(place, radius_mm):
+            return None
         index = self._coarse.to_native(place)
         room = radius_mm / self._spacing[0]
         return index if room <= index[0] <= self._slices - 1 - room else None
+
+    def _is_lung(self, place: Vector, radius_mm: float) -> bool:
+        """Tell whether a middle lies in airy lung, and the nodule beside the airways."""
+        cell = tuple(np.clip(np.rint(place).astype(int), 0, np.array(self._airy.shape) - 1))
+        return bool(self._airy[cell]) and float(self._airway_gap_mm[cell]) > radius_mm
+
+
+def find_airways(voxels: FloatArray, mask: MaskArray) -> MaskArray:
+    """Return windpipe and large bronchi with their walls, on the coarse grid; also large bullae, where none grows.
+
+    Parameters
+    ----------
+    voxels, mask
+        (slices, rows, columns): HU of cells of 2 mm, and the closed lungs.
+    """
+    wide = ndimage.binary_opening(mask & (voxels < AIRWAY_HU))
+    labels, _ = ndimage.label(wide)
+    large = np.bincount(labels.ravel()) * COARSE_MM**3 / 1000 >= AIRWAY_MIN_ML
+    large[0] = False
+    airways: MaskArray = ndimage.binary_dilation(large[labels], iterations=2)
+    return airways
+
+
+def find_thick(voxels: FloatArray) -> MaskArray:
+    """Return what is dense and too thick for a vessel in the lung, with 2 mm around it, on the coarse grid."""
+    core = _gap_mm(voxels > VESSEL_HU) >= THICK_MM
+    thick: MaskArray = _gap_mm(~core) <= THICK_MM + COARSE_MM
+    return thick
+
+
+def _gap_mm(mask: MaskArray) -> FloatArray:
+    """Return how far each cell is from what is not marked; the scan's ends are no border."""
+    if mask.all():
+        return np.full(mask.shape, np.inf, dtype=np.float32)
+    padded = np.pad(mask, ((1, 1), (0, 0), (0, 0)), mode="edge")
+    gap: FloatArray = ndimage.distance_transform_edt(padded, sampling=COARSE_MM)[1:-1].astype(np.float32)
+    return gap
 
 
 def insert_nodule(
     volume: Volume, rng: np.random.Generator, *, index: Vector, radius_mm: float, site: Site = Site.FREE
 ) -> Inserted | None:
-    """Put one nodule into `volume`, in place; None, and no change, where less than half of it would lie in lung.
+    """Put one nodule into `volume`, in place; None, and no change, where less than 60 % of it would lie in lung.
 
     What it adds is the difference between its own density and the blurred lung, so that the scan's noise stays.
 

@@ -1,6 +1,10 @@
-"""Labelled patches for the nodule classifier: what the candidate finder proposes, and what it is."""
+"""What both networks of the lung nodule Pipeline learn from.
 
-from collections.abc import Iterable, Iterator
+Patches for the one that tells a nodule from a vessel: what the candidate finder proposes, and what it is. Scenes for
+the one that outlines: the surroundings of each nodule put in, and its exact mask.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -8,22 +12,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.errors import WrongBodyPart
-from node.rehearsal.chest import Nodule, draw_chest, draw_nodules
+from node.rehearsal.chest import Nodule
 from node.rehearsal.chest_ct import CtScan, chest_ct_voxels
 from workers.networks.nodule_classifier import PATCH_VOXELS, SCALES
-from workers.pipelines.lung_candidates import Coarse, coarsen, find_candidates, find_lungs
+from workers.networks.nodule_outliner import INPUTS, SCENE_VOXELS
+from workers.pipelines.lung_candidates import Coarse, Lungs, coarsen, find_candidates, find_lungs
 from workers.pipelines.lung_patches import cut_patches
+from workers.pipelines.nodule_scene import CELL_MM, cut_marks, cut_scene
 from workers.training.chest_phantoms import Phantom, draw_phantom
-from workers.training.lung_insertion import LungScan, insert_nodules
+from workers.training.lung_insertion import Inserted, Keep, LungScan, insert_nodules
 from workers.volume import Volume
 
 CANDIDATES = 450
+DRAWN_CANDIDATES = 300
+IN_SLAB, IN_CHEST = 12, 8  # nodules put into a drawn one
+# What leans on the pleura or a vessel is what is missed: more of it is learned from than lungs hold.
+SITE_SHARES = (0.3, 0.35, 0.35)
 JITTERED = 4  # further patches a nodule, off its middle
 JITTER_MM = 1.2
 NEAR_MIN_MM = 3.0
 NEAR_SHARE = 0.75  # of the radius: so far off its middle a candidate still means the nodule
 CLEAR_MM = 6.0  # beyond the radius: a candidate nearer than this is neither
 BYTE = 255
+# A nodule without a mask may not lie in a scene: it would be taught to be none.
+UNMASKED_MM = 42.0  # half the diagonal of a scene
+# How the rehearsal's chests are scanned: coarse pixels and thick slices have noise and edges of their own.
+MATRICES = (256, 256, 320, 384, 512)
+SLICE_DISTANCES_MM = (1.0, 1.5, 2.0, 2.0, 2.5, 3.0)
+EXTENT_MM = (90.0, 230.0)
+MAX_SLICES = 120
+OFF_CENTER_MM = 70.0
+NOISE = (0.6, 1.6)
 
 
 class Source(IntEnum):
@@ -53,6 +72,20 @@ class Samples:
     source: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What is learned from one volume, or from many.
+
+    Attributes
+    ----------
+    scenes
+        (n, 3, 48, 48, 48) uint8: density and lung, times 255, and 1 in each nodule.
+    """
+
+    samples: Samples
+    scenes: NDArray[np.uint8]
+
+
 def _no_samples() -> Samples:
     shape = (0, SCALES, PATCH_VOXELS, PATCH_VOXELS, PATCH_VOXELS)
     return Samples(
@@ -77,8 +110,18 @@ def join_samples(parts: Iterable[Samples]) -> Samples:
     )
 
 
-def sample_phantoms(*, count: int, seed: int, nodules: int = 14) -> Iterator[Samples]:
-    """Yield the patches of `count` phantoms, drawn from consecutive seeds.
+def join_lessons(parts: Iterable[Lesson]) -> Lesson:
+    """Return all parts as one."""
+    held = list(parts)
+    empty = np.empty((0, INPUTS + 1, SCENE_VOXELS, SCENE_VOXELS, SCENE_VOXELS), dtype=np.uint8)
+    return Lesson(
+        samples=join_samples(part.samples for part in held),
+        scenes=np.concatenate([empty, *(part.scenes for part in held)]),
+    )
+
+
+def sample_phantoms(*, count: int, seed: int, nodules: int = 14) -> Iterator[Lesson]:
+    """Yield the patches of `count` phantoms with nodules of their own, drawn from consecutive seeds.
 
     A phantom whose slab holds too little lung is passed over.
     """
@@ -86,20 +129,42 @@ def sample_phantoms(*, count: int, seed: int, nodules: int = 14) -> Iterator[Sam
         rng = np.random.default_rng([seed, number])
         phantom = draw_phantom(rng, nodules=nodules)
         try:
-            yield sample_phantom(phantom, rng, source=Source.SLAB)
+            yield sample_scan(as_lung_scan(phantom), rng, nodules=0, source=Source.SLAB)
         except WrongBodyPart:
             continue
 
 
-def sample_rehearsals(*, seeds: range) -> Iterator[Samples]:
-    """Yield the patches of the rehearsal's chest phantoms, one a seed; the demo uses other seeds."""
+def sample_slabs(*, count: int, seed: int) -> Iterator[Lesson]:
+    """Yield what `count` healthy phantoms teach that nodules are put into as into real lungs."""
+    for number in range(count):
+        rng = np.random.default_rng([seed, 1, number])
+        phantom = draw_phantom(rng, nodules=0)
+        try:
+            yield sample_scan(as_lung_scan(phantom), rng, nodules=IN_SLAB, source=Source.SLAB)
+        except WrongBodyPart:
+            continue
+
+
+def sample_rehearsals(*, seeds: range) -> Iterator[Lesson]:
+    """Yield what the rehearsal's chests teach, one a seed, scanned in many ways; the demo uses other seeds."""
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        chest = draw_chest(seed)
-        scan = CtScan(slices=int(rng.integers(90, 121)), slice_distance_mm=2.0)
-        nodules = draw_nodules(chest, count=6)
-        voxels, _ = chest_ct_voxels(seed=seed, nodules=nodules, scan=scan)
-        yield sample_phantom(as_phantom(voxels, scan, nodules), rng, source=Source.CHEST)
+        distance_mm = float(rng.choice(SLICE_DISTANCES_MM))
+        # Every other one has the rehearsal's own two nodules, which only a scan about the hila is sure to hold.
+        is_own = seed % 2 == 0
+        scan = CtScan(
+            slices=min(MAX_SLICES, round(rng.uniform(*EXTENT_MM) / distance_mm)),
+            slice_distance_mm=distance_mm,
+            matrix=int(rng.choice(MATRICES)),
+            center_z_mm=0.0 if is_own else float(rng.uniform(-OFF_CENTER_MM, OFF_CENTER_MM)),
+            noise=float(rng.uniform(*NOISE)),
+        )
+        voxels, nodules = chest_ct_voxels(seed=seed, nodules=None if is_own else (), scan=scan)
+        try:
+            lungs = as_lung_scan(as_phantom(voxels, scan, nodules))
+        except WrongBodyPart:
+            continue
+        yield sample_scan(lungs, rng, nodules=IN_CHEST, source=Source.CHEST)
 
 
 def as_phantom(voxels: NDArray[np.float32], scan: CtScan, nodules: tuple[Nodule, ...]) -> Phantom:
@@ -112,46 +177,100 @@ def as_phantom(voxels: NDArray[np.float32], scan: CtScan, nodules: tuple[Nodule,
     volume = Volume(voxels=voxels, affine=affine, spacing_mm=spacing_mm, frame_of_reference_uid="2.25.1", datasets=())
     return Phantom(
         volume=volume,
-        index=np.array([volume.to_index(nodule.center_mm) for nodule in nodules]),
+        index=np.array([volume.to_index(nodule.center_mm) for nodule in nodules]).reshape(-1, 3),
         radius_mm=np.array([nodule.diameter_mm / 2 for nodule in nodules]),
     )
 
 
-def sample_phantom(phantom: Phantom, rng: np.random.Generator, *, source: Source) -> Samples:
-    """Return the candidates of one phantom, and its nodules once more a little off their middles.
+def as_lung_scan(phantom: Phantom) -> LungScan:
+    """Return a phantom as a scan that nodules can be put into, beside its own.
 
     Raises
     ------
     WrongBodyPart
-        If the slab holds too little lung.
+        If it holds too little lung.
     """
     volume = phantom.volume
     coarse = coarsen(volume)
-    found = find_candidates(coarse, find_lungs(coarse, volume.affine), limit=CANDIDATES).index
-    spacing = np.asarray(volume.spacing_mm)
-    hit, miss = _sort_out(found, phantom.index, phantom.radius_mm, spacing)
-    around = _jitter(phantom.index, spacing, rng, times=JITTERED)
-    return _label(volume, coarse, np.concatenate([hit, around]), miss, source)
+    own = tuple(
+        Keep(
+            center_mm=volume.to_patient_mm(index.tolist()), radius_mm=float(radius_mm), diameter_mm=2 * float(radius_mm)
+        )
+        for index, radius_mm in zip(phantom.index, phantom.radius_mm, strict=True)
+    )
+    lungs = find_lungs(coarse, volume.affine)
+    return LungScan(name="drawn", volume=volume, coarse=coarse, lungs=lungs, keep=own)
 
 
-def sample_scan(scan: LungScan, rng: np.random.Generator, *, nodules: int, candidates: int = CANDIDATES) -> Samples:
-    """Return the candidates of a real scan with about `nodules` inserted.
+def sample_scan(
+    scan: LungScan,
+    rng: np.random.Generator,
+    *,
+    nodules: int,
+    candidates: int | None = None,
+    source: Source = Source.SCAN,
+) -> Lesson:
+    """Return the candidates of a scan with about `nodules` inserted, and the scenes around these.
 
     Parameters
     ----------
     candidates
-        At most so many places are looked at.
+        At most so many places are looked at; None: as many as are asked in a scan, fewer in a drawn one.
+
+    Raises
+    ------
+    WrongBodyPart
+        If the scan with its nodules holds too little lung.
     """
-    volume, inserted = insert_nodules(scan, rng, count=nodules)
+    limit = candidates or (CANDIDATES if source is Source.SCAN else DRAWN_CANDIDATES)
+    volume, inserted = (
+        insert_nodules(scan, rng, count=nodules, site_shares=SITE_SHARES) if nodules else (scan.volume, [])
+    )
     coarse = coarsen(volume)
-    found = find_candidates(coarse, find_lungs(coarse, volume.affine), limit=candidates).index
+    lungs = find_lungs(coarse, volume.affine)
+    found = find_candidates(coarse, lungs, limit=limit).index
     spacing = np.asarray(volume.spacing_mm)
-    index = np.array([nodule.index for nodule in inserted]).reshape(-1, 3)
-    hit, miss = _sort_out(found, index, np.array([nodule.diameter_mm / 2 for nodule in inserted]), spacing)
+    own = [
+        (place, ball.radius_mm)
+        for (place, _), ball in zip(scan.keep_index(), scan.keep, strict=True)
+        if ball.diameter_mm
+    ]
+    known = [*own, *((nodule.index, nodule.diameter_mm / 2) for nodule in inserted)]
+    index = np.array([place for place, _ in known]).reshape(-1, 3)
+    hit, miss = _sort_out(found, index, np.array([radius_mm for _, radius_mm in known]), spacing)
     for place, radius_mm in scan.keep_index():
         miss = miss[np.linalg.norm((miss - place) * spacing, axis=1) > radius_mm]
     around = _jitter(index, spacing, rng, times=JITTERED)
-    return _label(volume, coarse, np.concatenate([hit, around]), miss, Source.SCAN)
+    return Lesson(
+        samples=_label(volume, coarse, np.concatenate([hit, around]), miss, source),
+        scenes=_cut_scenes(volume, coarse, lungs, inserted, unmasked=own),
+    )
+
+
+def _cut_scenes(
+    volume: Volume,
+    coarse: Coarse,
+    lungs: Lungs,
+    inserted: Sequence[Inserted],
+    *,
+    unmasked: Sequence[tuple[NDArray[np.float64], float]],
+) -> NDArray[np.uint8]:
+    """Return the surroundings of each nodule with the masks of all that lie there."""
+    spacing = np.asarray(volume.spacing_mm)
+    marks = np.zeros(volume.voxels.shape, dtype=np.bool_)
+    for nodule in inserted:
+        marks[nodule.region.box] |= nodule.region.mask
+    scenes = []
+    truth = np.empty((SCENE_VOXELS,) * 3, dtype=np.float32)
+    for nodule in inserted:
+        middle = nodule.region.center_index()
+        if any(np.linalg.norm((middle - place) * spacing) < UNMASKED_MM + radius for place, radius in unmasked):
+            continue
+        scene = np.round(cut_scene(volume, coarse, lungs, middle) * BYTE)
+        cut_marks(marks, middle, spacing / CELL_MM, output=truth)
+        scenes.append(np.concatenate([scene, (truth >= 0.5)[None]]).astype(np.uint8))
+    empty = np.empty((0, INPUTS + 1, SCENE_VOXELS, SCENE_VOXELS, SCENE_VOXELS), dtype=np.uint8)
+    return np.concatenate([empty, *(scene[None] for scene in scenes)])
 
 
 def _sort_out(

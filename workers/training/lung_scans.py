@@ -18,7 +18,8 @@ KEPT: Mapping[str, tuple[Keep, ...]] = MappingProxyType(
             Keep(center_mm=(-83.0, -192.0, -195.0), radius_mm=35.0),
             Keep(center_mm=(106.0, -131.0, -195.0), radius_mm=15.0),
         ),
-        "LungFCP-01-0001": (Keep(center_mm=(-55.0, -147.0, 63.0), radius_mm=35.0),),  # its adenocarcinoma
+        # Its adenocarcinoma.
+        "LungFCP-01-0001": (Keep(center_mm=(-55.0, -147.0, 63.0), radius_mm=35.0, diameter_mm=16.5),),
     }
 )
 # The acceptance test's patient, and a licence that does not allow it.

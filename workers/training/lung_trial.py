@@ -6,6 +6,7 @@ put into a real scan; its halves are counted apart too, so that one can set a th
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -26,15 +27,15 @@ from workers.measurements import measure_region
 from workers.pipelines.lung_candidates import coarsen, find_lungs
 from workers.pipelines.lung_nodules import ChestCt, LungNodules
 from workers.training.chest_phantoms import Phantom, draw_phantom
-from workers.training.lung_insertion import LungScan, insert_nodules
+from workers.training.lung_insertion import Inserted, LungScan, insert_nodules
 from workers.training.lung_samples import as_phantom
 from workers.training.lung_scans import read_scan
 from workers.volume import Volume
 
-REHEARSALS = range(7000, 7008)
+REHEARSALS = range(7100, 7105)
 NODULES_A_REHEARSAL = 4
-SLABS = range(12)
-SLAB_SEED = 991
+SLABS = range(5)
+SLAB_SEED = 992
 NODULES_A_SLAB = 5
 INSERTED = 20  # each time
 HIT_MM = 5.0
@@ -61,19 +62,21 @@ class Truth:
         Where.
     diameter_mm
         Nominal.
-    long_axis_mm
-        Of its exact mask, measured as the Pipeline measures; NaN where there is no mask.
-    certainty, measured_mm
-        Of the finding on it, and its long axis; None where there is none.
+    long_axis_mm, volume_mm3
+        Of its exact mask, measured as the Pipeline measures; of the ball where there is no mask.
+    certainty, measured_mm, measured_mm3
+        Of the finding on it, its long axis and its volume; None where there is none.
     """
 
     half: Half
     diameter_mm: float
     long_axis_mm: float
+    volume_mm3: float
     kind: str
     site: str
     certainty: float | None
     measured_mm: float | None
+    measured_mm3: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +103,12 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
-    """A nodule to be found: native index, radius and long axis in mm, and its words."""
+    """A nodule to be found: native index, radius, long axis and volume, and its words."""
 
     index: NDArray[np.float64]
     radius_mm: float
     long_axis_mm: float
+    volume_mm3: float
     kind: str = "drawn"
     site: str = "drawn"
 
@@ -148,10 +152,12 @@ def tally(
                 half=half_of(nodule.index),
                 diameter_mm=2 * nodule.radius_mm,
                 long_axis_mm=nodule.long_axis_mm,
+                volume_mm3=nodule.volume_mm3,
                 kind=nodule.kind,
                 site=nodule.site,
                 certainty=None if best is None else best.confidence,
                 measured_mm=None if best is None else best.measurements["long_axis_mm"],
+                measured_mm3=None if best is None else best.measurements["volume_mm3"],
             )
         )
     spared = near.any(axis=0)
@@ -189,23 +195,31 @@ def try_scan(pipeline: LungNodules, scan: LungScan, *, seeds: range, nodules: in
     tallies = []
     for seed in seeds:
         volume, inserted = insert_nodules(scan, np.random.default_rng(seed), count=nodules)
-        planted = [
-            Planted(
-                index=nodule.region.center_index(),
-                radius_mm=nodule.diameter_mm / 2,
-                long_axis_mm=measure_region(volume, nodule.region).values["long_axis_mm"],
-                kind=nodule.kind.value,
-                site=nodule.site.value,
-            )
-            for nodule in inserted
-        ]
+        planted = [_plant(volume, nodule) for nodule in inserted]
         tallies.append(tally(pipeline, volume, planted, keep=scan.keep_index()))
     return tallies
 
 
+def _plant(volume: Volume, nodule: Inserted) -> Planted:
+    measured = measure_region(volume, nodule.region).values
+    return Planted(
+        index=nodule.region.center_index(),
+        radius_mm=nodule.diameter_mm / 2,
+        long_axis_mm=measured["long_axis_mm"],
+        volume_mm3=measured["volume_mm3"],
+        kind=nodule.kind.value,
+        site=nodule.site.value,
+    )
+
+
 def _try_phantom(pipeline: LungNodules, phantom: Phantom) -> Tally:
     planted = [
-        Planted(index=index, radius_mm=float(radius_mm), long_axis_mm=2 * float(radius_mm))
+        Planted(
+            index=index,
+            radius_mm=float(radius_mm),
+            long_axis_mm=2 * float(radius_mm),
+            volume_mm3=4 / 3 * math.pi * float(radius_mm) ** 3,
+        )
         for index, radius_mm in zip(phantom.index, phantom.radius_mm, strict=True)
     ]
     return tally(pipeline, phantom.volume, planted)
@@ -245,10 +259,15 @@ def _describe(group: Sequence[Truth], threshold: float) -> dict[str, object]:
     said = {"nodules": len(group), "found": len(found), "sensitivity_95": [round(low, 3), round(high, 3)]}
     if not len(ratios):
         return {**said}
+    volumes = np.array([(truth.measured_mm3 or 0.0) / truth.volume_mm3 - 1 for truth in found])
     return {
         **said,
         "long_axis_error": {"median": round(float(np.median(ratios)), 3), "spread": round(float(ratios.std()), 3)},
         "within_15_percent": round(float((np.abs(ratios) <= 0.15).mean()), 3),
+        "volume_error": {
+            "median": round(float(np.median(volumes)), 3),
+            "median_size": round(float(np.median(np.abs(volumes))), 3),
+        },
     }
 
 

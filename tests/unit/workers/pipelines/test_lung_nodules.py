@@ -24,12 +24,17 @@ from node.errors import (
 )
 from node.models import SHIPPED_MODELS, ModelCard, read_model
 from tests.phantoms import SMALL_NODULES, healthy_chest_ct, small_chest_ct
+from workers.inference.weights import load_weights
 from workers.measurements import measure_region
+from workers.networks.nodule_networks import NoduleNetworks
+from workers.networks.nodule_outliner import NoduleOutliner
 from workers.pipelines.base import Analysis
 from workers.pipelines.lung_candidates import coarsen, find_candidates, find_lungs
 from workers.pipelines.lung_nodules import LungNodules
 from workers.pipelines.lung_patches import FAR_MM, PATCH_MM, cut_patches
+from workers.pipelines.nodule_mask import mark_nodule
 from workers.pipelines.nodule_outline import outline_nodule
+from workers.pipelines.nodule_scene import CELL_MM, cut_scene
 from workers.volume import Volume
 
 CPU = torch.device("cpu")
@@ -44,6 +49,13 @@ def card() -> ModelCard:
 @pytest.fixture(scope="module")
 def pipeline(card: ModelCard) -> LungNodules:
     return LungNodules(card, CPU)
+
+
+@pytest.fixture(scope="module")
+def outliner(card: ModelCard) -> NoduleOutliner:
+    networks = NoduleNetworks()
+    load_weights(networks, card)
+    return networks.outliner
 
 
 @pytest.fixture(scope="module")
@@ -186,9 +198,10 @@ def test_a_series_without_lungs_is_another_body_part(pipeline: LungNodules, hu: 
         pipeline.read({"ct": changed(datasets, PixelData=stored)})
 
 
-def test_weights_that_answer_nan_are_an_invalid_output(card: ModelCard, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["classifier.head.1.bias", "outliner.head.bias"])
+def test_weights_that_answer_nan_are_an_invalid_output(card: ModelCard, tmp_path: Path, name: str) -> None:
     state = load_file(card.weights)
-    state["head.1.bias"] = torch.full_like(state["head.1.bias"], float("nan"))
+    state[name] = torch.full_like(state[name], float("nan"))
     path = tmp_path / "weights.safetensors"
     save_file(state, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -208,8 +221,8 @@ def test_a_network_that_answers_the_same_to_everything_is_an_invalid_output(
         (0.0, -9.0, "places"),
     ):
         state = load_file(card.weights)
-        state["head.1.weight"] = state["head.1.weight"] * weight
-        state["head.1.bias"] = torch.full_like(state["head.1.bias"], bias)
+        state["classifier.head.1.weight"] = state["classifier.head.1.weight"] * weight
+        state["classifier.head.1.bias"] = torch.full_like(state["classifier.head.1.bias"], bias)
         path = tmp_path / "weights.safetensors"
         save_file(state, path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -224,13 +237,14 @@ def test_other_weights_than_the_card_names_are_refused(card: ModelCard) -> None:
 
 
 @pytest.mark.parametrize("radius_mm", [3.0, 5.0, 8.0])
-def test_a_ball_is_outlined_to_one_voxel(radius_mm: float) -> None:
+def test_a_ball_is_outlined_to_one_voxel(outliner: NoduleOutliner, radius_mm: float) -> None:
     volume = air_with_ball(radius_mm=radius_mm)
     coarse = coarsen(volume)
     lungs = find_lungs(coarse, volume.affine)
-    outline = outline_nodule(volume, coarse, lungs, index=np.array(BALL_INDEX), radius_mm=radius_mm)
+    off_middle = np.add(BALL_INDEX, (0.5 * radius_mm, 0.0, 0.0))
+    outline = mark_nodule(outliner, volume, coarse, lungs, index=off_middle)
     assert outline is not None
-    assert outline.center_index() == pytest.approx(BALL_INDEX, abs=0.3)
+    assert outline.center_index() == pytest.approx(BALL_INDEX, abs=0.5)
     found = measure_region(volume, outline).values
     assert found["long_axis_mm"] == pytest.approx(2 * radius_mm, abs=1.0)
     assert found["short_axis_mm"] == pytest.approx(2 * radius_mm, abs=1.0)
@@ -241,6 +255,27 @@ def test_a_region_that_fills_the_search_has_no_outline() -> None:
     coarse = coarsen(volume)
     lungs = find_lungs(coarse, volume.affine)
     assert outline_nodule(volume, coarse, lungs, index=np.array(BALL_INDEX), radius_mm=8.0) is None
+
+
+def test_lung_without_a_nodule_has_no_outline(outliner: NoduleOutliner) -> None:
+    volume = air_with_ball(radius_mm=5.0)
+    coarse = coarsen(volume)
+    lungs = find_lungs(coarse, volume.affine)
+    beside = np.add(BALL_INDEX, (0.0, 25.0, 0.0))
+    assert mark_nodule(outliner, volume, coarse, lungs, index=beside) is None
+
+
+def test_a_scene_holds_the_ball_in_its_middle_and_knows_the_lung() -> None:
+    volume = air_with_ball(radius_mm=5.0)
+    coarse = coarsen(volume)
+    density, lung = cut_scene(volume, coarse, find_lungs(coarse, volume.affine), np.array(BALL_INDEX))
+    bright = np.argwhere(density > 0.5)
+    bright = bright[np.abs(bright - 23.5).max(axis=1) * CELL_MM < 8.0]
+    assert bright.mean(axis=0) == pytest.approx([23.5] * 3, abs=0.3)
+    assert (np.ptp(bright, axis=0) + 1) * CELL_MM == pytest.approx([10] * 3, abs=CELL_MM)
+    assert lung[24, 24, 24] == 1.0
+    at_the_wall = cut_scene(volume, coarse, find_lungs(coarse, volume.affine), np.array((30.0, 8.0, 70.0)))[1]
+    assert at_the_wall[24, 10, 24] == 0.0
 
 
 def test_the_ball_is_the_first_candidate_and_lies_where_it_was_put() -> None:

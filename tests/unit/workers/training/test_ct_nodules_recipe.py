@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from tests.phantoms import small_chest_ct
-from workers.networks.nodule_classifier import NoduleClassifier
+from workers.networks.nodule_networks import NoduleNetworks
 from workers.training.ct_nodules import Amounts, read_parts, train_and_report
 from workers.training.order import Order
 from workers.training.weights import load_trained
 
 BARRED = "P-3"
-LITTLE = Amounts(phantoms=0, rehearsals=0, variants=1, nodules=2, candidates=12)
+LITTLE = Amounts(phantoms=0, slabs=0, rehearsals=0, variants=1, nodules=2, candidates=12)
 STEPS = 3
 
 
@@ -45,11 +45,12 @@ def write_scan(folder: Path, patient: str) -> None:
 
 
 def test_weights_figures_and_the_proof_of_the_split_are_written(order: Order) -> None:
-    network = load_trained(NoduleClassifier(), order.out / "weights.safetensors")
+    network = load_trained(NoduleNetworks(), order.out / "weights.safetensors")
     assert not network.training
     metrics = json.loads((order.out / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["patients"] == {"train": 1, "tune": 1, "held": 0}
     assert metrics["tune"]["nodules"] > 0
+    assert metrics["tune"]["outlines"]["scenes"] > 0
     assert (order.out / "curve.png").is_file()
 
 
@@ -61,7 +62,7 @@ def test_nobody_barred_is_learned_from_and_nobody_is_in_two_parts(order: Order) 
 def test_a_training_that_was_broken_off_gives_the_same_weights_when_resumed(order: Order, tmp_path: Path) -> None:
     halved = tmp_path / "halved"
     shutil.copytree(order.out, halved)
-    for name in ("round-3", "round-4"):
+    for name in ("round-3", "round-4", "outlines"):
         shutil.rmtree(halved / name)
     (halved / "weights.safetensors").unlink()
     train_and_report(replace(order, out=halved, resume=True), amounts=LITTLE)
@@ -97,6 +98,7 @@ def test_a_scan_that_must_not_be_learned_from_stops_the_recipe(order: Order, tmp
 
 def test_weights_differ_from_those_that_nothing_was_learned_with(order: Order) -> None:
     torch.manual_seed(0)
-    trained = load_trained(NoduleClassifier(), order.out / "weights.safetensors").state_dict()
-    fresh = NoduleClassifier().state_dict()
-    assert any(not torch.allclose(trained[name].float(), value.float()) for name, value in fresh.items())
+    trained = load_trained(NoduleNetworks(), order.out / "weights.safetensors").state_dict()
+    fresh = NoduleNetworks().state_dict()
+    changed = {name for name, value in fresh.items() if not torch.allclose(trained[name].float(), value.float())}
+    assert {name.split(".")[0] for name in changed} == {"classifier", "outliner"}

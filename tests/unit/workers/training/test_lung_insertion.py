@@ -10,12 +10,17 @@ from workers.volume import Volume
 
 SPACING_MM = (1.5, 0.8, 0.8)
 LUNG_HU, WALL_HU = -860.0, 40.0
+MEDIASTINUM = slice(68, 100)  # 26 mm: the closing of the lungs bridges part of it
+WINDPIPE = (slice(60, 80), slice(74, 94))
 
 
-def chest() -> LungScan:
-    """Return a block of tissue around a block of noisy lung."""
+def chest(*, is_parted: bool = False) -> LungScan:
+    """Return a block of tissue around a block of noisy lung, parted or not by a mediastinum that holds a windpipe."""
     voxels = np.full((70, 140, 160), WALL_HU, dtype=np.float32)
     voxels[:, 8:-8, 8:-8] = LUNG_HU
+    if is_parted:
+        voxels[:, :, MEDIASTINUM] = WALL_HU
+        voxels[:, WINDPIPE[0], WINDPIPE[1]] = -1000.0
     voxels += np.random.default_rng(0).normal(0, 20, voxels.shape).astype(np.float32)
     affine = np.zeros((4, 4))
     affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = *SPACING_MM, 1.0
@@ -75,6 +80,21 @@ def test_nothing_is_put_where_the_patient_has_a_nodule_of_their_own(
 def test_the_same_seed_puts_the_same_nodules(scan: LungScan, planted: tuple[Volume, list[Inserted]]) -> None:
     again, _ = insert_nodules(scan, np.random.default_rng(1), count=6, diameter_mm=(6.0, 16.0))
     assert np.array_equal(again.voxels, planted[0].voxels)
+
+
+def test_no_nodule_lies_in_the_windpipe_or_the_mediastinum() -> None:
+    """Where no nodule grows none can be missed: such places made a model look worse than it was."""
+    parted = chest(is_parted=True)
+    _, nodules = insert_nodules(
+        parted, np.random.default_rng(3), count=40, diameter_mm=(4.0, 12.0), site_shares=(0.2, 0.4, 0.4)
+    )
+    assert len(nodules) > 10
+    for nodule in nodules:
+        column = np.rint(nodule.index[2])
+        assert not MEDIASTINUM.start + 2 <= column < MEDIASTINUM.stop - 2
+        _, rows, columns = nodule.region.list_index().T
+        in_windpipe = (rows >= 60) & (rows < 80) & (columns >= 74) & (columns < 94)
+        assert not in_windpipe.any()
 
 
 def test_a_nodule_in_the_wall_is_refused_and_changes_nothing(scan: LungScan) -> None:
