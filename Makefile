@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test validate-slow lint bench bench-test rehearse send-race kill outage fuzz soak stow-memory faults api-fuzz peers openapi conformance clean
+.PHONY: help demo test thorough validate-slow lint bench bench-test rehearse send-race kill outage fuzz soak stow-memory faults api-fuzz peers openapi conformance clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -32,8 +32,11 @@ help: ## list the targets
 demo: $(VENV)/.worker-installed ## the main job from end to end, on phantoms; needs nothing but Python
 	@$(BIN)/radnode demo $(ARGS)
 
-test: $(VENV)/.dev-installed peers ## the tests, but for those of two other targets (validate-slow, bench-test); installs Debian packages of real peers where that is allowed
+test: $(VENV)/.dev-installed peers ## the tests, but for those of three other targets (thorough, validate-slow, bench-test); installs Debian packages of real peers where that is allowed
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
+
+thorough: $(VENV)/.dev-installed peers ## what shows with whole processes, in some minutes, what quicker tests show too
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile -m thorough $(ARGS)
 
 validate-slow: $(VENV)/.dev-installed ## PixelMed's validators on one document of each kind; installs them and Java where that is allowed
 	@.ci/install-peers slow
@@ -75,7 +78,7 @@ stow-memory: $(VENV)/.dev-installed ## a part of 2 GB by STOW-RS, and what the w
 	RADNODE_STOW_MIB=$(MIB) $(BIN)/python -m pytest -k memory_does_not_follow tests/integration/test_stow_of_a_node.py $(ARGS)
 
 faults: $(VENV)/.dev-installed peers ## every fault of docs/faults.md; LEDGER=postgresql for ledgers there instead of SQLite
-	RADNODE_TEST_LEDGER=$(LEDGER) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile tests/acceptance/faults $(ARGS)
+	RADNODE_TEST_LEDGER=$(LEDGER) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile -m 'not slow' tests/acceptance/faults $(ARGS)
 
 api-fuzz: $(VENV)/.dev-installed ## 500 requests of every kind to each operation of /api/v1, against its description; EXAMPLES=… for another number
 	RADNODE_API_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/integration/test_api_contract.py $(ARGS)

@@ -22,6 +22,7 @@ from node.store.files import FileStore, Reserve
 from node.version import product_version
 from workers.heartbeat import LeaseTerms
 from workers.inference.faults import prove_device
+from workers.memory import keep_freed_memory
 from workers.pipelines.base import Pipeline
 from workers.post import Post
 from workers.retraction import Registry
@@ -141,6 +142,7 @@ def build_runner(
     device = torch.device(post.device)
     if device.type == "cpu":
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // post.processes))
+    keep_freed_memory()
     prove_device(device)
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
     dispatch = settings.dispatch

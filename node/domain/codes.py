@@ -178,12 +178,13 @@ ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version", "TID 4019")
 ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters", "TID 4019")
 ALGORITHM_MANUFACTURER = Code("122405", "DCM", "Algorithm Manufacturer", "TID 4019")
 
-# Titles of Key Object Selection Documents (TID 2010) and of the summary as a document.
+# Titles of Key Object Selection Documents (TID 2010), of the summary as a document, and of what a message concludes.
 OF_INTEREST = Code("113000", "DCM", "Of Interest", "CID 7010")
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons", "CID 7010")
 REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons", "CID 7010")
 WRONG_WORKLIST_ENTRY = Code("113038", "DCM", "Incorrect Modality Worklist Entry", "CID 7010")
 KEY_OBJECT_DESCRIPTION = Code("113012", "DCM", "Key Object Description", "TID 2010")
+IMPRESSIONS = Code("19005-8", "LN", "Impressions", "CID 7001")
 DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report", "CID 7000")
 
 # Why an object names another one, and which equipment had a part in it.

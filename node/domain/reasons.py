@@ -20,6 +20,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "time-limit": "it ran longer than it may",
         "unanswered": "the Destination ended the connection, or said nothing, while it was sent",
         "answer-unheard": "the rules are still asked what follows from the answer",
+        "fewer-than-listed": "the peer listed more Instances than it gave, and said that none failed",
         "gave-up": "it never succeeded in all the time that it had",
         "no-destination": "the settings named no such Destination any more, in all the time that it had",
         "not-held": "the Destination took it, and was found not to hold it",

@@ -27,7 +27,6 @@ MAX_SENTENCE = 4000
 LINE_BREAK = "\\.br\\"
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 DATE, TIME = re.compile(r"\d{8}"), re.compile(r"\d{2}(\d{2}(\d{2})?)?")
-IMPRESSION = Code("19005-8", "LN", "Radiology Imaging study [Impression]", "LOINC")
 # HL7 table 0485, and the meanings that go with it.
 URGENCIES: Mapping[Priority, tuple[str, str]] = {
     Priority.STAT: ("S", "Stat"),
@@ -187,7 +186,7 @@ def _observations(answer: Answer) -> Iterator[str]:
     gone = DELETED if answer.state.stands else status
     told = [
         Observation(kind="ST", code=codes.STUDY_INSTANCE_UID, value=answer.study.study_instance_uid, status=status),
-        Observation(kind="TX", code=IMPRESSION, value=_lines(answer.conclude()), status=status),
+        Observation(kind="TX", code=codes.IMPRESSIONS, value=_lines(answer.conclude()), status=status),
     ]
     flag = VERY_ABNORMAL if answer.is_urged else ABNORMAL
     for one in answer.findings:

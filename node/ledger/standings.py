@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from node.domain.completeness import REFUSED
 from node.domain.decision import Outcome
 from node.domain.result import DeliveryState
 from node.domain.study import Attributes, SeriesState
@@ -43,6 +44,8 @@ class Standing:
     ----------
     instances
         How many there are; counted as long as more may come.
+    refusal
+        Why no rule was asked of it, though it is closed; empty for any other.
     outcomes
         What the rules concluded, each with the sentence of the first that did, and how many did.
     last_instance_at
@@ -54,6 +57,7 @@ class Standing:
     opened_at: datetime
     attributes: Attributes
     instances: int
+    refusal: str
     outcomes: Mapping[Outcome, tuple[int, str]]
     answers: tuple[Answer, ...]
     ways: tuple[Way, ...]
@@ -86,6 +90,7 @@ class StandingLedger(Desk):
                 opened_at=found[uid]["first_instance_at"],
                 attributes=entries[uid]["attributes"] if uid in entries else {},
                 instances=counts.get(uid, 0),
+                refusal=_refusal(found[uid]["reason"]),
                 outcomes=outcomes.get(uid, {}),
                 answers=tuple(answers.get(uid, ())),
                 ways=tuple(ways.get(uid, ())),
@@ -94,6 +99,10 @@ class StandingLedger(Desk):
             for uid, place in zip(uids, places, strict=True)
             if uid in found
         )
+
+
+def _refusal(reason: str | None) -> str:
+    return reason.removeprefix(REFUSED) if reason is not None and reason.startswith(REFUSED) else ""
 
 
 def _rows(connection: Connection, statement: Any, table: Any, uids: Sequence[str]) -> Sequence[Any]:

@@ -131,6 +131,7 @@ def test_a_bundle_is_not_added_without_trust(home: Path) -> None:
     assert "--trust" in refused.stderr
 
 
+@pytest.mark.thorough
 def test_a_model_of_the_catalogue_is_pulled_from_a_mirror_once_its_digest_is_confirmed(tmp_path: Path) -> None:
     """The weights are made up; name, licence, digest, conversion in a process of its own and installation are not."""
     name = "brain-segmentation-pytorch"

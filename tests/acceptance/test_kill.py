@@ -85,6 +85,7 @@ def test_a_node_killed_while_receiving_keeps_what_it_acknowledged(node: NodeProc
     assert story.jobs[-1].state is JobState.COMPLETED
 
 
+@pytest.mark.thorough
 def test_nothing_is_left_running_after_sigterm(node: NodeProcess) -> None:
     children = node.process.children(recursive=True)
     node.child("-m workers")

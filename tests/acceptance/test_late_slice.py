@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from pydicom import Dataset, dcmread
 
 from node.domain.job import JobState
@@ -47,6 +48,7 @@ def test_a_late_slice_gives_a_new_result_that_names_the_earlier_one(tmp_path: Pa
     assert "study-reopened" in [event.kind for event in story.events]
 
 
+@pytest.mark.thorough
 def test_the_same_study_again_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "node").mkdir()
     with (

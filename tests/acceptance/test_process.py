@@ -117,6 +117,7 @@ def test_a_cut_file_and_a_text_file_are_named_with_their_reason(data_dir: Path, 
     }
 
 
+@pytest.mark.thorough
 def test_a_second_run_gives_the_same_bytes(tmp_path: Path) -> None:
     write_datasets(small_brain_mr().flair, tmp_path / "in")
     contents = []

@@ -234,6 +234,7 @@ def test_receivers_do_not_outlive_a_killed_node_and_the_next_one_starts_at_once(
         assert is_answered(wire)
 
 
+@pytest.mark.thorough
 def test_a_receiver_that_cannot_finish_does_not_outlive_a_killed_node_for_long(node: NodeProcess) -> None:
     with locked(node), associated(node.peer) as wire:
         store(wire, "1.2.3.6.1")
@@ -271,6 +272,7 @@ def is_refused(node: NodeProcess) -> bool:
     return False
 
 
+@pytest.mark.thorough
 def test_limits_hold_over_all_receivers_exactly(tmp_path: Path) -> None:
     keys = "max_associations = 3\nmax_associations_per_peer = 2\nreceivers = 3\n"
     with NodeProcess(tmp_path, "", node_keys=keys, launch=SERVE) as node, ExitStack() as stack:

@@ -22,6 +22,7 @@ QUICK_PACE = Pace(patience_s=120.0, watch_s=1.0)
 FAULTS = ("late", "hostile", "pacs-busy", "pacs-aborts")
 
 
+@pytest.mark.thorough
 def test_a_node_of_its_own_passes_with_faults_and_leaves_a_report_to_sign(tmp_path: Path) -> None:
     phantoms = (word for name in ("chest-xray", "mr-brain") for word in ("--phantom", name))
     faults = (word for name in FAULTS for word in ("--only", name))

@@ -96,6 +96,7 @@ def test_a_struck_finding_leaves_the_report_and_the_pacs_is_told(tmp_path: Path)
     assert "was retracted at" in again.stderr
 
 
+@pytest.mark.thorough
 def test_what_is_retracted_before_it_leaves_never_leaves(tmp_path: Path) -> None:
     (tmp_path / "node").mkdir()
     pacs = SimulatedPacs(tmp_path / "pacs")

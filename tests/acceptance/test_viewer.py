@@ -181,6 +181,7 @@ def test_the_overlay_of_a_ct_lies_on_the_nodule(viewer: Viewer, archive: Archive
     keep(viewer, "ct-seg")
 
 
+@pytest.mark.thorough
 def test_the_overlay_of_an_mr_lies_on_the_lesion(viewer: Viewer, archive: Archive) -> None:
     viewer.open_series(MR.flair[0].StudyInstanceUID, archive.result(MR.flair[0], "SEG").SeriesDescription)
     assert MR.lesion is not None
@@ -188,6 +189,7 @@ def test_the_overlay_of_an_mr_lies_on_the_lesion(viewer: Viewer, archive: Archiv
     keep(viewer, "mr-seg")
 
 
+@pytest.mark.thorough
 def test_the_overlay_of_a_label_map_is_in_color_and_lies_on_the_lesion(viewer: Viewer, archive: Archive) -> None:
     assert MR.lesion is not None
     seg = archive.result(OTHER_MR[0], "SEG")

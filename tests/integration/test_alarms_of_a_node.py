@@ -6,6 +6,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner, Result
 
@@ -27,6 +28,7 @@ def ask(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
+@pytest.mark.thorough
 def test_a_silent_source_is_told_everywhere(tmp_path: Path) -> None:
     listener, port = Listener(), fixed_port()
     server = serve(listener)

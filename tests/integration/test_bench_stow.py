@@ -9,6 +9,7 @@ from tests.integration.test_bench_receive import measure, rows_of
 pytestmark = pytest.mark.needs("Orthanc")
 
 
+@pytest.mark.measuring
 def test_both_store_everything_that_parallel_senders_bring(tmp_path: Path) -> None:
     told = measure(
         tmp_path,

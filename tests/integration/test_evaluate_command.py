@@ -5,6 +5,7 @@ import json
 from copy import deepcopy
 from pathlib import Path
 
+import pytest
 from pydicom import FileDataset
 
 from node.rehearsal.headers import write_datasets
@@ -24,6 +25,7 @@ def film(number: int, *, is_ill: bool, view: str = "PA") -> FileDataset:
     return ds
 
 
+@pytest.mark.thorough
 def test_films_are_measured_and_a_refused_one_counts(tmp_path: Path) -> None:
     films = [film(number, is_ill=bool(number % 2)) for number in range(1, 7)]
     lateral, unknown = film(8, is_ill=True, view="LL"), film(9, is_ill=True)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from node.rehearsal.pacs import SimulatedPacs
 from node.rehearsal.repertoire import Piece, Repertoire
 from node.rehearsal.scenario import Outcome, Verdict
@@ -53,6 +55,7 @@ def test_a_router_that_loses_nothing_passes(tmp_path: Path) -> None:
         assert outcome.verdict is Verdict.PASSED, f"{name}: {complaints(outcome)}"
 
 
+@pytest.mark.thorough
 def test_a_router_that_gives_up_after_one_failure_fails(tmp_path: Path) -> None:
     found = outcomes(tmp_path, Manner(tries=1), "pacs-busy", patience_s=5.0)
     assert found["film"].verdict is Verdict.PASSED
@@ -60,12 +63,14 @@ def test_a_router_that_gives_up_after_one_failure_fails(tmp_path: Path) -> None:
     assert "The PACS gets 1 Digital X-Ray Image Storage - For Presentation" in complaints(found["pacs-busy"])
 
 
+@pytest.mark.thorough
 def test_a_router_that_sends_everything_twice_fails(tmp_path: Path) -> None:
     found = outcomes(tmp_path, Manner(times=2), watch_s=4.0)
     assert found["film"].verdict is Verdict.FAILED
     assert "taken 2 times" in complaints(found["film"])
 
 
+@pytest.mark.thorough
 def test_a_router_that_forgets_an_instance_fails(tmp_path: Path) -> None:
     found = outcomes(tmp_path, Manner(forgets_every=3), patience_s=5.0)
     assert found["film"].verdict is Verdict.PASSED
@@ -73,6 +78,7 @@ def test_a_router_that_forgets_an_instance_fails(tmp_path: Path) -> None:
     assert "every Instance" in complaints(found["head"])
 
 
+@pytest.mark.thorough
 def test_a_node_that_looks_into_nothing_is_found_by_objects_that_nobody_should_take(tmp_path: Path) -> None:
     outcome = outcomes(tmp_path, Manner(), "hostile", patience_s=1.5)["hostile"]
     assert outcome.verdict is Verdict.FAILED
@@ -81,6 +87,7 @@ def test_a_node_that_looks_into_nothing_is_found_by_objects_that_nobody_should_t
     assert "Refused: a Study Instance UID that climbs out of a folder" not in failed
 
 
+@pytest.mark.thorough
 def test_a_router_that_never_asks_what_the_pacs_holds_has_a_limitation(tmp_path: Path) -> None:
     outcome = outcomes(tmp_path, Manner(), "pacs-loses")["pacs-loses"]
     assert outcome.verdict is Verdict.LIMITED

@@ -118,6 +118,8 @@ def _tell_nothing(answers: Sequence[Answer]) -> Saying:
 
 
 def _tell_unasked(standing: Standing) -> Saying:
+    if standing.refusal:
+        return Saying(words="No result: the Study stayed incomplete")
     if Outcome.UNDETERMINED in standing.outcomes:
         return Saying(words=f"No result: {standing.outcomes[Outcome.UNDETERMINED][1]}")
     if Outcome.MATCH in standing.outcomes:
@@ -126,6 +128,8 @@ def _tell_unasked(standing: Standing) -> Saying:
 
 
 def _tell_unmatched(standing: Standing) -> Chip:
+    if standing.refusal:
+        return Chip(state="refused", words="Refused", why=standing.refusal)
     outcomes = standing.outcomes
     asked = sum(count for count, _ in outcomes.values())
     if Outcome.UNDETERMINED in outcomes:

@@ -419,6 +419,7 @@ def line_to(tmp_path: Path) -> Iterator[tuple[Server, Line]]:
         yield server, line
 
 
+@pytest.mark.thorough
 def test_a_line_that_goes_dead_stops_nobody_and_heals(line_to: tuple[Server, Line], tmp_path: Path) -> None:
     """Connections are taken, and nobody ever answers."""
     server, line = line_to
@@ -439,6 +440,7 @@ def test_a_line_that_goes_dead_stops_nobody_and_heals(line_to: tuple[Server, Lin
         desk.assert_told(0, BrokerUnreachable.code, HEALED)
 
 
+@pytest.mark.thorough
 def test_the_end_of_a_job_is_heard_again_after_a_dead_line(line_to: tuple[Server, Line]) -> None:
     """What nobody hears is found by the couriers all the same, at their next round: see test_scheduler."""
     server, line = line_to
@@ -494,6 +496,7 @@ def test_a_node_whose_broker_is_down_at_its_start_receives_and_catches_up(tmp_pa
         assert PASSWORD not in (tmp_path / "node" / "node.log").read_text()
 
 
+@pytest.mark.thorough
 def test_a_damaged_file_of_the_embedded_one_is_set_aside_and_told(tmp_path: Path) -> None:
     memory = tmp_path / "data" / "broker" / MEMORY
     memory.mkdir(parents=True)

@@ -172,6 +172,7 @@ def test_ledger_that_is_damaged_is_refused_and_made_anew_by_the_command_it_names
     assert {one.state for story in site.stories() for one in story.deliveries} == {DeliveryState.SENT}
 
 
+@pytest.mark.thorough
 def test_result_of_which_nothing_proves_that_it_was_sent_goes_again_with_the_same_bytes(site: Site) -> None:
     site.ledger.unlink()
     shutil.rmtree(site.data_dir / "audit")
@@ -208,6 +209,7 @@ def test_rows_without_their_files_are_found(site: Site) -> None:
     assert (done.returncode, "file is missing" in done.stdout) == (1, True)
 
 
+@pytest.mark.thorough
 def test_ledger_of_a_newer_version_is_refused_and_left_alone(site: Site) -> None:
     with closing(sqlite3.connect(site.ledger)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -241,6 +243,7 @@ def is_gone(store: Path, uid: str) -> bool:
         return False
 
 
+@pytest.mark.thorough
 def test_study_that_was_purged_is_gone_and_answered_no_second_time_when_it_comes_again(site: Site) -> None:
     uid = STUDIES[0]
     purge = ("studies", "purge", uid, "--reason", "for the test", "--settings", site.file)

@@ -138,6 +138,7 @@ def test_study_over_two_nodes_and_both_their_receivers_is_one_job_and_one_result
     assert len({identifier.partition(".")[0] for (identifier,) in associations}) == len(site.nodes)
 
 
+@pytest.mark.thorough
 def test_one_node_leads_and_the_other_one_does_after_it_is_killed(site: Site) -> None:
     """What the killed one had acknowledged is answered by the other one; back again, it leaves the lead to that one."""
     leader = site.leader()

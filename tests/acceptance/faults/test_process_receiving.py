@@ -157,6 +157,7 @@ def test_killed_between_answer_and_commit_it_makes_the_rows_anew(start: Start) -
     bench.prove()
 
 
+@pytest.mark.thorough
 def test_killed_between_name_and_answer_it_has_the_instance_once(start: Start) -> None:
     bench = start()
     with associated(bench.node.peer) as wire:
@@ -298,6 +299,7 @@ def test_error_of_the_disk_is_never_success(start: Start, tmp_path: Path, durabi
     bench.prove()
 
 
+@pytest.mark.thorough
 @pytest.mark.needs("prlimit")
 def test_more_connections_than_descriptors_are_refused_and_it_heals(start: Start) -> None:
     bench = start(launch=Launch(verb="serve", prefix=("prlimit", f"--nofile={MAX_DESCRIPTORS}")))
@@ -340,6 +342,7 @@ def set_clock(folder: Path, by_s: int) -> None:
     (folder / "new").replace(folder / "told")
 
 
+@pytest.mark.thorough
 @pytest.mark.needs("gcc")
 @pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S])
 def test_clock_that_is_set_settles_nothing_too_early_and_nothing_an_hour_late(

@@ -258,6 +258,7 @@ def test_a_killed_process_costs_one_attempt_and_no_lease(ward: Ward) -> None:
     assert failed.at < job.lease_expires_at
 
 
+@pytest.mark.thorough
 def test_a_person_cancels_a_running_job_and_tries_it_again(ward: Ward) -> None:
     assert ward.worker.is_running()
     study = ward.send("once wait for the person")
@@ -345,6 +346,7 @@ def put_model(ward: Ward, *, version: str) -> None:
     (folder / MODEL_FILE).write_text(text.replace(shipped, f'version = "{version}"'))
 
 
+@pytest.mark.thorough
 def test_open_jobs_are_told_of_an_upgrade_and_answered_by_the_new_model(ward: Ward) -> None:
     """The model is replaced under a node that runs: until it is restarted, nobody answers what it orders."""
     study = ward.send("")

@@ -32,9 +32,11 @@ UNDONE = (
         for table in (
             "sessions", "links", "users", "tokens", "login_failures", "reviews", "worklist", "worklist_words",
             "switches", "expectations", "notices", "pauses", "workitems", "subscriptions", "workitem_events",
-            "orders", "order_messages",
+            "orders", "order_messages", "fetches", "pull_sources", "priors", "prior_searches",
         )
     ),
+    "DROP INDEX ix_jobs_prior_study_instance_uid",
+    "ALTER TABLE jobs DROP prior_study_instance_uid",
     "DROP INDEX ix_jobs_unheard",
     "ALTER TABLE jobs DROP heard_at",
     "ALTER TABLE jobs DROP is_shadow",

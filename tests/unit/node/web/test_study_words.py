@@ -14,10 +14,13 @@ from node.domain.finding import Finding, Presence
 from node.domain.uids import SeriesUID
 from node.errors import PixelsUndecodable
 from node.ledger.closeups import Arrival, CloseupLedger, Slice
+from node.ledger.standings import StandingLedger
 from node.ledger.views import StudyStory
+from node.ledger.worklist import Mark, Place
 from node.rules.evaluate import evaluate
 from node.web.console.answers import describe_findings, list_findings, tell_answer
 from node.web.console.slices import Stack, choose_window, describe
+from node.web.console.telling import tell_findings, tell_state
 from node.web.console.timeline import TimeLine, draw_time_line, settled_before
 from node.web.console.why import explain
 from node.web.look import Window
@@ -34,6 +37,16 @@ def books(tmp_path: Path) -> Iterator[Books]:
     opened = Books(copy_ledger(tmp_path))
     yield opened
     opened.close()
+
+
+def test_a_study_that_stayed_incomplete_is_not_told_to_lack_a_rule(books: Books) -> None:
+    books.instances.record_instance(make_facts())
+    books.studies.refuse_study(STUDY, reason="held 60 of 120 by C-FIND at pacs, at the maximum age", now=at(9))
+    place = Place(mark=Mark(priority=0, opened_at=at(0), place_id=1), study_instance_uid=STUDY, modalities=("CT",))
+    (standing,) = StandingLedger(books.engine).describe([place])
+    assert tell_state(standing).words == "Refused"
+    assert tell_state(standing).why.startswith("held 60 of 120 by C-FIND at pacs")
+    assert tell_findings(standing).words == "No result: the Study stayed incomplete"
 
 
 def draw(books: Books) -> TimeLine:

@@ -114,6 +114,7 @@ def test_every_entry_that_is_fetched_is_looked_at() -> None:
     assert {name for name, entry in read_catalogue().items() if entry.url} == set(PUBLISHED)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_made_up_weights_of_an_entry_load_and_answer(name: str, tmp_path: Path) -> None:
     """From the publisher's file to an Analysis, through the entry's own preprocessing; numbers mean nothing."""
