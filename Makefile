@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Tried in this order; `make demo PYTHON=/path/to/python` names another.
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3)
-# Test files that run side by side; each starts its own processes on ports of the system's choice.
+# Test files that run side by side; each starts its own processes on ports of the system's choice. Those of whole processes
+# come first: as the last they would leave the other cores idle.
 TEST_JOBS ?= 3
 # How often `make kill` kills, and with which random numbers.
 KILLS ?= 102
@@ -33,10 +34,10 @@ demo: $(VENV)/.worker-installed ## the main job from end to end, on phantoms; ne
 	@$(BIN)/radnode demo $(ARGS)
 
 test: $(VENV)/.dev-installed peers ## the tests, but for those of three other targets (thorough, validate-slow, bench-test); installs Debian packages of real peers where that is allowed
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 thorough: $(VENV)/.dev-installed peers ## what shows with whole processes, in some minutes, what quicker tests show too
-	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile -m thorough $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder -m thorough $(ARGS)
 
 validate-slow: $(VENV)/.dev-installed ## PixelMed's validators on one document of each kind; installs them and Java where that is allowed
 	@.ci/install-peers slow
@@ -78,7 +79,7 @@ stow-memory: $(VENV)/.dev-installed ## a part of 2 GB by STOW-RS, and what the w
 	RADNODE_STOW_MIB=$(MIB) $(BIN)/python -m pytest -k memory_does_not_follow tests/integration/test_stow_of_a_node.py $(ARGS)
 
 faults: $(VENV)/.dev-installed peers ## every fault of docs/faults.md; LEDGER=postgresql for ledgers there instead of SQLite
-	RADNODE_TEST_LEDGER=$(LEDGER) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile -m 'not slow' tests/acceptance/faults $(ARGS)
+	RADNODE_TEST_LEDGER=$(LEDGER) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder -m 'not slow' tests/acceptance/faults $(ARGS)
 
 api-fuzz: $(VENV)/.dev-installed ## 500 requests of every kind to each operation of /api/v1, against its description; EXAMPLES=… for another number
 	RADNODE_API_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/integration/test_api_contract.py $(ARGS)

@@ -321,7 +321,7 @@ def test_sigterm_gives_a_long_job_back_at_no_cost(ward: Ward) -> None:
 
 def test_a_hung_job_is_ended_at_its_time_limit_and_only_it(ward: Ward) -> None:
     """One lets the other threads of its process run while it hangs, one does not; the process beside it goes on."""
-    pipelines = '{ chest_xray = { model = "cxr-pneumonia", optional_results = [], time_limit_s = 8.0 } }'
+    pipelines = '{ chest_xray = { model = "cxr-pneumonia", optional_results = [], time_limit_s = 12.0 } }'
     # Longer than the time limit, or a Job that stops the heart would be taken for one whose worker is lost.
     lease = {"RADNODE__DISPATCH__LEASE_SECONDS": "60"}
     with ward.hired(processes=2, RADNODE__PIPELINES=pipelines, **lease) as worker:
