@@ -1,6 +1,8 @@
 """What every test may ask for: programs and data by name, skipped where absent and failed where CI=true."""
 
+import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +50,17 @@ def _ledgers_of_this_run(request: pytest.FixtureRequest) -> Iterator[None]:
             server: Postgres = request.getfixturevalue("postgres")
             patch.setenv(SERVER_VARIABLE, server.url("postgres"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """Undo what a command that ran inside this process did to its log: the next test may read there."""
+    root, level, hook = logging.getLogger(), logging.getLogger().level, threading.excepthook
+    handlers = root.handlers[:]
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:], threading.excepthook = handlers, hook
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from workers.encoding.encoder import encode
 from workers.fetch import fetch_inputs
 from workers.heartbeat import Heartbeat, LeaseTerms
 from workers.inference.faults import named_faults
-from workers.memory import give_memory_back
+from workers.memory import SpareMemory
 from workers.moment import newest_moment
 from workers.pipelines.base import Pipeline
 from workers.provenance import Provenance
@@ -108,6 +108,7 @@ class JobRunner:
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
         self._is_spent = False
+        self._spare = SpareMemory()
 
     @property
     def is_spent(self) -> bool:
@@ -130,9 +131,9 @@ class JobRunner:
             return False
         watch = Stopwatch()
         with log_context(job_id=job.job_id, study_uid=job.order.study_instance_uid, pipeline=job.order.pipeline):
-            outcome = self._run_claimed(job, watch)
+            with self._spare.in_use():
+                outcome = self._run_claimed(job, watch)
             logger.info("job ended", extra={"outcome": outcome, "attempts": job.attempts, "seconds": watch.seconds})
-        give_memory_back()
         return True
 
     def run_all(self) -> int:

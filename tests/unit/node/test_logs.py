@@ -6,7 +6,6 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,16 +30,11 @@ class Log:
 
 
 @pytest.fixture
-def log() -> Iterator[Log]:
-    """A configured log; the interpreter's own hooks and loggers are put back afterwards."""
-    root = logging.getLogger()
-    handlers, level, hook = root.handlers[:], root.level, threading.excepthook
+def log() -> Log:
+    """A configured log."""
     found = Log()
     configure_logging("INFO", found.stream)
-    yield found
-    logging.captureWarnings(False)
-    root.handlers[:], threading.excepthook = handlers, hook
-    root.setLevel(level)
+    return found
 
 
 def test_a_line_is_json_with_time_level_logger_and_event(log: Log) -> None:
