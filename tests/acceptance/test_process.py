@@ -61,7 +61,8 @@ def test_the_real_tumor_is_marked_in_its_hemisphere(data_dir: Path, tmp_path: Pa
 def test_films_of_children_get_the_right_label(data_dir: Path, tmp_path: Path) -> None:
     truth: dict[str, str] = {}
     datasets = []
-    for path in sorted((data_dir / "cxr-kermany").rglob("*.jpeg")):
+    # Every other one: forty say as much as eighty.
+    for path in sorted((data_dir / "cxr-kermany").rglob("*.jpeg"))[::2]:
         ds = wrap_film_file(path)
         truth[str(ds.StudyInstanceUID)] = {"NORMAL": "absent", "PNEUMONIA": "present"}[path.parent.name]
         datasets.append(ds)

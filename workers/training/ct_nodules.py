@@ -14,7 +14,7 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,18 +30,21 @@ from workers.pipelines.lung_patches import score_patches
 from workers.training.course import CHECKPOINT, Course, Plan
 from workers.training.curve import Curve
 from workers.training.lung_augmentation import mirror, turn_and_zoom, vary_density
-from workers.training.lung_insertion import LungScan
+from workers.training.lung_insertion import SITE_SHARES, LungScan, Shares
 from workers.training.lung_samples import (
     BYTE,
     CANDIDATES,
+    LEANING_SHARES,
     Lesson,
     Samples,
     Source,
-    join_lessons,
+    draw_chest_scenes,
+    draw_slab_scenes,
+    join_samples,
+    join_scenes,
+    sample_chests,
     sample_phantoms,
-    sample_rehearsals,
     sample_scan,
-    sample_slabs,
     to_unit,
 )
 from workers.training.lung_scans import read_scans, refuse_barred
@@ -63,7 +66,7 @@ ROUNDS: Mapping[str, Plan] = MappingProxyType(
 )
 OUTLINES = "outlines"
 BATCH = 64
-SHARES = {Source.SLAB: 0.25, Source.CHEST: 0.2, Source.SCAN: 0.55}
+SHARES = {Source.SLAB: 0.2, Source.CHEST: 0.25, Source.SCAN: 0.55}
 HARD_SHARE = 0.15  # of the negatives of a source, the ones that the network takes for nodules
 
 
@@ -73,8 +76,10 @@ class Amounts:
 
     Attributes
     ----------
-    phantoms, slabs, rehearsals
-        Slabs drawn with nodules, slabs and chests drawn to put nodules into.
+    phantoms, chests
+        Slabs and chests drawn with nodules, which the first network learns from.
+    slabs, rehearsals
+        Slabs and chests drawn to put nodules into, which the second one learns from.
     variants
         Times each scan is given other nodules.
     nodules
@@ -83,7 +88,8 @@ class Amounts:
         Places looked at in each of these.
     """
 
-    phantoms: int = 18
+    phantoms: int = 22
+    chests: int = 8
     slabs: int = 14
     rehearsals: int = 16
     variants: int = 24
@@ -171,29 +177,42 @@ def gather(order: Order, scans: Sequence[LungScan], amounts: Amounts) -> Lesson:
     if not order.resume:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    lungs = _keep(folder / "scans.npz", lambda: _sample_scans(scans, amounts, seed=SEED))
-    drawn = _keep(folder / "drawn.npz", lambda: _draw(amounts))
-    return join_lessons([drawn, lungs])
+    return _keep(folder / "lesson.npz", lambda: _draw(scans, amounts))
 
 
-def _draw(amounts: Amounts) -> Lesson:
-    chests = range(REHEARSAL_SEED, REHEARSAL_SEED + amounts.rehearsals)
-    return join_lessons(
-        [
-            *sample_phantoms(count=amounts.phantoms, seed=SEED),
-            *sample_slabs(count=amounts.slabs, seed=SEED),
-            *sample_rehearsals(seeds=chests),
-        ]
+def _draw(scans: Sequence[LungScan], amounts: Amounts) -> Lesson:
+    """Return patches of nodules as lungs hold them, and scenes of more that lean on something.
+
+    The first network would take vessels for nodules if it saw as many on them as the second one needs.
+    """
+    leaning = _sample_scans(scans, replace(amounts, candidates=0), seed=SEED, site_shares=LEANING_SHARES)
+    return Lesson(
+        samples=join_samples(
+            [
+                *sample_phantoms(count=amounts.phantoms, seed=SEED),
+                *sample_chests(seeds=range(REHEARSAL_SEED, REHEARSAL_SEED + amounts.chests)),
+                *(lesson.samples for lesson in _sample_scans(scans, amounts, seed=SEED)),
+            ]
+        ),
+        scenes=join_scenes(
+            [
+                *draw_slab_scenes(count=amounts.slabs, seed=SEED),
+                *draw_chest_scenes(seeds=range(REHEARSAL_SEED, REHEARSAL_SEED + amounts.rehearsals)),
+                *(lesson.scenes for lesson in leaning),
+            ]
+        ),
     )
 
 
-def _sample_scans(scans: Sequence[LungScan], amounts: Amounts, *, seed: int) -> Lesson:
+def _sample_scans(
+    scans: Sequence[LungScan], amounts: Amounts, *, seed: int, site_shares: Shares = SITE_SHARES
+) -> Iterator[Lesson]:
     rng = np.random.default_rng(seed)
-    return join_lessons(
-        sample_scan(scan, rng, nodules=amounts.nodules, candidates=amounts.candidates)
-        for _ in range(amounts.variants)
-        for scan in scans
-    )
+    for _ in range(amounts.variants):
+        for scan in scans:
+            yield sample_scan(
+                scan, rng, nodules=amounts.nodules, candidates=amounts.candidates, site_shares=site_shares
+            )
 
 
 def _keep(file: Path, make: Callable[[], Lesson]) -> Lesson:
@@ -285,10 +304,11 @@ def _loss(course: Course, pools: list[Pool], device: torch.device) -> torch.Tens
     return functional.binary_cross_entropy_with_logits(course.network(batch), labels * 0.96 + 0.02)
 
 
-def _measure(networks: NoduleNetworks, lesson: Lesson) -> dict[str, object]:
+def _measure(networks: NoduleNetworks, lessons: Iterable[Lesson]) -> dict[str, object]:
+    held = list(lessons)
     return {
-        **measure(networks.classifier, lesson.samples),
-        "outlines": measure_outlines(networks.outliner, lesson.scenes),
+        **measure(networks.classifier, join_samples(lesson.samples for lesson in held)),
+        "outlines": measure_outlines(networks.outliner, join_scenes(lesson.scenes for lesson in held)),
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.errors import WrongBodyPart
-from node.rehearsal.chest import Nodule
+from node.rehearsal.chest import Nodule, draw_chest, draw_nodules
 from node.rehearsal.chest_ct import CtScan, chest_ct_voxels
 from workers.networks.nodule_classifier import PATCH_VOXELS, SCALES
 from workers.networks.nodule_outliner import INPUTS, SCENE_VOXELS
@@ -20,14 +20,13 @@ from workers.pipelines.lung_candidates import Coarse, Lungs, coarsen, find_candi
 from workers.pipelines.lung_patches import cut_patches
 from workers.pipelines.nodule_scene import CELL_MM, cut_marks, cut_scene
 from workers.training.chest_phantoms import Phantom, draw_phantom
-from workers.training.lung_insertion import Inserted, Keep, LungScan, insert_nodules
+from workers.training.lung_insertion import SITE_SHARES, Inserted, Keep, LungScan, Shares, insert_nodules
 from workers.volume import Volume
 
 CANDIDATES = 450
-DRAWN_CANDIDATES = 300
 IN_SLAB, IN_CHEST = 12, 8  # nodules put into a drawn one
-# What leans on the pleura or a vessel is what is missed: more of it is learned from than lungs hold.
-SITE_SHARES = (0.3, 0.35, 0.35)
+# What leans on the pleura or a vessel is hard to outline: more of it is learned from than lungs hold.
+LEANING_SHARES = (0.3, 0.35, 0.35)
 JITTERED = 4  # further patches a nodule, off its middle
 JITTER_MM = 1.2
 NEAR_MIN_MM = 3.0
@@ -72,18 +71,17 @@ class Samples:
     source: NDArray[np.uint8]
 
 
+# (n, 3, 48, 48, 48) uint8: density and lung, times 255, and 1 in each nodule.
+Scenes = NDArray[np.uint8]
+SCENE_SHAPE = (INPUTS + 1, SCENE_VOXELS, SCENE_VOXELS, SCENE_VOXELS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What is learned from one volume, or from many.
-
-    Attributes
-    ----------
-    scenes
-        (n, 3, 48, 48, 48) uint8: density and lung, times 255, and 1 in each nodule.
-    """
+    """What the two networks learn from one volume, or from many."""
 
     samples: Samples
-    scenes: NDArray[np.uint8]
+    scenes: Scenes
 
 
 def _no_samples() -> Samples:
@@ -110,17 +108,12 @@ def join_samples(parts: Iterable[Samples]) -> Samples:
     )
 
 
-def join_lessons(parts: Iterable[Lesson]) -> Lesson:
-    """Return all parts as one."""
-    held = list(parts)
-    empty = np.empty((0, INPUTS + 1, SCENE_VOXELS, SCENE_VOXELS, SCENE_VOXELS), dtype=np.uint8)
-    return Lesson(
-        samples=join_samples(part.samples for part in held),
-        scenes=np.concatenate([empty, *(part.scenes for part in held)]),
-    )
+def join_scenes(parts: Iterable[Scenes]) -> Scenes:
+    """Return all parts as one; of no parts, no scenes."""
+    return np.concatenate([np.empty((0, *SCENE_SHAPE), dtype=np.uint8), *parts])
 
 
-def sample_phantoms(*, count: int, seed: int, nodules: int = 14) -> Iterator[Lesson]:
+def sample_phantoms(*, count: int, seed: int, nodules: int = 14) -> Iterator[Samples]:
     """Yield the patches of `count` phantoms with nodules of their own, drawn from consecutive seeds.
 
     A phantom whose slab holds too little lung is passed over.
@@ -129,24 +122,37 @@ def sample_phantoms(*, count: int, seed: int, nodules: int = 14) -> Iterator[Les
         rng = np.random.default_rng([seed, number])
         phantom = draw_phantom(rng, nodules=nodules)
         try:
-            yield sample_scan(as_lung_scan(phantom), rng, nodules=0, source=Source.SLAB)
+            yield sample_scan(as_lung_scan(phantom), rng, nodules=0, source=Source.SLAB).samples
         except WrongBodyPart:
             continue
 
 
-def sample_slabs(*, count: int, seed: int) -> Iterator[Lesson]:
-    """Yield what `count` healthy phantoms teach that nodules are put into as into real lungs."""
+def sample_chests(*, seeds: range) -> Iterator[Samples]:
+    """Yield the patches of the rehearsal's chests, one a seed, each with six nodules of its own."""
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        scan = CtScan(slices=int(rng.integers(90, 121)), slice_distance_mm=2.0)
+        nodules = draw_nodules(draw_chest(seed), count=6)
+        voxels, _ = chest_ct_voxels(seed=seed, nodules=nodules, scan=scan)
+        lungs = as_lung_scan(as_phantom(voxels, scan, nodules))
+        yield sample_scan(lungs, rng, nodules=0, source=Source.CHEST).samples
+
+
+def draw_slab_scenes(*, count: int, seed: int) -> Iterator[Scenes]:
+    """Yield the scenes of `count` healthy phantoms that nodules are put into as into real lungs."""
     for number in range(count):
         rng = np.random.default_rng([seed, 1, number])
         phantom = draw_phantom(rng, nodules=0)
         try:
-            yield sample_scan(as_lung_scan(phantom), rng, nodules=IN_SLAB, source=Source.SLAB)
+            yield sample_scan(
+                as_lung_scan(phantom), rng, nodules=IN_SLAB, candidates=0, site_shares=LEANING_SHARES
+            ).scenes
         except WrongBodyPart:
             continue
 
 
-def sample_rehearsals(*, seeds: range) -> Iterator[Lesson]:
-    """Yield what the rehearsal's chests teach, one a seed, scanned in many ways; the demo uses other seeds."""
+def draw_chest_scenes(*, seeds: range) -> Iterator[Scenes]:
+    """Yield the scenes of the rehearsal's chests, one a seed, scanned in many ways; the demo uses other seeds."""
     for seed in seeds:
         rng = np.random.default_rng(seed)
         distance_mm = float(rng.choice(SLICE_DISTANCES_MM))
@@ -164,7 +170,7 @@ def sample_rehearsals(*, seeds: range) -> Iterator[Lesson]:
             lungs = as_lung_scan(as_phantom(voxels, scan, nodules))
         except WrongBodyPart:
             continue
-        yield sample_scan(lungs, rng, nodules=IN_CHEST, source=Source.CHEST)
+        yield sample_scan(lungs, rng, nodules=IN_CHEST, candidates=0, site_shares=LEANING_SHARES).scenes
 
 
 def as_phantom(voxels: NDArray[np.float32], scan: CtScan, nodules: tuple[Nodule, ...]) -> Phantom:
@@ -207,28 +213,30 @@ def sample_scan(
     rng: np.random.Generator,
     *,
     nodules: int,
-    candidates: int | None = None,
+    candidates: int = CANDIDATES,
     source: Source = Source.SCAN,
+    site_shares: Shares = SITE_SHARES,
 ) -> Lesson:
     """Return the candidates of a scan with about `nodules` inserted, and the scenes around these.
 
     Parameters
     ----------
     candidates
-        At most so many places are looked at; None: as many as are asked in a scan, fewer in a drawn one.
+        At most so many places are looked at; 0: none, for those who want the scenes.
+    site_shares
+        As `insert_nodules`.
 
     Raises
     ------
     WrongBodyPart
         If the scan with its nodules holds too little lung.
     """
-    limit = candidates or (CANDIDATES if source is Source.SCAN else DRAWN_CANDIDATES)
     volume, inserted = (
-        insert_nodules(scan, rng, count=nodules, site_shares=SITE_SHARES) if nodules else (scan.volume, [])
+        insert_nodules(scan, rng, count=nodules, site_shares=site_shares) if nodules else (scan.volume, [])
     )
     coarse = coarsen(volume)
     lungs = find_lungs(coarse, volume.affine)
-    found = find_candidates(coarse, lungs, limit=limit).index
+    found = find_candidates(coarse, lungs, limit=candidates).index if candidates else np.empty((0, 3))
     spacing = np.asarray(volume.spacing_mm)
     own = [
         (place, ball.radius_mm)
@@ -254,7 +262,7 @@ def _cut_scenes(
     inserted: Sequence[Inserted],
     *,
     unmasked: Sequence[tuple[NDArray[np.float64], float]],
-) -> NDArray[np.uint8]:
+) -> Scenes:
     """Return the surroundings of each nodule with the masks of all that lie there."""
     spacing = np.asarray(volume.spacing_mm)
     marks = np.zeros(volume.voxels.shape, dtype=np.bool_)
@@ -269,8 +277,7 @@ def _cut_scenes(
         scene = np.round(cut_scene(volume, coarse, lungs, middle) * BYTE)
         cut_marks(marks, middle, spacing / CELL_MM, output=truth)
         scenes.append(np.concatenate([scene, (truth >= 0.5)[None]]).astype(np.uint8))
-    empty = np.empty((0, INPUTS + 1, SCENE_VOXELS, SCENE_VOXELS, SCENE_VOXELS), dtype=np.uint8)
-    return np.concatenate([empty, *(scene[None] for scene in scenes)])
+    return join_scenes(scene[None] for scene in scenes)
 
 
 def _sort_out(

@@ -16,7 +16,7 @@ from workers.training.order import Order
 from workers.training.weights import load_trained
 
 BARRED = "P-3"
-LITTLE = Amounts(phantoms=0, slabs=0, rehearsals=0, variants=1, nodules=2, candidates=12)
+LITTLE = Amounts(phantoms=0, chests=0, slabs=0, rehearsals=0, variants=1, nodules=2, candidates=12)
 STEPS = 3
 
 
