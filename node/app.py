@@ -23,31 +23,15 @@ from node.bell import CeleryRinger, DoneListener
 from node.broker import EmbeddedBroker
 from node.children import Child
 from node.clock import utc_now
-from node.delivery.asker import Asker
-from node.delivery.asker import Surroundings as Enquiring
-from node.delivery.census import open_enquiry, way_to_ask
 from node.delivery.confirmer import Confirmer
 from node.delivery.confirmer import Surroundings as Asking
 from node.delivery.courier import Courier, Surroundings
-from node.delivery.fetcher import Fetcher
-from node.delivery.fetcher import Surroundings as Fetching
 from node.delivery.herald import Herald, send_events
 from node.delivery.inquiry import open_inquiry
 from node.delivery.lookout import Lookout
-from node.delivery.order_seeker import OrderSeeker
-from node.delivery.order_seeker import Surroundings as Seeking
-from node.delivery.parcel import DestinationSpec
-from node.delivery.patience import Patience
-from node.delivery.poller import Poller
-from node.delivery.poller import Surroundings as Polling
-from node.delivery.prior_seeker import PriorSeeker
-from node.delivery.prior_seeker import Surroundings as SeekingPriors
 from node.delivery.probe import knock, probe_forms
-from node.delivery.retrieval import Retrieval, open_retrieval
-from node.delivery.search import open_search
 from node.delivery.strays import Strays
 from node.delivery.transport import open_transport
-from node.delivery.worklist_query import open_worklist
 from node.destinations import (
     PullPeer,
     asked_peers,
@@ -90,7 +74,23 @@ from node.ledger.registrar import Registrar
 from node.ledger.subscriptions import SubscriptionLedger
 from node.ledger.views import LedgerView
 from node.lock import FolderLock
+from node.peers.patience import Patience
+from node.peers.peer import DestinationSpec
 from node.prior_waits import PriorWaits
+from node.pulling.asker import Asker
+from node.pulling.asker import Surroundings as Enquiring
+from node.pulling.census import open_enquiry, way_to_ask
+from node.pulling.fetcher import Fetcher
+from node.pulling.fetcher import Surroundings as Fetching
+from node.pulling.order_seeker import OrderSeeker
+from node.pulling.order_seeker import Surroundings as Seeking
+from node.pulling.poller import Poller
+from node.pulling.poller import Surroundings as Polling
+from node.pulling.prior_seeker import PriorSeeker
+from node.pulling.prior_seeker import Surroundings as SeekingPriors
+from node.pulling.retrieval import Retrieval, open_retrieval
+from node.pulling.search import open_search
+from node.pulling.worklist_query import open_worklist
 from node.receiver import SWITCH_INTERVAL_S, build_intake, listener_settings, spawn_receiver, tls_identity
 from node.scheduler import SHARED_SWEEP, SWEEP, Belt, Sharing, Tick
 from node.settings import Settings
@@ -292,7 +292,7 @@ class NodeApp:
         return self._settings.broker.url.get_secret_value()
 
     def _build_broker(self, settings: Settings) -> EmbeddedBroker:
-        return EmbeddedBroker(broker_folder(settings), on_damage=self._tell_damage)
+        return EmbeddedBroker(settings.broker_dir, on_damage=self._tell_damage)
 
     def _tell_damage(self, aside: Path) -> None:
         try:
@@ -552,14 +552,12 @@ class NodeApp:
         return Transfer(self._witness, Movement(subject=subject, remote=remote, is_incoming=False))
 
     def _spawn_worker(self) -> "subprocess.Popen[bytes]":
-        return spawn_worker(self._settings, ("serve", "--device", self._role.device))
+        device = self._role.device
+        # Beside the node it has the cores for one Job at a time; how many suit a device it knows itself.
+        processes = ("--processes", "1") if device == "cpu" else ()
+        return spawn_worker(self._settings, ("serve", "--device", device, *processes))
 
 
 def open_restorer(settings: Settings, engine: Engine) -> LedgerRestorer:
     """Return what makes a lost ledger anew."""
     return LedgerRestorer(settings, engine, destinations=destination_names(settings), clock=utc_now)
-
-
-def broker_folder(settings: Settings) -> Path:
-    """Return where the embedded broker keeps its files."""
-    return settings.node.data_dir / "broker"

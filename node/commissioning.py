@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from node.app import NodeApp
-from node.delivery.association import Peer
 from node.errors import SettingsInvalid
 from node.ledger.opening import open_view
+from node.peers.peer import Peer
 from node.rehearsal.identity import identify
 from node.rehearsal.insight import ledger_insight
 from node.rehearsal.pacs import LOOPBACK, SimulatedPacs

@@ -12,13 +12,13 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 
 from node.app import NodeApp
-from node.delivery.association import Peer
-from node.delivery.sender import find_files
 from node.domain.job import JobState
 from node.domain.result import OptionalResult, ResultKind
 from node.domain.uids import StudyUID
 from node.errors import DestinationDown, NotFound
 from node.ledger.views import StudyStory
+from node.peers.peer import Peer
+from node.peers.sender import find_files
 from node.rehearsal.brain_mr import brain_mr
 from node.rehearsal.chest_ct import chest_ct
 from node.rehearsal.chest_xray import chest_xray

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from node.audit.events import Remote
 from node.delivery.confirmer import Terms
-from node.delivery.patience import Patience
-from node.delivery.transport import DestinationSpec
 from node.domain.fetch_terms import FetchTerms, Poll, read_hours, read_span
 from node.errors import NotFound
 from node.ledger.job_workitems import Premises
+from node.peers.patience import Patience
+from node.peers.peer import DestinationSpec
 from node.settings import HOLDING, DestinationTls, SenderSettings, Settings
 from node.tls import TlsTrust
 

@@ -220,7 +220,8 @@ class _Lanes:
     def _learn(self, pipelines: set[str]) -> None:
         if self._elapsed_s() - self._asked_at_s >= LEARN_EVERY_S:
             self._usual, self._asked_at_s = {}, self._elapsed_s()
-        unknown = pipelines - self._usual.keys()
+        # One that never ran may have by now.
+        unknown = {name for name in pipelines if self._usual.get(name) is None}
         if unknown:
             found = self._ledger.usual_seconds(unknown)
             self._usual.update({name: found.get(name) for name in unknown})

@@ -338,7 +338,10 @@ class TooComplex(NotDicom):
 
 
 class TooLarge(Rejected):
-    """The Instance is larger than settings allow, or its data set inflates to more than the node reads."""
+    """The Instance is larger than settings allow, or its data set inflates to more than the node reads.
+
+    Also a Series with more pixels than a worker reads together.
+    """
 
     code = "too-large"
     http_status = 413

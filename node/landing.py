@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from node.audit.events import Remote
-from node.delivery.carrier import Berth
-from node.delivery.command import SubOperations
-from node.delivery.parcel import DestinationSpec
 from node.dimse.acceptor import Tally
 from node.dimse.handlers import StoreSink
 from node.intake.ports import Arrival
 from node.intake.station import Intake
+from node.peers.command import SubOperations
+from node.peers.peer import DestinationSpec
+from node.pulling.carrier import Berth
 from node.web.multipart import MultipartReader
 from node.web.submission import FileTaker, Origin, Submission
 
@@ -47,7 +47,7 @@ class Quay:
 
 
 class IntakeLanding:
-    """Where the Instances of one conversation enter; see `node.delivery.carrier.Landing`."""
+    """Where the Instances of one conversation enter; see `node.pulling.carrier.Landing`."""
 
     def __init__(self, quay: Quay, spec: DestinationSpec) -> None:
         self._intake = quay.intake

@@ -179,6 +179,7 @@ class OfflineNode:
             **reason,
             "inputs": dict(order.inputs),
             "seconds": dict(job.seconds),
+            "stages": {stage: dict(parts) for stage, parts in job.stages.items()},
             "findings": list(job.findings),
             "notes": list(job.notes),
             "fhir": self._write_fhir(job, story, out),

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
-from node.delivery.search import open_search
 from node.destinations import find_pull_peer
 from node.domain.fetch import FetchOrder, FetchReason, FoundStudy, check_query
 from node.ledger.fetches import FetchLedger
+from node.pulling.search import open_search
 from node.settings import Settings
 
 # Of its identifier, which people type.

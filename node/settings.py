@@ -41,6 +41,8 @@ NAMED_TABLES = frozenset({"pipelines", "destinations", "sources"})
 HOLDING = frozenset({"cstore", "stow"})
 # Below node.data_dir: what `radnode models add` and `pull` install where models.dirs names no folder.
 MODELS_FOLDER = "models"
+# The same: which Layouts were found to be fastest.
+LAYOUTS_FOLDER = "calibration"
 # Keys of a rule that a Pipeline's own table may hold; with the first it has a rule of its name.
 WHEN = "when"
 RULE_KEYS = (WHEN, "inputs", "priors", "priority", "deliver_to")
@@ -194,9 +196,10 @@ class ViewerSettings(Section):
 
 
 class ModelsSettings(Section):
-    """``[models]``: where model folders lie."""
+    """``[models]``: where model folders lie, and how much of them is kept in memory."""
 
     dirs: tuple[Path, ...]
+    memory_bytes: Annotated[int, Field(ge=0)]
 
 
 class ExpectationSettings(Section):
@@ -659,6 +662,16 @@ class Settings(Section):
     def model_dirs(self) -> tuple[Path, ...]:
         """Folders with model folders of the site: those of ``models.dirs``, then the one of the node itself."""
         return (*self.models.dirs, self.node.data_dir / MODELS_FOLDER)
+
+    @property
+    def broker_dir(self) -> Path:
+        """Folder in which an embedded broker keeps its files."""
+        return self.node.data_dir / "broker"
+
+    @property
+    def layouts_dir(self) -> Path:
+        """Folder with what calibrations of the models chose."""
+        return self.node.data_dir / LAYOUTS_FOLDER
 
     def with_broker(self, url: str) -> "Settings":
         """Return these settings with the broker that really runs."""

@@ -65,6 +65,7 @@ def finished_job(*findings: Finding, **changes: Any) -> Job:
         notes=("FLAIR alone was read.",),
         threshold=0.5,
         seconds={},
+        stages={},
         model_sha256="abc",
         supersedes=None,
         finished_at=at(9),

@@ -7,7 +7,7 @@ from types import TracebackType
 from pydicom import Dataset
 from pynetdicom import AE, evt
 
-from node.delivery.parcel import DestinationSpec
+from node.peers.peer import DestinationSpec
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 PENDING, SUCCESS, REFUSED = 0xFF00, 0x0000, 0xA700

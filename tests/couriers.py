@@ -10,14 +10,14 @@ from random import Random
 
 from node.delivery.courier import Courier, Surroundings
 from node.delivery.lookout import Lookout
-from node.delivery.parcel import DestinationSpec
-from node.delivery.patience import Patience
 from node.delivery.probe import knock
 from node.delivery.transport import open_transport
 from node.domain.result import Delivery, DeliveryState
 from node.ledger.answers import AnswerLedger
 from node.ledger.capabilities import CapabilityLedger
 from node.ledger.orders import add_delivery
+from node.peers.patience import Patience
+from node.peers.peer import DestinationSpec
 from tests.ledgers import NOON, Books, copy_ledger
 from tests.objects import parcel_of, write_object
 from tests.trails import Listener

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from pydicom import Dataset
 
-from node.app import broker_folder
 from node.broker import EmbeddedBroker
 from node.children import end_with_parent
 from node.logs import configure_logging
@@ -131,7 +130,7 @@ def main() -> int:
     arguments = parser.parse_args()
     end_with_parent(os.getppid())
     settings = load_settings(arguments.settings)
-    settings = settings.with_broker(EmbeddedBroker(broker_folder(settings)).url)
+    settings = settings.with_broker(EmbeddedBroker(settings.broker_dir).url)
     configure_logging(settings.log.level)
     tools = partial(open_crooked_tools, scratch=arguments.scratch)
     return serve_jobs(settings, make_post("cpu", processes=arguments.processes), tools=tools)

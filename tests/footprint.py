@@ -10,8 +10,8 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
-from node.delivery.association import echo
 from node.errors import DestinationDown
+from node.peers.association import echo
 from tests.ledgers import SERVER_VARIABLE
 from tests.node_process import NodeProcess
 

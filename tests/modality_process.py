@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Event, Thread
 
-from node.delivery.association import Peer
+from node.peers.peer import Peer
 from tests.instances import SERIES, STUDY, ct_slice, encode
 from tests.pdus import STORAGE_ID, STORE_RSP, Response, Wire, associated, message, store_rq
 

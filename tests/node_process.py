@@ -18,11 +18,11 @@ import psutil
 from node.accounts.opening import open_registry
 from node.accounts.registry import TokenOrder
 from node.clock import utc_now
-from node.delivery.association import Peer
 from node.domain.account import Right
 from node.ledger.engine import Engine
 from node.ledger.opening import open_ledger
 from node.ledger.views import LedgerView, StudyStory
+from node.peers.peer import Peer
 from node.settings import load_settings
 from tests.ledgers import SERVER_VARIABLE, copy_ledger
 from tests.peers import wait_until

@@ -12,8 +12,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from node.delivery.parcel import Parcel
-from node.delivery.part10 import read_file_head
+from node.peers.parcel import Parcel
+from node.peers.part10 import read_file_head
 
 CT, SEG, SR = CTImageStorage, SegmentationStorage, ComprehensiveSRStorage
 

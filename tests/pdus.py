@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from time import monotonic
 
-from node.delivery.association import Peer
+from node.peers.peer import Peer
 from tests.instances import CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, INSTANCE
 
 VERIFICATION = "1.2.840.10008.1.1"

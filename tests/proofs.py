@@ -12,8 +12,6 @@ from sqlalchemy import select
 
 from node.delivery.confirmer import Confirmer, Surroundings, Terms
 from node.delivery.inquiry import Inquiry, TakeReport, open_inquiry
-from node.delivery.parcel import DestinationSpec
-from node.delivery.patience import Patience
 from node.domain.confirmation import ConfirmBy
 from node.domain.result import Delivery, DeliveryState
 from node.domain.study import InstanceFacts
@@ -21,6 +19,8 @@ from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.ledger.commitments import CommitmentLedger
 from node.ledger.orders import add_delivery
 from node.ledger.schema import confirmations
+from node.peers.patience import Patience
+from node.peers.peer import DestinationSpec
 from tests.ledgers import NOON, Books, at, copy_ledger
 
 AFTER_S, WAIT_S, TRIES = 10.0, 600.0, 2

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.delivery.association import Peer
-from node.delivery.sender import send_files
+from node.peers.peer import Peer
+from node.peers.sender import send_files
 from node.rehearsal.pacs import SimulatedPacs
 
 LOOK_EVERY_S = 0.05

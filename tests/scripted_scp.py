@@ -19,7 +19,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 from pynetdicom.pdu import A_ASSOCIATE_RQ, P_DATA_TF
 
-from node.delivery.parcel import DestinationSpec
+from node.peers.peer import DestinationSpec
 from tests.pdus import (
     APPLICATION_CONTEXT,
     COMMAND,

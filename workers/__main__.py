@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,13 @@ from node.children import end_with_parent
 from node.errors import Misconfigured, NodeError
 from node.logs import configure_logging
 from node.settings import Settings, load_settings
-from workers.post import make_post
+from workers.benchmark.parts import known_parts, measure_part
+from workers.post import make_post, usual_processes
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+WAITING = "OMP_WAIT_POLICY"
 
 Arguments = argparse.Namespace
 Verb = Callable[[Arguments, Settings], int]
@@ -30,6 +33,9 @@ def main() -> int:
     # Read by torch when it is loaded. A volume is a hundred megabytes, and of small pages half of each pass over it is
     # the kernel's.
     os.environ.setdefault(HUGE_PAGES, "1")
+    # Read by OpenMP then. Threads that wait for each other by turning round and round hold the core that the one they
+    # wait for would need: beside two other processes on two cores a U-Net took 18 times as long.
+    os.environ.setdefault(WAITING, "PASSIVE")
     try:
         settings = load_settings(arguments.settings)
         configure_logging(settings.log.level)
@@ -48,8 +54,15 @@ def _build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     serve = verbs.add_parser("serve", help="run Jobs as the broker rings, until SIGTERM")
     serve.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    serve.add_argument("--processes", type=int, default=1, help="Jobs at a time")
+    serve.add_argument("--processes", type=int, help="Jobs at a time; unless given, what suits the device")
+    serve.add_argument("--warm", action="store_true", help="load and try every Pipeline before the first Job")
     serve.set_defaults(verb=_serve)
+    calibrate = verbs.add_parser("calibrate", help="find the fastest layout of each model's networks here, then end")
+    calibrate.add_argument("models", nargs="*", metavar="MODEL", help="unless given, those of all Pipelines")
+    calibrate.add_argument("--missing", action="store_true", help="only where none was found before")
+    calibrate.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    calibrate.add_argument("--processes", type=int, help="as for serve: what they share is not one's own")
+    calibrate.set_defaults(verb=_calibrate)
     drain = verbs.add_parser("drain", help="run what waits in a ledger that does not last, without a broker, then end")
     drain.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     drain.set_defaults(verb=_drain)
@@ -65,7 +78,7 @@ def _build_parser() -> argparse.ArgumentParser:
     convert.add_argument("target", type=Path, help="where the safetensors go")
     convert.set_defaults(verb=_convert)
     bench = verbs.add_parser("bench", help="measure what a part of the worker costs, then end")
-    bench.add_argument("part", choices=("encode",))
+    bench.add_argument("part", choices=known_parts())
     bench.add_argument("--rounds", type=int, required=True, help="how often each Subject is measured")
     bench.add_argument("--out", type=Path, required=True, help="where the measurements go, as JSON")
     bench.set_defaults(verb=_bench)
@@ -75,13 +88,33 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-# Each verb imports what it needs by itself: the parent of a process pool must not have used torch.
+# Each verb imports what it needs by itself: torch alone takes a second.
 
 
 def _serve(arguments: Arguments, settings: Settings) -> int:
     from workers.tasks import serve_jobs
 
-    return serve_jobs(settings, make_post(arguments.device, processes=arguments.processes))
+    processes = arguments.processes or usual_processes(arguments.device)
+    if arguments.warm:
+        _calibrate_before(arguments, settings, processes)
+    return serve_jobs(settings, make_post(arguments.device, processes=processes, warms=arguments.warm))
+
+
+def _calibrate_before(arguments: Arguments, settings: Settings, processes: int) -> None:
+    """Calibrate what never was, in a process that ends: the pool's must not, together they would time each other."""
+    command = [sys.executable, "-m", "workers", "--ends-with-parent", str(os.getpid()), "calibrate", "--missing"]
+    command += ["--device", arguments.device, "--processes", str(processes)]
+    # What failed is told by it, and costs a Layout and nothing else.
+    subprocess.run(command, env={**os.environ, **settings.as_environment()}, check=False)
+
+
+def _calibrate(arguments: Arguments, settings: Settings) -> int:
+    from workers.calibration import calibrate_models
+
+    processes = arguments.processes or usual_processes(arguments.device)
+    post = make_post(arguments.device, processes=processes)
+    failures = calibrate_models(settings, post, models=arguments.models, only_missing=arguments.missing)
+    return EXIT_FAILURE if failures else 0
 
 
 def _drain(arguments: Arguments, settings: Settings) -> int:
@@ -103,9 +136,7 @@ def _retract(_arguments: Arguments, settings: Settings) -> int:
 
 
 def _bench(arguments: Arguments, _settings: Settings) -> int:
-    from workers.benchmark.encoding import measure_encoding
-
-    measured = measure_encoding(rounds=arguments.rounds)
+    measured = measure_part(arguments.part, rounds=arguments.rounds)
     arguments.out.write_text(json.dumps(measured), encoding="utf-8")
     return 0
 

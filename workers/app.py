@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,43 @@ from typing import Any
 import torch
 
 from node.clock import utc_now
+from node.domain.switch import Mode
 from node.errors import PipelineUnknown
+from node.layouts import LayoutBook
 from node.ledger.capabilities import CapabilityLedger
 from node.ledger.engine import open_engine
 from node.ledger.jobs import JobLedger, RetryPolicy
 from node.ledger.retractions import RetractionLedger
+from node.ledger.switches import SwitchLedger
 from node.manifest import BUNDLE_PIPELINE
 from node.models import SHIPPED_MODELS, ModelCard, find_model
 from node.settings import Settings
 from node.store.files import FileStore, Reserve
 from node.version import product_version
+from workers.decoding.pool import DecoderLimits, DecoderPool
 from workers.heartbeat import LeaseTerms
+from workers.inference.device import find_grounds
 from workers.inference.faults import prove_device
+from workers.inference.layout import lay_out, networks_of
+from workers.inference.scale import DeviceScale
+from workers.inference.turn import CudaMemory, Turns
 from workers.memory import keep_freed_memory
 from workers.pipelines.base import Pipeline
 from workers.post import Post
 from workers.retraction import Registry
 from workers.runner import JobRunner, WarmPipeline, Workshop
+from workers.shelf import WarmShelf
+from workers.warming import warm_up
 from workers.wishes import SiteWishes
 
 PipelineMaker = Callable[[ModelCard, torch.device], Pipeline[Any]]
 
+# Of one process of a worker; more would wait for the disk, and each takes 75 MB.
+MOST_DECODERS = 8
+ROUNDED = "The network computed in bfloat16, which on trial Studies answered as float32 did."
 
-# Each imports what it needs by itself: MONAI takes as long to load as torch does, and not every worker needs it.
+
+# Each imports what it needs by itself: MONAI takes as long to load as torch does, and only bundles need it.
 
 
 def _lung_nodules(card: ModelCard, device: torch.device) -> Pipeline[Any]:
@@ -67,33 +82,6 @@ PIPELINES: Mapping[str, PipelineMaker] = {
 }
 
 
-class WarmShelf:
-    """Pipelines by name, each loaded once, at its first Job."""
-
-    def __init__(self, settings: Settings, device: torch.device, makers: Mapping[str, PipelineMaker]) -> None:
-        self._settings = settings
-        self._device = device
-        self._makers = makers
-        self._warm: dict[str, WarmPipeline] = {}
-
-    def __call__(self, name: str) -> WarmPipeline:
-        """Return the Pipeline called `name`, loaded.
-
-        Raises
-        ------
-        PipelineUnknown
-            If settings or code know no such Pipeline.
-        ModelInvalid
-            If its model is absent or damaged.
-        """
-        if name not in self._warm:
-            self._warm[name] = self._load(name)
-        return self._warm[name]
-
-    def _load(self, name: str) -> WarmPipeline:
-        return load_pipeline(_find_card(self._settings, name), self._device, name=name, makers=self._makers)
-
-
 def load_pipeline(
     card: ModelCard, device: torch.device, *, name: str = "", makers: Mapping[str, PipelineMaker] = PIPELINES
 ) -> WarmPipeline:
@@ -118,6 +106,17 @@ def load_pipeline(
     return WarmPipeline(pipeline=maker(card, device), card=card)
 
 
+def arrange_pipeline(warm: WarmPipeline, book: LayoutBook, device: torch.device) -> WarmPipeline:
+    """Return a Pipeline whose networks are laid out as a calibration on this device chose, or plain."""
+    found = book.find(warm.card.name, find_grounds(warm.card, device))
+    if found is None:
+        return warm
+    for name, network in networks_of(warm.pipeline).items():
+        if name in found.networks:
+            lay_out(network, found.networks[name].layout, device)
+    return replace(warm, layout=found.words, notes=(ROUNDED,) if found.is_rounded else ())
+
+
 def build_runner(
     settings: Settings,
     post: Post,
@@ -139,17 +138,15 @@ def build_runner(
     DeviceFailed
         If the device cannot be used.
     """
-    device = torch.device(post.device)
-    if device.type == "cpu":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // post.processes))
+    device = open_device(post)
     keep_freed_memory()
-    prove_device(device)
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
     dispatch = settings.dispatch
+    shelf = open_shelf(settings, post, makers=makers)
     workshop = Workshop(
         ledger=JobLedger(engine),
         store=open_store(settings),
-        warm=WarmShelf(settings, device, makers),
+        warm=shelf,
         time_limit_s=partial(_time_limit_s, settings),
         wishes=SiteWishes(settings, CapabilityLedger(engine)),
         terms=LeaseTerms(
@@ -165,8 +162,41 @@ def build_runner(
         rejects_superseded=settings.results.reject_superseded,
         dates_by_inputs=dates_by_inputs,
         clock=utc_now,
+        turns=_open_turns(post, device),
+        decoders=DecoderPool(DecoderLimits(processes=min(post.cores_each, MOST_DECODERS))),
     )
+    if post.warms:
+        modes = SwitchLedger(engine).read_modes()
+        enabled = [name for name in settings.pipelines if modes.get(name) is not Mode.OFF]
+        warm_up(shelf, enabled, node_aet=settings.node.aet)
     return JobRunner(workshop)
+
+
+def open_device(post: Post) -> torch.device:
+    """Return the device of a worker after it has computed something; torch takes no more cores than are its own.
+
+    Raises
+    ------
+    DeviceFailed
+        If the device cannot be used.
+    """
+    device = torch.device(post.device)
+    if device.type == "cpu":
+        torch.set_num_threads(post.cores_each)
+    prove_device(device)
+    return device
+
+
+def open_shelf(settings: Settings, post: Post, *, makers: Mapping[str, PipelineMaker] = PIPELINES) -> WarmShelf:
+    """Return the shelf of one process, on which nothing stands yet."""
+    device = torch.device(post.device)
+    book = LayoutBook(settings.layouts_dir)
+
+    def load(name: str) -> WarmPipeline:
+        warm = load_pipeline(find_card(settings, name), device, name=name, makers=makers)
+        return arrange_pipeline(warm, book, device)
+
+    return WarmShelf(load, scale=DeviceScale(device), room_bytes=settings.models.memory_bytes // post.processes)
 
 
 def build_registry(settings: Settings) -> Registry:
@@ -176,12 +206,18 @@ def build_registry(settings: Settings) -> Registry:
         retractions=RetractionLedger(engine),
         jobs=JobLedger(engine),
         store=open_store(settings),
-        card=partial(_find_card, settings),
+        card=partial(find_card, settings),
         wishes=SiteWishes(settings, CapabilityLedger(engine)),
         node_aet=settings.node.aet,
         software_version=product_version(),
         clock=utc_now,
     )
+
+
+def _open_turns(post: Post, device: torch.device) -> Turns | None:
+    if post.gate is None:
+        return None
+    return Turns(post.gate, CudaMemory(device) if device.type == "cuda" else None)
 
 
 def _time_limit_s(settings: Settings, name: str) -> float:
@@ -190,7 +226,16 @@ def _time_limit_s(settings: Settings, name: str) -> float:
     return settings.pipelines[name].time_limit_s
 
 
-def _find_card(settings: Settings, name: str) -> ModelCard:
+def find_card(settings: Settings, name: str) -> ModelCard:
+    """Return the model of a Pipeline.
+
+    Raises
+    ------
+    PipelineUnknown
+        If settings have none of that name.
+    ModelInvalid
+        If the model is absent or incomplete.
+    """
     if name not in settings.pipelines:
         raise _unknown(name)
     return find_model(settings.pipelines[name].model, (*settings.model_dirs, SHIPPED_MODELS))

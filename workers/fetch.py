@@ -1,21 +1,30 @@
-"""The Instances of a Job, read back from the store."""
+"""The Instances of a Job, as they lie in the store."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
 
 from node.domain.job import Job, digest_inputs
 from node.domain.study import InstanceFacts
-from node.errors import InputMissing, PixelsUndecodable, StudyChanged
+from node.errors import InputMissing, StudyChanged
 from node.store.port import Store
+from workers.decoding.pool import DecoderPool
+from workers.instances import StoredInstance, StoredSeries, read_dataset
 
 
 def fetch_inputs(
-    job: Job, instances: Mapping[str, Sequence[InstanceFacts]], store: Store
-) -> dict[str, tuple[Dataset, ...]]:
-    """Read every Instance of `job`, and prove that it is the content the Job was ordered on.
+    job: Job, instances: Mapping[str, Sequence[InstanceFacts]], store: Store, pool: DecoderPool
+) -> dict[str, Sequence[Dataset]]:
+    """Return every Instance of `job`, after proof that it is the content the Job was ordered on.
+
+    Headers are parsed and pixels read when somebody asks for them. Where a file is not of the size that the ledger
+    knows, the ledger is not believed: its whole Series is read at once, as pydicom reads it.
+
+    Parameters
+    ----------
+    pool
+        Decodes what is compressed.
 
     Raises
     ------
@@ -31,15 +40,19 @@ def fetch_inputs(
         raise StudyChanged(
             f"job {job.job_id}: the Series no longer hold what the Job was ordered on; it waits to be superseded"
         )
-    return {role: tuple(_read(store.path(i.path), i) for i in found) for role, found in instances.items()}
+    return {role: _open_series(found, store, pool) for role, found in instances.items()}
 
 
-def _read(path: Path, instance: InstanceFacts) -> Dataset:
+def _open_series(found: Sequence[InstanceFacts], store: Store, pool: DecoderPool) -> Sequence[Dataset]:
+    paths = [store.path(facts.path) for facts in found]
+    is_as_told = [_measure(path, facts) == facts.size_bytes for path, facts in zip(paths, found, strict=True)]
+    if not all(is_as_told):
+        return tuple(read_dataset(path, facts) for path, facts in zip(paths, found, strict=True))
+    return StoredSeries([StoredInstance(facts, path, pool) for facts, path in zip(found, paths, strict=True)], pool)
+
+
+def _measure(path: Path, facts: InstanceFacts) -> int:
     try:
-        return dcmread(path)
+        return path.stat().st_size
     except FileNotFoundError as exc:
-        raise InputMissing(f"instance {instance.sop_instance_uid} is gone from the store; send it again") from exc
-    except (InvalidDicomError, ValueError, EOFError, NotImplementedError) as exc:
-        raise PixelsUndecodable(
-            f"instance {instance.sop_instance_uid} cannot be read back from the store; send it again"
-        ) from exc
+        raise InputMissing(f"instance {facts.sop_instance_uid} is gone from the store; send it again") from exc

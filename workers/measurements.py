@@ -6,12 +6,12 @@ Every Pipeline measures here, so that one word of a report means one thing whate
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist, squareform
 
 from node.domain.codes import LEFT, RIGHT, Code
 from node.errors import ModelOutputInvalid
@@ -21,6 +21,8 @@ from workers.volume import Volume
 # 1.2 mm, corners made 65 % more than a pixel too long and edge middles none.
 EDGE_MIDDLES = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, -0.5], [0.0, 0.5]])
 TOUCHING = np.ones((3, 3), bool)  # pixels that share a corner belong together
+PARALLEL = 1e-9  # radians
+ROUNDING = 1e-9  # of a length
 # Head scans are tilted by up to 25 degrees and still called axial.
 NEAR_DEGREES = 30.0
 # Nearer to the midline than this a lesion has no side: the midline itself is known no better.
@@ -63,8 +65,19 @@ class Region:
 
     def center_index(self) -> NDArray[np.float64]:
         """Return the centroid as (slice, row, column) on the Volume's grid."""
-        center: NDArray[np.float64] = self.list_index().mean(axis=0)
-        return center
+        center = [
+            float(np.average(np.arange(part.start, part.stop), weights=np.count_nonzero(self.mask, axis=others)))
+            for part, others in zip(self.box, ((1, 2), (0, 2), (0, 1)), strict=True)
+        ]
+        return np.array(center)
+
+    def reaches_edge(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether a voxel of it lies in an outermost slice, row or column of a Volume of this shape."""
+        for axis, (part, size) in enumerate(zip(self.box, shape, strict=True)):
+            for end, outermost in ((0, part.start == 0), (-1, part.stop == size)):
+                if outermost and bool(self.mask.take(end, axis=axis).any()):
+                    return True
+        return False
 
     def key_slice(self) -> int:
         """Return the index of the slice with the largest area, the first of equals."""
@@ -107,11 +120,7 @@ def cut_region(volume: Volume, mask: NDArray[np.generic]) -> Region:
     ModelOutputInvalid
         If the mask has another grid, is empty, or holds NaN or anything but 0 and 1.
     """
-    if mask.shape != volume.voxels.shape:
-        raise ModelOutputInvalid(
-            f"mask of {_say_shape(mask.shape)} voxels where the volume has {_say_shape(volume.voxels.shape)}; "
-            "the Pipeline must bring it to the volume's own grid"
-        )
+    _check_grid(volume, mask)
     if mask.dtype != np.bool_:
         _check_numbers(mask)
     marked = mask.astype(bool, copy=False)
@@ -121,6 +130,22 @@ def cut_region(volume: Volume, mask: NDArray[np.generic]) -> Region:
     rows, columns = np.asarray(plane.any(axis=1)), np.asarray(plane.any(axis=0))
     box = (_span(slices), _span(rows), _span(columns))
     return Region(box=box, mask=marked[box])
+
+
+def find_regions(volume: Volume, labels: NDArray[np.unsignedinteger]) -> dict[int, Region]:
+    """Return the voxels of each number of a label map, 0 excepted, each in the smallest box that holds them.
+
+    However many numbers there are, the volume is passed over once.
+
+    Raises
+    ------
+    ModelOutputInvalid
+        If the map has another grid.
+    """
+    _check_grid(volume, labels)
+    # A number that is not there has no box.
+    boxes = cast("list[Box | None]", ndimage.find_objects(labels))
+    return {n: Region(box=box, mask=labels[box] == n) for n, box in enumerate(boxes, start=1) if box is not None}
 
 
 def measure_mask(volume: Volume, mask: NDArray[np.generic]) -> Measures:
@@ -166,7 +191,7 @@ def measure_region(volume: Volume, region: Region) -> Measures:
         center_mm=volume.to_patient_mm(region.center_index().tolist()),
         key_slice=key_slice,
         values=values,
-        is_cut=_is_cut(volume, region),
+        is_cut=region.reaches_edge(volume.voxels.shape),
     )
 
 
@@ -174,11 +199,12 @@ def measure_axes(plane: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> t
     """Return the longest diameter of a region and the longest one across it, mm.
 
     Of a region in several pieces the largest piece is measured: no diameter spans what is not marked between them.
-    Both end at outer edges of pixels, at the middles of these edges, so neither is longer than the mask's outer
-    edges allow. A drawn disk comes out up to one pixel edge too long, 0.7 to 0.9 on average; a rectangle along the
-    grid up to 0.7 of a pixel too short along its diagonal. The second is a chord, as a reader measures it, and not the
-    width of the region's shadow: that one errs by more than a pixel where the direction of a long ellipse is uncertain.
-    Of 3,200 drawn ellipses the chord was never more than 1.05 pixel edges too long.
+    Both end at outer edges of pixels, at the middles of these edges, so neither is longer than the mask's outer edges
+    allow. Of equal longest diameters the one counts across which most lies. A drawn disk comes out up to one pixel edge
+    too long, 0.7 to 0.9 on average; a rectangle along the grid up to 0.7 of a pixel too short along its diagonal. The
+    second is a chord, as a reader measures it, and not the width of the region's shadow: that one errs by more than a
+    pixel where the direction of a long ellipse is uncertain. Of 3,200 drawn ellipses the chord was never more than 1.05
+    pixel edges too long.
 
     Parameters
     ----------
@@ -192,9 +218,9 @@ def measure_axes(plane: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> t
     rim = piece & ~ndimage.binary_erosion(piece)
     middles = (np.argwhere(rim)[:, None, :] + EDGE_MIDDLES).reshape(-1, 2) * np.array(spacing_mm)
     hull = middles[ConvexHull(middles).vertices]
-    distances = squareform(pdist(hull))
-    first, second = (int(n) for n in np.unravel_index(int(distances.argmax()), distances.shape))
-    return float(distances[first, second]), _longest_across(hull, first, second)
+    # On a grid, equal diameters are common; what lies across must not depend on how they happen to be rounded.
+    axes = [(float(np.linalg.norm(hull[b] - hull[a])), _longest_across(hull, a, b)) for a, b in _list_diameters(hull)]
+    return max(long for long, _ in axes), max(short for _, short in axes)
 
 
 def find_side(volume: Volume, region: Region, *, midline_mm: float) -> Code | None:
@@ -256,6 +282,14 @@ def holds_hounsfield(volume: Volume) -> bool:
     )
 
 
+def _check_grid(volume: Volume, mask: NDArray[np.generic]) -> None:
+    if mask.shape != volume.voxels.shape:
+        raise ModelOutputInvalid(
+            f"mask of {_say_shape(mask.shape)} voxels where the volume has {_say_shape(volume.voxels.shape)}; "
+            "the Pipeline must bring it to the volume's own grid"
+        )
+
+
 def _check_numbers(mask: NDArray[np.generic]) -> None:
     is_known = (mask == 0) | (mask == 1)
     if is_known.all():
@@ -275,10 +309,28 @@ def _say_shape(shape: tuple[int, ...]) -> str:
     return " x ".join(str(size) for size in shape)
 
 
-def _is_cut(volume: Volume, region: Region) -> bool:
-    index = region.list_index()
-    last = np.array(volume.voxels.shape) - 1
-    return bool((index == 0).any() or (index == last).any())
+def _list_diameters(hull: NDArray[np.float64]) -> set[tuple[int, int]]:
+    """Return the two vertices of a convex polygon that lie farthest apart; of equals, all pairs.
+
+    By rotating calipers: a diameter ends where an edge lies flat on one jaw, at an end of that edge and at the vertex
+    that touches the other jaw (M. I. Shamos, Computational Geometry, 1978).
+
+    Parameters
+    ----------
+    hull
+        (n, 2), the vertices counterclockwise, n >= 3.
+    """
+    edges = np.roll(hull, -1, axis=0) - hull
+    headings = np.unwrap(np.arctan2(edges[:, 1], edges[:, 0]))
+    opposite = np.searchsorted(np.concatenate([headings, headings + 2 * np.pi]), headings + (np.pi - PARALLEL))
+    here = np.arange(len(hull))
+    # Where two edges are parallel, both ends of the opposite one touch the jaw.
+    ends = np.stack([here, here, here + 1, here + 1]) % len(hull)
+    touching = np.stack([opposite, opposite + 1, opposite, opposite + 1]) % len(hull)
+    distances = np.sqrt(((hull[ends] - hull[touching]) ** 2).sum(axis=-1))
+    is_longest = distances >= distances.max() * (1 - ROUNDING)
+    pairs = np.sort(np.stack([ends[is_longest], touching[is_longest]]), axis=0)
+    return set(zip(*pairs.tolist(), strict=True))
 
 
 def _longest_across(hull: NDArray[np.float64], first: int, second: int) -> float:

@@ -1,15 +1,44 @@
-"""The only place where Pixel Data is decoded: one Instance to one array, or a refusal."""
+"""Stored values of one Instance as one array, or a refusal; and what the Modality LUT makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.dataset import FileDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from node.codecs import DECODER_ERRORS, MAX_PIXELS, PLUGINS
 from node.errors import PixelsUndecodable
+
+# Values that are cast and shifted at a time, so that the second pass finds them in the cache of its core.
+CHUNK_VALUES = 64 * 1024
+
+
+class StoredHeader(FileDataset):
+    """Everything of an Instance but its Pixel Data, which lies in the store until somebody asks for it.
+
+    Attributes
+    ----------
+    decode_stored
+        Returns the stored values as `decode_pixels` does. A function, which copies of the header share.
+    """
+
+    decode_stored: Callable[[], NDArray[np.generic]]
+
+    def __init__(self, header: FileDataset, decode_stored: Callable[[], NDArray[np.generic]]) -> None:
+        super().__init__(
+            header.filename or "",
+            header,
+            preamble=header.preamble,
+            file_meta=header.file_meta,
+            is_implicit_VR=header.original_encoding[0] is True,
+            is_little_endian=header.original_encoding[1] is True,
+        )
+        is_implicit, is_little_endian = header.original_encoding
+        self.set_original_encoding(is_implicit, is_little_endian, header.original_character_set)
+        self.decode_stored = decode_stored
 
 
 def decode_pixels(ds: Dataset) -> NDArray[np.generic]:
@@ -30,6 +59,8 @@ def decode_pixels(ds: Dataset) -> NDArray[np.generic]:
     ----------
     DICOM PS3.3 C.7.6.3, PS3.5 8.2
     """
+    if isinstance(ds, StoredHeader):
+        return ds.decode_stored()
     uid = ds.get("SOPInstanceUID", "without UID")
     if int(ds.get("NumberOfFrames") or 1) != 1 or int(ds.get("SamplesPerPixel") or 1) != 1:
         raise PixelsUndecodable(f"instance {uid}: expected one grayscale frame; send single-frame grayscale Instances")
@@ -37,7 +68,7 @@ def decode_pixels(ds: Dataset) -> NDArray[np.generic]:
         raise PixelsUndecodable(
             f"instance {uid}: {ds.Rows} x {ds.Columns} pixels, at most {MAX_PIXELS} are read; send a smaller image"
         )
-    pixels = _decode(ds, _installed_plugins(ds.file_meta.TransferSyntaxUID))
+    pixels = _decode(ds, installed_plugins(ds.file_meta.TransferSyntaxUID))
     if pixels.shape != (ds.Rows, ds.Columns):
         raise PixelsUndecodable(
             f"instance {uid}: {pixels.shape} decoded where the header says {ds.Rows} x {ds.Columns}"
@@ -62,18 +93,49 @@ def rescale_pixels(ds: Dataset) -> NDArray[np.float32]:
     ----------
     DICOM PS3.3 C.11.1
     """
-    stored = decode_pixels(ds).astype(np.float32)
+    stored = decode_pixels(ds)
+    rescaled = np.empty(stored.shape, np.float32)
+    slope, intercept = read_rescale(ds)
+    rescale(stored, rescaled, slope=slope, intercept=intercept)
+    return rescaled
+
+
+def read_rescale(ds: Dataset) -> tuple[float, float]:
+    """Return Rescale Slope (0028,1053) and Rescale Intercept (0028,1052); 1 and 0 where there are none.
+
+    Raises
+    ------
+    PixelsUndecodable
+        If one of them is no number, or the slope is 0.
+    """
     slope, intercept = _number(ds, "RescaleSlope", absent=1.0), _number(ds, "RescaleIntercept", absent=0.0)
     if slope == 0.0:
         raise PixelsUndecodable(f"instance {ds.SOPInstanceUID}: RescaleSlope is 0; correct it at the sender")
-    if slope != 1.0:
-        stored *= np.float32(slope)
-    if intercept != 0.0:
-        stored += np.float32(intercept)
-    return stored
+    return slope, intercept
 
 
-def _installed_plugins(transfer_syntax_uid: UID) -> tuple[str, ...]:
+def rescale(stored: NDArray[np.generic], target: NDArray[np.float32], *, slope: float, intercept: float) -> None:
+    """Write what the Modality LUT makes of stored values, each step rounded to float32.
+
+    Parameters
+    ----------
+    stored
+        (rows, columns), integers.
+    target
+        Of the same shape, contiguous.
+    """
+    step = max(1, CHUNK_VALUES // stored.shape[1])
+    for begin in range(0, stored.shape[0], step):
+        part = target[begin : begin + step]
+        np.copyto(part, stored[begin : begin + step], casting="unsafe")
+        if slope != 1.0:
+            part *= np.float32(slope)
+        if intercept != 0.0:
+            part += np.float32(intercept)
+
+
+def installed_plugins(transfer_syntax_uid: UID) -> tuple[str, ...]:
+    """Return the decoders to try, in this order; pydicom chooses where the name is empty."""
     named = PLUGINS.get(transfer_syntax_uid)
     if named is None:
         return ("",)

@@ -1,8 +1,19 @@
 """Where a worker's process stands, and the name under which it holds Jobs."""
 
+import os
 import platform
 import secrets
 from dataclasses import dataclass
+
+from workers.turns import Gate
+
+CPU = "cpu"
+# Of one device: while the network of one Job runs on it, others read and write.
+PROCESSES_OF_A_DEVICE = 3
+# Of memory to a process on the CPU: 0.7 GB warm and 1.5 GB for a CT are promised, the rest is for all others.
+PROCESS_BYTES = 3 << 30
+# Unless somebody wants more; each has connections to the ledger.
+MOST_UNASKED = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +28,22 @@ class Post:
         How many share this machine's cores.
     crew
         Begins the name of each of them in leases; no other worker has it, not even one that had these process ids.
+    gate
+        Where they wait for their turn on the device; None where nobody waits.
+    warms
+        Whether each of them loads and tries all Pipelines before its first Job.
     """
 
     device: str
     processes: int
     crew: str
+    gate: Gate | None = None
+    warms: bool = False
+
+    @property
+    def cores_each(self) -> int:
+        """How many cores are one process's own."""
+        return max(1, len(os.sched_getaffinity(0)) // self.processes)
 
     def name_process(self, pid: int) -> str:
         """Return the name under which a process holds Jobs."""
@@ -32,6 +54,16 @@ class Post:
         return int(lease_owner.removeprefix(f"{self.crew}:"))
 
 
-def make_post(device: str, *, processes: int = 1) -> Post:
+def make_post(device: str, *, processes: int = 1, warms: bool = False) -> Post:
     """Return the post of a worker that starts now."""
-    return Post(device=device, processes=processes, crew=f"{platform.node()}:{secrets.token_hex(4)}")
+    crew = f"{platform.node()}:{secrets.token_hex(4)}"
+    gate = Gate() if device != CPU and processes > 1 else None
+    return Post(device=device, processes=processes, crew=crew, gate=gate, warms=warms)
+
+
+def usual_processes(device: str) -> int:
+    """Return how many Jobs a worker does at a time unless it is told: on a CPU one a core, where memory allows."""
+    if device != CPU:
+        return PROCESSES_OF_A_DEVICE
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)), memory_bytes // PROCESS_BYTES, MOST_UNASKED))

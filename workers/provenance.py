@@ -43,6 +43,8 @@ class Provenance:
         Labels of the Findings that a person struck from the report of `predecessor`; empty for what a model answered.
     segmentation
         How the SEG is kept: in another form it is another object, and so is the SR that refers to it.
+    layout
+        How the networks are laid out, in words; empty where all are plain. In another Layout they round otherwise.
     """
 
     node_aet: str
@@ -54,6 +56,7 @@ class Provenance:
     predecessor: Dataset | None = None
     correction: tuple[str, ...] = ()
     segmentation: SegmentationForm = SegmentationForm.BINARY
+    layout: str = ""
 
     @property
     def title(self) -> str:
@@ -109,4 +112,6 @@ class Provenance:
             "correction": sorted(self.correction),
             "segmentation": self.segmentation,
         }
+        if self.layout:
+            facts["layout"] = self.layout
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

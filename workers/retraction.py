@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 
 from pydicom import Dataset, dcmread
@@ -16,6 +16,7 @@ from node.ledger.jobs import JobLedger
 from node.ledger.retractions import RetractionLedger
 from node.models import ModelCard
 from node.store.port import Store
+from workers.decoding.pool import DecoderPool
 from workers.encoding.encoder import EncodedResult, encode
 from workers.encoding.recall import recall_analysis, strike_entries, strike_findings
 from workers.encoding.rejection import encode_rejection
@@ -38,6 +39,8 @@ class Registry:
         Name of a Pipeline to the model that it runs now.
     wishes
         The Results that a Job is to write.
+    decoders
+        For slices that are compressed.
     """
 
     retractions: RetractionLedger
@@ -48,6 +51,7 @@ class Registry:
     node_aet: str
     software_version: str
     clock: Clock
+    decoders: DecoderPool = field(default_factory=DecoderPool)
 
 
 def carry_out_retractions(registry: Registry) -> tuple[NodeError, ...]:
@@ -104,7 +108,7 @@ def _correct(
     registry: Registry, job: Job, provenance: Provenance, objects: Mapping[ResultKind, Dataset]
 ) -> tuple[EncodedResult, ...]:
     _require_same_model(job, provenance.model)
-    inputs = fetch_inputs(job, registry.jobs.input_instances(job), registry.store)
+    inputs = fetch_inputs(job, registry.jobs.input_instances(job), registry.store, registry.decoders)
     told = recall_analysis(job, inputs, report=objects[ResultKind.SR], segmentation=objects.get(ResultKind.SEG))
     analysis = strike_findings(told, provenance.correction)
     corrected = encode(analysis, provenance, inputs, registry.wishes(job.order))

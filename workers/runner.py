@@ -1,10 +1,9 @@
 """One Job from claim to finish: fetch, read, analyze, encode, check, store, commit."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -19,16 +18,19 @@ from node.ledger.jobs import JobLedger, JobOutcome
 from node.logs import log_context
 from node.models import ModelCard
 from node.store.port import Store
+from workers.decoding.pool import DecoderPool
 from workers.encoding.encoder import encode
 from workers.fetch import fetch_inputs
 from workers.heartbeat import Heartbeat, LeaseTerms
 from workers.inference.faults import named_faults
+from workers.inference.turn import Turns
 from workers.memory import SpareMemory
 from workers.moment import newest_moment
 from workers.pipelines.base import Pipeline
 from workers.provenance import Provenance
 from workers.proving.check import check_results
 from workers.shelving import shelve_card, shelve_result
+from workers.stopwatch import Stopwatch, stage
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +40,20 @@ MODEL_PAUSE_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmPipeline:
-    """A Pipeline whose weights are loaded, with the card of its model."""
+    """A Pipeline whose weights are loaded, with the card of its model.
+
+    Attributes
+    ----------
+    layout
+        How its networks are laid out, in words; empty where nothing was calibrated.
+    notes
+        What the report says of that.
+    """
 
     pipeline: Pipeline[Any]
     card: ModelCard
+    layout: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +75,10 @@ class Workshop:
     dates_by_inputs
         Whether time stamps follow from the inputs: where no ledger remembers when a question was asked, the same
         question must still have the same answer, byte for byte.
+    turns
+        On a device that other processes use as well; None where there is none.
+    decoders
+        For slices that are compressed.
     """
 
     ledger: JobLedger
@@ -77,29 +93,8 @@ class Workshop:
     rejects_superseded: bool
     dates_by_inputs: bool
     clock: Clock
-
-
-class Stopwatch:
-    """Seconds by stage of one Job."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        """Add the time that the block takes to stage `name`."""
-        return _Stage(self.seconds, name)
-
-
-class _Stage(AbstractContextManager[None]):
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name, self._start = seconds, name, 0.0
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        spent = time.perf_counter() - self._start
-        self._seconds[self._name] = round(self._seconds.get(self._name, 0.0) + spent, 3)
+    turns: Turns | None = None
+    decoders: DecoderPool = field(default_factory=DecoderPool)
 
 
 class JobRunner:
@@ -131,7 +126,7 @@ class JobRunner:
             return False
         watch = Stopwatch()
         with log_context(job_id=job.job_id, study_uid=job.order.study_instance_uid, pipeline=job.order.pipeline):
-            with self._spare.in_use():
+            with watch, self._spare.in_use():
                 outcome = self._run_claimed(job, watch)
             logger.info("job ended", extra={"outcome": outcome, "attempts": job.attempts, "seconds": watch.seconds})
         return True
@@ -197,18 +192,23 @@ class JobRunner:
         shop = self._shop
         warm = shop.warm(job.order.pipeline)
         _require_model(job, warm.card)
-        with watch.stage("prepare"):
-            inputs = fetch_inputs(job, shop.ledger.input_instances(job), shop.store)
+        with stage("prepare"):
+            with stage("fetch"):
+                inputs = fetch_inputs(job, shop.ledger.input_instances(job), shop.store, shop.decoders)
             prepared = warm.pipeline.read(inputs)
         heart.require_lease()
-        with watch.stage("infer"):
+        with stage("infer"), self._turns_of(job.order):
             analysis = warm.pipeline.analyze(prepared)
+            analysis = replace(analysis, notes=(*analysis.notes, *warm.notes))
         heart.require_lease()
-        with watch.stage("encode"):
-            provenance = self._provenance(job, warm.card, inputs)
-            encoded = encode(analysis, provenance, inputs, shop.wishes(job.order))
-            check_results(encoded, analysis, inputs)
-            results = tuple(shelve_result(shop.store, job, one) for one in encoded)
+        with stage("encode"):
+            provenance = self._provenance(job, warm, inputs)
+            with stage("write"):
+                encoded = encode(analysis, provenance, inputs, shop.wishes(job.order))
+            with stage("prove"):
+                check_results(encoded, analysis, inputs)
+            with stage("store"):
+                results = tuple(shelve_result(shop.store, job, one) for one in encoded)
         return JobOutcome(
             findings=[finding.as_json() for finding in analysis.findings],
             seconds=watch.seconds,
@@ -217,18 +217,24 @@ class JobRunner:
             notes=analysis.notes,
             threshold=analysis.threshold,
             rejects_predecessor=shop.rejects_superseded,
+            layout=warm.layout,
         )
 
-    def _provenance(self, job: Job, card: ModelCard, inputs: Mapping[str, Sequence[Dataset]]) -> Provenance:
+    def _turns_of(self, order: JobOrder) -> AbstractContextManager[None]:
+        turns = self._shop.turns
+        return nullcontext() if turns is None else turns.of(order.pipeline, order.priority)
+
+    def _provenance(self, job: Job, warm: WarmPipeline, inputs: Mapping[str, Sequence[Dataset]]) -> Provenance:
         moment = newest_moment(chain(*inputs.values())) if self._shop.dates_by_inputs else job.accepted_at
         return Provenance(
             node_aet=self._shop.node_aet,
             pipeline=job.order.pipeline,
-            model=card,
+            model=warm.card,
             accepted_at=moment,
             content=job.order.content,
             software_version=self._shop.software_version,
             predecessor=self._predecessor(job),
+            layout=warm.layout,
         )
 
     def _predecessor(self, job: Job) -> Dataset | None:

@@ -1,5 +1,6 @@
 """The worker's door to Celery: a message rings, the ledger says what to do."""
 
+import gc
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from node.logs import configure_logging
 from node.settings import Settings
 from workers.foreman import Foreman
 from workers.post import Post
+from workers.turns import Gatekeeper
 
 if TYPE_CHECKING:
     from workers.retraction import Registry
@@ -38,10 +40,23 @@ PIPE_BYTES = 4096
 
 def open_tools(settings: Settings, post: Post) -> "tuple[JobRunner, Registry]":
     """Return what one process works with; to be called after the fork."""
-    # Keeps torch out of the parent process: a child of a parent that has used torch hangs.
+    # Loaded by `preload` long since; here it would make this file's own importers wait for torch.
     from workers.app import build_registry, build_runner
 
     return build_runner(settings, post), build_registry(settings)
+
+
+def preload() -> None:
+    """Load once what every process of the pool needs, before they are forked: they share its pages, and come quickly.
+
+    It is loaded and not used: a child of a process whose torch has computed something hangs.
+    """
+    # The command line of a worker must not wait for it before it knows that it is to serve.
+    import workers.app  # noqa: F401  for its own sake
+
+    # Else the collector writes into the pages of every object, and so makes them each process's own.
+    gc.collect()
+    gc.freeze()
 
 
 def serve_jobs(settings: Settings, post: Post, *, tools: "OpenTools" = open_tools) -> int:
@@ -50,10 +65,13 @@ def serve_jobs(settings: Settings, post: Post, *, tools: "OpenTools" = open_tool
     Then a Job in hand may go on for `dispatch.drain_seconds`, and is given back if it needs longer. A worker whose
     processes cannot begin to work ends by itself.
     """
+    preload()
     app = celery_app(settings.broker.url.get_secret_value())
     failures, report = os.pipe()
     _register_task(app, _PoolProcess(settings, post, tools, report))
     _appoint_foreman(Foreman(settings, post))
+    if post.gate is not None:
+        Gatekeeper(post.gate).start()
     worker = app.Worker(
         pool="prefork",
         concurrency=post.processes,
@@ -91,6 +109,7 @@ class _PoolProcess:
         configure_logging(self._settings.log.level)
         try:
             self._tools = self._open_tools(self._settings, self._post)
+            logger.info("worker process ready")
         except NodeError as exc:
             self._give_up(exc)
         except Exception:

@@ -11,8 +11,8 @@ from typing import Any
 from node.benchmark.archive import Archive
 from node.benchmark.receivers import NODELAY, Receiver, Running, free_port, orthanc_command
 from node.benchmark.tiny_model import NAME, WEIGHTS, write_tiny_model
-from node.delivery.association import Peer
 from node.errors import NotFound
+from node.peers.peer import Peer
 
 OURS = "radnode"
 RIVAL = "Orthanc and a script"

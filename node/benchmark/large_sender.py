@@ -16,9 +16,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from node.benchmark.load import CT_IMAGE_STORAGE, ct_header
 from node.benchmark.requestor import Proposal, Requestor
 from node.benchmark.timed_sender import send_on_command, write_timing
-from node.delivery.command import encode_store_command
 from node.dimse.command import IS_COMMAND, IS_LAST, p_data
 from node.header.part10 import read_part10
+from node.peers.command import encode_store_command
 
 MEBIBYTE = 2**20
 # Of 16 bits each: a row has 64 KiB.

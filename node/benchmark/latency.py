@@ -14,11 +14,11 @@ from node.benchmark.invented_study import InventedStudy, StudyPress
 from node.benchmark.report import Target, quantile, to_markdown
 from node.benchmark.rounds import order_of
 from node.clock import utc_now
-from node.delivery.sender import SentFile, send_files
 from node.domain.uids import StudyUID
 from node.errors import Broken
 from node.ledger.opening import open_ledger
 from node.ledger.views import LedgerView, StudyStory
+from node.peers.sender import SentFile, send_files
 from node.settings import load_settings
 
 RESULTS = frozenset({"SEG", "SR"})

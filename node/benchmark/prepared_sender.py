@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from time import perf_counter, process_time
 
-from node.delivery.association import Peer
-from node.delivery.sender import find_files, send_files
 from node.errors import Broken
+from node.peers.peer import Peer
+from node.peers.sender import find_files, send_files
 
 
 def main(aet: str, port: str, folder: str) -> None:

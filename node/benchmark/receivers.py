@@ -15,16 +15,13 @@ from time import monotonic, sleep
 from typing import Any
 from urllib.request import urlopen
 
-from node.benchmark.usage import MemoryWatch, cpu_s, memory_bytes
+from node.benchmark.usage import MemoryWatch, cpu_s, memory_bytes, wait_until_calm
 from node.errors import NotFound
 from node.ledger.opening import open_view
 from node.settings import load_settings
 
 START_LIMIT_S = 60.0
 POLL_S = 0.02
-# A program that takes no more processor time than this in such a period has started.
-CALM_S = 0.02
-CALM_PERIOD_S = 0.5
 CALM_LIMIT_S = 10.0
 NODELAY: Mapping[str, str] = {"TCP_NODELAY": "1", "TCP_BUFFER_LENGTH": "131072"}
 AET = "RECEIVER"
@@ -103,7 +100,7 @@ class Running:
 
     def __enter__(self) -> "Running":
         deadline = monotonic() + START_LIMIT_S
-        while not _is_listening(self.port):
+        while not is_listening(self.port):
             if monotonic() > deadline or self._process.poll() is not None:
                 self._end()
                 raise NotFound(f"{self._receiver.name} does not listen; see {self._folder / 'output.txt'}")
@@ -138,11 +135,7 @@ class Running:
 
     def wait_until_calm(self) -> None:
         """Return when it has nothing more to do, or always has something to do."""
-        deadline, busy_s = monotonic() + CALM_LIMIT_S, CALM_S + 1
-        while busy_s > CALM_S and monotonic() < deadline:
-            before_s = self.cpu_s()
-            sleep(CALM_PERIOD_S)
-            busy_s = self.cpu_s() - before_s
+        wait_until_calm(self._process.pid, limit_s=CALM_LIMIT_S)
 
     def _end(self) -> None:
         # Only the program itself: it ends what it has started in its own order.
@@ -333,7 +326,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _is_listening(port: int) -> bool:
+def is_listening(port: int) -> bool:
+    """Return whether somebody on this machine takes connections on a port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
     except OSError:

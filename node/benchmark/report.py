@@ -88,6 +88,8 @@ class BenchReport:
         Which seconds they are, such as ``CPU seconds``.
     versions
         Of Python and of the libraries that were measured.
+    targets
+        What was promised of these figures.
     """
 
     bench: str
@@ -96,6 +98,7 @@ class BenchReport:
     tables: tuple[Table, ...]
     ratios: tuple[Ratio, ...]
     versions: Mapping[str, str]
+    targets: tuple[Target, ...] = ()
 
 
 def run_in_worker(settings: Settings, bench: str, *, rounds: int) -> BenchReport:
@@ -125,6 +128,7 @@ def read_report(measured: Mapping[str, Any]) -> BenchReport:
         ),
         ratios=tuple(Ratio(**ratio) for ratio in measured["ratios"]),
         versions=measured["versions"],
+        targets=tuple(Target(**target) for target in measured.get("targets", ())),
     )
 
 
@@ -137,6 +141,7 @@ def describe_report(report: BenchReport, command: str) -> str:
         lines += [f"| {' | '.join(row.cells)} |" for row in table.rows]
     lines += ["", "| by the medians | times faster |", "| --- | ---: |"]
     lines += [f"| {ratio.name} | {ratio.times_faster:.1f} |" for ratio in report.ratios]
+    lines += ["", describe_targets(report.targets)] if report.targets else []
     return "\n".join(lines)
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from select import POLLIN, poll
 from types import TracebackType
 
-from node.delivery.command import encode_store_command
 from node.dimse.command import IS_COMMAND, IS_LAST, P_DATA_TF, PDU_HEADER, PDV_HEADER, p_data
 from node.errors import DestinationDown
 from node.header.part10 import IMPLEMENTATION_CLASS_UID
+from node.peers.command import encode_store_command
 
 HOST = "127.0.0.1"
 TIMEOUT_S = 120.0

@@ -12,10 +12,10 @@ from time import monotonic
 
 from node.benchmark.load import Load, Sent
 from node.benchmark.receivers import AET, NODELAY, PDU_BYTES, Receiver, Running, find_dcmtk
-from node.delivery.association import Peer
-from node.delivery.carriage import carry
-from node.delivery.parcel import Fate, Outcome
-from node.delivery.part10 import read_file_head
+from node.peers.carriage import carry
+from node.peers.parcel import Fate, Outcome
+from node.peers.part10 import read_file_head
+from node.peers.peer import Peer
 
 # Different objects, sent again and again.
 OBJECTS = 100

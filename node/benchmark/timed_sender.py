@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Protocol, TypeVar
 
 from node.benchmark.requestor import Proposal, Requestor, encode_store
-from node.delivery.part10 import read_file_head
+from node.peers.part10 import read_file_head
 
 READY = "ready"
 Message = TypeVar("Message", contravariant=True)

@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic, sleep
 from types import TracebackType
 
 PROC = Path("/proc")
 # Places in /proc/PID/stat behind the name of the program, which may hold spaces.
 PARENT, CPU_TICKS = 1, slice(11, 15)
+# Places in the first line of /proc/stat: idle and waiting for a disk; behind the first eight, guests, told already.
+IDLE_TICKS, TOLD_TICKS = slice(3, 5), 8
 SAMPLE_S = 0.1
+# A program that takes no more processor time than this in such a period has nothing to do.
+CALM_S = 0.02
+CALM_PERIOD_S = 0.5
 PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
@@ -30,9 +36,29 @@ def cpu_s(pid: int) -> float:
     return sum(process.cpu_ticks for process in _family(pid).values()) / os.sysconf("SC_CLK_TCK")
 
 
+def machine_cpu_s() -> float:
+    """Return the processor time that everybody on this machine has taken since it was started."""
+    ticks = list(map(int, (PROC / "stat").read_text(encoding="ascii").splitlines()[0].split()[1:]))
+    return (sum(ticks[:TOLD_TICKS]) - sum(ticks[IDLE_TICKS])) / os.sysconf("SC_CLK_TCK")
+
+
+def count_cores() -> int:
+    """Return on how many cores this process may run."""
+    return len(os.sched_getaffinity(0))
+
+
 def memory_bytes(pid: int) -> int:
     """Return the proportional set size of `pid` and of all its descendants: what they share is counted once."""
     return sum(_pss_bytes(member) for member in _family(pid))
+
+
+def wait_until_calm(pid: int, *, limit_s: float) -> None:
+    """Return when `pid` and its descendants have nothing more to do, or after so long; seconds."""
+    deadline_s, busy_s = monotonic() + limit_s, CALM_S + 1
+    while busy_s > CALM_S and monotonic() < deadline_s:
+        before_s = cpu_s(pid)
+        sleep(CALM_PERIOD_S)
+        busy_s = cpu_s(pid) - before_s
 
 
 class MemoryWatch:

@@ -6,6 +6,7 @@ import typer
 
 from node.benchmark.report import PAGE, BenchReport, describe_report, refresh_section, run_in_worker
 from node.cli.bench_latency import bench_latency
+from node.cli.bench_pipeline import bench_pipeline
 from node.cli.bench_receive import (
     bench_receive,
     bench_receive_floor,
@@ -13,6 +14,7 @@ from node.cli.bench_receive import (
     bench_receive_memory,
     bench_receive_set_up,
 )
+from node.cli.bench_scale import bench_scale
 from node.cli.bench_send import bench_responses, bench_send
 from node.cli.bench_stow import bench_stow
 from node.cli.bench_worklist import bench_worklist
@@ -33,6 +35,8 @@ app.command("receive-idle")(bench_receive_idle)
 app.command("receive-memory")(bench_receive_memory)
 app.command("stow")(bench_stow)
 app.command("latency")(bench_latency)
+app.command("pipeline")(bench_pipeline)
+app.command("scale")(bench_scale)
 app.command("send")(bench_send)
 app.command("responses")(bench_responses)
 app.command("worklist")(bench_worklist)

@@ -2,20 +2,22 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from node.audit.message import AuditEvent
-from node.ledger.opening import open_view
-from node.ledger.views import LedgerView
 from node.settings import FILE_NAME, Settings, load_settings
 from node.volumes import open_trail
+
+if TYPE_CHECKING:
+    from node.ledger.views import LedgerView
 
 SettingsOption = Annotated[
     Path | None,
     typer.Option("--settings", help="Settings file; ./settings.toml when it is there, else the defaults."),
 ]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -31,8 +33,11 @@ def read_settings(path: Path | None) -> Settings:
     return load_settings(path if path is not None else here if here.is_file() else None)
 
 
-def look_into_ledger(path: Path | None) -> LedgerView:
+def look_into_ledger(path: Path | None) -> "LedgerView":
     """Return the ledger of the node that these settings describe, for reading."""
+    # Keeps SQLAlchemy out of commands that ask no ledger, above all of those that become another process.
+    from node.ledger.opening import open_view
+
     return open_view(read_settings(path))
 
 

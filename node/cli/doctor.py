@@ -9,7 +9,6 @@ from datetime import timedelta
 import typer
 
 from node.alarms.backlog import explain_stray
-from node.app import broker_folder
 from node.audit.inspection import prove_trail
 from node.bell import probe_broker
 from node.broker import find_server
@@ -18,9 +17,7 @@ from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_error
 from node.clock import utc_now
 from node.delivery.inquiry import Way, offered_ways
 from node.delivery.lookout import see
-from node.delivery.parcel import DestinationSpec
 from node.delivery.probe import probe_destination, probe_forms
-from node.delivery.worklist_query import open_worklist
 from node.destinations import destination_spec, worklist_peer
 from node.domain.confirmation import ConfirmBy
 from node.errors import AuditBroken, DestinationDown, NodeError, SettingsInvalid
@@ -28,6 +25,8 @@ from node.hl7.listener import require_guarded
 from node.ledger.alarms import AlarmLedger
 from node.ledger.opening import open_capabilities, open_deliveries, open_ledger
 from node.models import find_model
+from node.peers.peer import DestinationSpec
+from node.pulling.worklist_query import open_worklist
 from node.receiver import tls_identity
 from node.settings import Settings
 from node.site import find_models, model_folders, read_rules
@@ -164,7 +163,7 @@ def _probe_tls(identity: TlsIdentity) -> str:
 def _probe_broker(settings: Settings) -> str:
     url = settings.broker.url.get_secret_value()
     if not url:
-        return f"embedded: {find_server()}, files in {broker_folder(settings)}"
+        return f"embedded: {find_server()}, files in {settings.broker_dir}"
     probe_broker(url)
     return "answers"
 

@@ -102,7 +102,7 @@ def _print_job(job: Job) -> None:
         ("Attempts", job.attempts),
         ("Accepted", job.accepted_at.isoformat(timespec="seconds")),
         *((f"Input {role}", uid) for role, uid in job.order.inputs.items()),
-        *((f"Seconds {stage}", seconds) for stage, seconds in job.seconds.items()),
+        *((f"Seconds {stage}", _tell_seconds(job, stage)) for stage in job.seconds),
         ("In words", f"{job.reason_code}: {tell_job(job)}" if job.reason_code else tell_job(job)),
     ]
     print_table(("", ""), facts, empty="")
@@ -110,3 +110,9 @@ def _print_job(job: Job) -> None:
         (f["label"], f["presence"], f["confidence"], f["center_mm"] or "", f["measurements"]) for f in job.findings
     ]
     print_table(("Finding", "Presence", "Confidence", "Center (mm)", "Measurements"), findings, empty="No finding.")
+
+
+def _tell_seconds(job: Job, stage: str) -> str:
+    """Return what a stage took, and its parts where they are known."""
+    parts = ", ".join(f"{part} {seconds:g}" for part, seconds in job.stages.get(stage, {}).items())
+    return f"{job.seconds[stage]:g}: {parts}" if parts else f"{job.seconds[stage]:g}"

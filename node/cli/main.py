@@ -15,7 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "rehearse": "node.cli.rehearse:rehearse",
     "up": "node.cli.up:up",
     "serve": "node.cli.up:serve",
-    "worker": "node.cli.up:worker",
+    "worker": "node.cli.worker:worker",
     "process": "node.cli.process:process",
     "send": "node.cli.send:send",
     "pull": "node.cli.pull:app",

@@ -15,9 +15,10 @@ from node.catalogue.download import Progress as Told
 from node.catalogue.pull import Order, pull_model
 from node.catalogue.shelf import Shelf
 from node.catalogue.table import Entry, find_entry, read_catalogue
-from node.cli.context import JsonOption, SettingsOption, read_settings
+from node.cli.context import DeviceOption, JsonOption, SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors, stdout
 from node.errors import Misconfigured, ModelInvalid
+from node.layouts import LayoutBook, Trial
 from node.ledger.opening import open_ledger
 from node.ledger.reviews import ReviewLedger
 from node.models import ModelCard, survey_folders
@@ -81,12 +82,38 @@ def show_model(name: str, *, as_json: JsonOption = False, settings: SettingsOpti
         "weights": f"{card.weights.name} ({card.weights_format.value}), sha256 {card.weights_sha256}",
         "bundle": "no" if card.bundle is None else f"{card.bundle.kind.value}, {card.bundle.dimensions}D",
     }
+    facts |= _say_layouts(card, LayoutBook(read_settings(settings).layouts_dir))
     facts |= {f"input {role}": _say_input(card, role) for role in (*card.required_roles, *card.optional_roles)}
     facts |= {
         f"label {label.value}": f"{label.name} ({label.code.value}, {label.code.scheme}, {label.code.meaning})"
         for label in card.labels
     }
     print_table(("What", "Said"), list(facts.items()), empty="")
+
+
+@app.command("calibrate")
+@reports_errors
+def calibrate_models(
+    names: Annotated[list[str] | None, typer.Argument(help="Models; unless given, those of all Pipelines.")] = None,
+    *,
+    missing: Annotated[bool, typer.Option("--missing", help="Only those that were not calibrated here.")] = False,
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = None,
+) -> None:
+    """Find the fastest layout of each model's networks on this machine; takes minutes. Restart the workers then."""
+    loaded, out = read_settings(settings), stdout()
+    wanted = [_find_card(loaded, name).name for name in names or ()]
+    unused = sorted(set(wanted) - {entry.model for entry in loaded.pipelines.values()})
+    if unused:
+        raise Misconfigured(f"no Pipeline uses {', '.join(unused)}; name one by its model in settings, and try again")
+    arguments = ["calibrate", *wanted, "--device", device, *(["--missing"] if missing else [])]
+    code = spawn_worker(loaded, tuple(arguments)).wait()
+    book = LayoutBook(loaded.layouts_dir)
+    for name in wanted or sorted({entry.model for entry in loaded.pipelines.values()}):
+        for what, said in _say_layouts(_find_card(loaded, name), book).items():
+            out.print(f"{name}: {what}: {said}", markup=False)
+    if code != 0:
+        raise typer.Exit(EXIT_FAILURE)
 
 
 @app.command("verify")
@@ -213,6 +240,25 @@ def _find_card(settings: Settings, name: str) -> ModelCard:
 def _say_input(card: ModelCard, role: str) -> str:
     need = "required" if role in card.required_roles else "optional"
     return f"{need}, {' or '.join(card.modalities.get(role, ())) or 'any Modality'}"
+
+
+def _say_layouts(card: ModelCard, book: LayoutBook) -> dict[str, str]:
+    """Return what calibrations chose for each network of a model, on every device that they know."""
+    told = {}
+    for found in book.list_for(card.name, card.weights_sha256):
+        for name, chosen in found.networks.items():
+            tried = "; ".join(map(_say_trial, chosen.trials)) or "nothing else was tried"
+            told[f"layout of {name}"] = (
+                f"{chosen.layout} on {found.grounds.device}, torch {found.grounds.torch} ({tried})"
+            )
+        if not found.networks:
+            told["layout"] = f"plain on {found.grounds.device}: no drawn Study is read by it"
+    return told
+
+
+def _say_trial(trial: Trial) -> str:
+    said = f"{trial.layout} {trial.times_faster:g} times as fast"
+    return said if trial.difference is None else f"{said}, answers differ by {trial.difference:.2g}"
 
 
 def _convert(settings: Settings, source: Path, target: Path) -> None:

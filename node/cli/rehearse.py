@@ -19,9 +19,9 @@ from node.cli.output import EXIT_FAILURE, reports_errors, stdout
 from node.cli.send import find_destination
 from node.clock import utc_now
 from node.commissioning import PACS_AET, PACS_PORT, Cast, Venue, own_node, running_node
-from node.delivery.sender import parse_peer
 from node.errors import NotFound
 from node.logs import configure_logging
+from node.peers.sender import parse_peer
 from node.rehearsal.pacs import LOOPBACK
 from node.rehearsal.page import report_as_page
 from node.rehearsal.repertoire import Piece, Repertoire, pieces

@@ -11,11 +11,10 @@ from rich.progress import Progress
 
 from node.cli.context import SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, reports_errors, stdout
-from node.delivery.association import Peer
-from node.delivery.cstore import peer_of
-from node.delivery.sender import SendReport, SentFile, find_files, parse_peer, send_files
 from node.destinations import destination_spec
 from node.errors import SettingsInvalid
+from node.peers.peer import Peer, peer_of
+from node.peers.sender import SendReport, SentFile, find_files, parse_peer, send_files
 from node.settings import Settings
 
 SHOWN_REASONS = 10

@@ -1,6 +1,5 @@
-"""`radnode up`, `serve` and `worker`: the processes of a node."""
+"""`radnode up` and `serve`: the processes of a node."""
 
-import os
 import signal
 import sys
 import threading
@@ -9,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from node.app import NodeApp, Role, broker_folder
-from node.broker import EmbeddedBroker
-from node.cli.context import SettingsOption, read_settings
+from node.app import NodeApp, Role
+from node.cli.context import DeviceOption, SettingsOption, read_settings
 from node.cli.output import reports_errors, stdout
 from node.logs import configure_logging
 from node.web.host import url_of
@@ -19,7 +17,6 @@ from node.web.host import url_of
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="Receive on any address from any AE title. Only on a network of your own.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 
 
 @reports_errors
@@ -32,25 +29,6 @@ def up(*, settings: SettingsOption = None, insecure: InsecureOption = False, dev
 def serve(*, settings: SettingsOption = None, insecure: InsecureOption = False) -> None:
     """Run the node without a worker; `radnode worker` runs elsewhere."""
     _run(settings, Role(with_worker=False, insecure=insecure))
-
-
-@reports_errors
-def worker(
-    *,
-    settings: SettingsOption = None,
-    device: DeviceOption = "cpu",
-    processes: Annotated[
-        int, typer.Option(min=1, help="Jobs at a time; one a GPU, as many as cores allow on CPU.")
-    ] = 1,
-) -> None:
-    """Run a worker of the node that these settings describe; SIGTERM finishes the Job in hand, or gives it back."""
-    loaded = read_settings(settings)
-    if not loaded.broker.url.get_secret_value():
-        loaded = loaded.with_broker(EmbeddedBroker(broker_folder(loaded)).url)
-    arguments = ["serve", "--device", device, "--processes", str(processes)]
-    environment = {**os.environ, **loaded.as_environment()}
-    # This process becomes the worker, so that signals and exit codes are its own.
-    os.execve(sys.executable, [sys.executable, "-m", "workers", *arguments], environment)  # noqa: S606 no shell is wanted
 
 
 def _tell_web(app: NodeApp, url: str) -> None:

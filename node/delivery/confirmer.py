@@ -12,9 +12,9 @@ from operator import attrgetter
 from typing import Protocol
 
 from node.delivery.inquiry import Inquiry, TakeReport, Way
-from node.delivery.patience import Patience
 from node.domain.confirmation import Aftermath, CommitmentReport, ConfirmBy, Unproven
 from node.errors import DestinationBusy, DestinationDown, Misconfigured
+from node.peers.patience import Patience
 
 logger = logging.getLogger(__name__)
 

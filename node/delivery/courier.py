@@ -13,13 +13,13 @@ from node.audit.transfer import Transfer
 from node.delivery.health import Health
 from node.delivery.lookout import Lookout
 from node.delivery.outbox import DeliveryLedger
-from node.delivery.pace import Pace
-from node.delivery.parcel import Fate, Outcome, Parcel
-from node.delivery.patience import Patience
 from node.delivery.transport import Transport
 from node.domain.result import Delivery
 from node.domain.uids import StudyUID
 from node.errors import Broken, DestinationBusy, DestinationDown, LedgerBusy, Misconfigured, NodeError
+from node.peers.pace import Pace
+from node.peers.parcel import Fate, Outcome, Parcel
+from node.peers.patience import Patience
 
 logger = logging.getLogger(__name__)
 

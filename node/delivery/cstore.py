@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from node.delivery.association import Peer, is_ae_title
-from node.delivery.carriage import carry
-from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
-from node.delivery.part10 import FileHead, read_file_head
-from node.errors import NotDicom, SettingsInvalid, UidMismatch
+from node.errors import NotDicom, UidMismatch
+from node.peers.carriage import carry
+from node.peers.parcel import Outcome, Parcel, Report
+from node.peers.part10 import FileHead, read_file_head
+from node.peers.peer import DestinationSpec, peer_of
 
 
 class CStoreTransport:
@@ -34,32 +34,6 @@ class CStoreTransport:
             lambda index, outcome: report(ready[index], outcome),
             associations=self._associations,
         )
-
-
-def peer_of(spec: DestinationSpec) -> Peer:
-    """Return the peer that a Destination's settings name.
-
-    Raises
-    ------
-    SettingsInvalid
-        If one of the AE titles, the host or the port cannot be one; the message names the key.
-    """
-    prefix = f"destinations.{spec.name}"
-    for key, title in ((f"{prefix}.aet", spec.aet), ("node.aet", spec.calling_aet)):
-        if not is_ae_title(title):
-            raise SettingsInvalid(f"{key} is {title!r}; an AE title has 1-16 ASCII characters")
-    if not spec.host:
-        raise SettingsInvalid(f"{prefix}.host is empty; give the address of the PACS")
-    if not 1 <= spec.port <= 0xFFFF:
-        raise SettingsInvalid(f"{prefix}.port is {spec.port}; give the DICOM port of the PACS, 1-65535")
-    return Peer(
-        aet=spec.aet.strip(),
-        host=spec.host,
-        port=spec.port,
-        calling_aet=spec.calling_aet.strip(),
-        timeout_s=spec.timeout_s,
-        tls=spec.tls,
-    )
 
 
 def _inspect(parcel: Parcel) -> FileHead | Outcome:

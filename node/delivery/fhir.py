@@ -11,12 +11,13 @@ from typing import Any
 
 import requests
 
-from node.delivery.parcel import DestinationSpec, Outcome
-from node.delivery.status import DOUBTFUL_TRIES, UNPROCESSED_TRIES
-from node.delivery.web_service import WebService
 from node.domain.answer import Answer
 from node.errors import DestinationBusy, DestinationDown, Misconfigured, ReportRefused
 from node.fhir.transaction import build_transaction
+from node.peers.parcel import Outcome
+from node.peers.peer import DestinationSpec
+from node.peers.status import DOUBTFUL_TRIES, UNPROCESSED_TRIES
+from node.peers.web_service import WebService
 
 FHIR_JSON = "application/fhir+json"
 FHIR_VERSION = "4."

@@ -8,7 +8,6 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from node.delivery.parcel import DestinationSpec, Outcome, Parcel, Report
 from node.domain.uids import check_uid
 from node.errors import (
     BadIdentifier,
@@ -18,6 +17,8 @@ from node.errors import (
     SettingsInvalid,
     UidMismatch,
 )
+from node.peers.parcel import Outcome, Parcel, Report
+from node.peers.peer import DestinationSpec
 
 # Study Instance UID, Series Instance UID and SOP Instance UID.
 PLACE_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")

@@ -6,9 +6,9 @@ while none is taken, are not: whoever goes on sends them all in vain, and counts
 
 from collections.abc import Iterable
 
-from node.delivery.carriage import LOSSES_UNTIL_DOWN
-from node.delivery.parcel import Fate, Outcome
 from node.errors import DestinationBusy, DestinationDown, DestinationRefused, ReportRefused
+from node.peers.carriage import LOSSES_UNTIL_DOWN
+from node.peers.parcel import Fate, Outcome
 
 # Different objects in a row, of which none was taken.
 UNTAKEN_UNTIL_BUSY = 2

@@ -8,14 +8,13 @@ from typing import Protocol
 
 from pydicom import Dataset
 
-from node.delivery.command import N_EVENT_REPORT_RSP, encode_report_command
-from node.delivery.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT
-from node.delivery.cstore import peer_of
-from node.delivery.dialog import Dialog
-from node.delivery.parcel import DestinationSpec
 from node.domain.workitem import EVENT, PUSH
 from node.errors import DestinationDown, Misconfigured, NodeError
 from node.ledger.subscriptions import WorkitemEvent
+from node.peers.command import N_EVENT_REPORT_RSP, encode_report_command
+from node.peers.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT
+from node.peers.dialog import Dialog
+from node.peers.peer import DestinationSpec, peer_of
 
 logger = logging.getLogger(__name__)
 

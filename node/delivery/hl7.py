@@ -7,8 +7,6 @@ import re
 import weakref
 from dataclasses import replace
 
-from node.delivery.parcel import DestinationSpec, Outcome
-from node.delivery.status import DOUBTFUL_TRIES, UNPROCESSED_TRIES
 from node.domain.answer import Answer
 from node.errors import (
     DestinationBusy,
@@ -22,6 +20,9 @@ from node.hl7.acknowledgment import CONDITIONS, INTERNAL_ERROR
 from node.hl7.mllp import Line, Receiver
 from node.hl7.oru import Parties, write_report
 from node.hl7.reader import Message, Segment, read_message
+from node.peers.parcel import Outcome
+from node.peers.peer import DestinationSpec
+from node.peers.status import DOUBTFUL_TRIES, UNPROCESSED_TRIES
 
 MAX_PORT = 0xFFFF
 # Acknowledgment codes (MSA-1, table 0008). CA: it is safe there, whatever follows.

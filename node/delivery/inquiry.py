@@ -5,15 +5,13 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Protocol
 
-from node.delivery.association import Peer
-from node.delivery.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT, read_report, request_commitment
-from node.delivery.cstore import peer_of
-from node.delivery.dialog import SUCCESS, Dialog
-from node.delivery.parcel import DestinationSpec
-from node.delivery.query import STUDY_ROOT_FIND, count_instances, find_instances
-from node.delivery.stow import StowTransport
 from node.domain.confirmation import CommitmentReport, ConfirmBy, Unproven
 from node.errors import DestinationBusy, Rejected, SettingsInvalid
+from node.peers.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT, read_report, request_commitment
+from node.peers.dialog import SUCCESS, Dialog
+from node.peers.dicomweb import DicomwebService
+from node.peers.peer import DestinationSpec, Peer, peer_of
+from node.peers.query import STUDY_ROOT_FIND, count_instances, find_instances
 
 
 class Way(StrEnum):
@@ -81,7 +79,7 @@ def open_inquiry(spec: DestinationSpec, take_report: TakeReport) -> Iterator[Inq
             with _dialog(peer_of(spec), allowed, take_report) as dialog:
                 yield DimseInquiry(dialog, allowed)
         case "stow" if Way.QIDO in allowed:
-            yield WebInquiry(StowTransport(spec))
+            yield WebInquiry(DicomwebService(spec))
         case _:
             yield MuteInquiry()
 
@@ -137,7 +135,7 @@ class DimseInquiry:
 class WebInquiry:
     """A conversation by QIDO-RS (PS3.18 10.6)."""
 
-    def __init__(self, service: StowTransport) -> None:
+    def __init__(self, service: DicomwebService) -> None:
         self._service = service
         self.ways = (Way.QIDO,) if service.can_search() else ()
 

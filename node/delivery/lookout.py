@@ -5,10 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from node.delivery.parcel import Fate, Outcome
-from node.delivery.patience import Patience
 from node.domain.capability import WRITTEN_FORMS, Capability, Form
 from node.errors import DestinationDown, Misconfigured, SopClassNotSupported
+from node.peers.parcel import Fate, Outcome
+from node.peers.patience import Patience
 
 logger = logging.getLogger(__name__)
 

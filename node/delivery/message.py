@@ -7,9 +7,9 @@ tells how the answer stands then (docs/decisions/0055).
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from node.delivery.parcel import Fate, Outcome, Parcel, Report
 from node.domain.answer import Answer
 from node.errors import NotFound
+from node.peers.parcel import Fate, Outcome, Parcel, Report
 
 # Reason of a Delivery that waits until the rules were asked what follows from the answer.
 UNHEARD = "answer-unheard"

@@ -4,14 +4,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from node.delivery.association import StoreAssociation, echo
-from node.delivery.cstore import peer_of
 from node.delivery.fhir import FhirMessenger
 from node.delivery.hl7 import probe_receiver
-from node.delivery.parcel import DestinationSpec
-from node.delivery.stow import StowTransport
 from node.domain.capability import WRITTEN_FORMS, Form
 from node.errors import DestinationDown, Misconfigured
+from node.peers.association import StoreAssociation, echo
+from node.peers.dicomweb import DicomwebService
+from node.peers.peer import DestinationSpec, peer_of
 
 # Whoever is there takes a connection sooner, also when a packet is lost.
 KNOCK_LIMIT_S = 2.5
@@ -39,7 +38,7 @@ def probe_destination(spec: DestinationSpec) -> str:
         case "fhir":
             return FhirMessenger(spec).probe()
         case _:
-            return StowTransport(spec).probe()
+            return DicomwebService(spec).probe()
 
 
 def probe_forms(spec: DestinationSpec) -> frozenset[Form] | None:
@@ -87,7 +86,7 @@ def knock(spec: DestinationSpec) -> None:
             FhirMessenger(spec).probe(connect_s=KNOCK_LIMIT_S)
         case _:
             try:
-                StowTransport(spec).probe(connect_s=KNOCK_LIMIT_S)
+                DicomwebService(spec).probe(connect_s=KNOCK_LIMIT_S)
             except Misconfigured:
                 # It answers; a service that stores need not have the search by which it is asked.
                 return

@@ -8,12 +8,11 @@ from node.delivery.fhir import FhirMessenger
 from node.delivery.folder import FolderTransport
 from node.delivery.hl7 import Hl7Messenger
 from node.delivery.message import MessageTransport, Messenger, ReadAnswer, stands_for_none
-from node.delivery.parcel import DestinationSpec, Fate, Outcome, Parcel, Report
 from node.delivery.stow import StowTransport
 from node.errors import SettingsInvalid
+from node.peers.parcel import Parcel, Report
+from node.peers.peer import DestinationSpec
 from node.tls import client_context
-
-__all__ = ["TRANSPORTS", "DestinationSpec", "Fate", "Outcome", "Parcel", "Report", "Transport", "open_transport"]
 
 
 class Transport(Protocol):

@@ -11,16 +11,15 @@ from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from node.delivery.association import StoreAssociation, echo
-from node.delivery.cstore import peer_of
 from node.delivery.fhir import FhirMessenger
 from node.delivery.hl7 import probe_receiver
 from node.delivery.inquiry import offered_ways
-from node.delivery.parcel import DestinationSpec
-from node.delivery.stow import StowTransport
 from node.domain.capability import WRITTEN_FORMS, Form
 from node.domain.confirmation import ConfirmBy
 from node.errors import DestinationDown, NodeError
+from node.peers.association import StoreAssociation, echo
+from node.peers.dicomweb import DicomwebService
+from node.peers.peer import DestinationSpec, peer_of
 
 HTTPS, HTTPS_PORT, HTTP_PORT = "https", 443, 80
 
@@ -151,11 +150,11 @@ def _count_contexts(spec: DestinationSpec, accepted: frozenset[Form]) -> tuple[s
 
 def _web_acts(spec: DestinationSpec) -> dict[str, _Act]:
     def search() -> tuple[str, bool]:
-        can_search = StowTransport(spec).can_search()
+        can_search = DicomwebService(spec).can_search()
         return ("answers a search" if can_search else "does not answer a search"), can_search
 
     scheme = "HTTPS" if urlsplit(spec.url).scheme == HTTPS else "HTTP"
-    return _address_acts(spec) | {scheme: lambda: (StowTransport(spec).probe(), True), "QIDO-RS": search}
+    return _address_acts(spec) | {scheme: lambda: (DicomwebService(spec).probe(), True), "QIDO-RS": search}
 
 
 def _fhir_acts(spec: DestinationSpec) -> dict[str, _Act]:

@@ -4,10 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from pydicom.uid import UID
 
-from node.delivery.get import STUDY_ROOT_GET
-from node.delivery.move import STUDY_ROOT_MOVE
-from node.delivery.query import STUDY_ROOT_FIND
-from node.delivery.worklist_query import MAX_ENTRIES, MODALITY_WORKLIST_FIND
 from node.dimse.acceptor import MAX_ASSOCIATE_BYTES
 from node.dimse.contexts import (
     INSTANCE_AVAILABILITY_NOTIFICATION,
@@ -59,6 +55,10 @@ from node.errors import (
     WorkitemUnknown,
 )
 from node.header.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.peers.query import STUDY_ROOT_FIND
+from node.pulling.get import STUDY_ROOT_GET
+from node.pulling.move import STUDY_ROOT_MOVE
+from node.pulling.worklist_query import MAX_ENTRIES, MODALITY_WORKLIST_FIND
 
 # What a C-STORE may be answered, besides Success.
 STORE_FAILURES: tuple[type[NodeError], ...] = (

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from node.delivery.commitment import read_report
 from node.dimse.command import Reply
 from node.domain.confirmation import CommitmentReport
 from node.errors import PROCESSING_FAILURE, NodeError
+from node.peers.commitment import read_report
 
 logger = logging.getLogger(__name__)
 

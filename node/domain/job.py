@@ -100,6 +100,8 @@ class Job:
         Why it was CANCELED, or why the last attempt failed.
     notes, threshold
         See `node.ledger.jobs.JobOutcome`.
+    seconds, stages
+        What the work took by stage, and by the parts of each stage; of an earlier version's work no parts are known.
     supersedes
         The Job on an earlier content of the same Study whose Results this one replaces.
     """
@@ -119,6 +121,7 @@ class Job:
     notes: tuple[str, ...]
     threshold: float | None
     seconds: Mapping[str, float]
+    stages: Mapping[str, Mapping[str, float]]
     model_sha256: str | None
     supersedes: JobID | None
     finished_at: datetime | None

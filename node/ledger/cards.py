@@ -65,7 +65,7 @@ def job_card(job: Job, outcome: JobOutcome, *, now: datetime) -> bytes:
         "prior_study_instance_uid": order.prior_study_instance_uid,
         "finished_at": now.isoformat(),
     }
-    return _encode(job=row, retraction={}, results=outcome.results, now=now)
+    return _encode(job=row, retraction={}, results=outcome.results, now=now, layout=outcome.layout)
 
 
 def retraction_card(retraction: Retraction, results: Iterable[Result], *, now: datetime) -> bytes:
@@ -106,9 +106,12 @@ def read_card(content: bytes) -> Card:
         raise NotDicom("the file is no card of a Job") from exc
 
 
-def _encode(*, job: Row, retraction: Row, results: Iterable[Result], now: datetime) -> bytes:
+def _encode(*, job: Row, retraction: Row, results: Iterable[Result], now: datetime, layout: str = "") -> bytes:
     rows = [_result_row(result, now) for result in results]
     told = {"format": FORMAT, "job": job, "retraction": retraction, "results": rows}
+    if layout:
+        # No column of the ledger: it is for whoever asks how a Result came about.
+        told["layout"] = layout
     return json.dumps(told, ensure_ascii=False, indent=1).encode()
 
 

@@ -76,10 +76,14 @@ class JobOutcome:
     ----------
     notes
         Sentences of the report: what was not read, what limits the answer.
+    seconds
+        As `node.domain.work.sum_stages` takes them.
     threshold
         The certainty (0..1) from which a finding counts as present; None where none does.
     rejects_predecessor
         True when the Results that these supersede are to be taken back where they were delivered.
+    layout
+        How the networks were laid out, in words; empty where nothing was calibrated.
     """
 
     findings: Sequence[Mapping[str, Any]]
@@ -89,6 +93,7 @@ class JobOutcome:
     notes: Sequence[str] = ()
     threshold: float | None = None
     rejects_predecessor: bool = False
+    layout: str = ""
 
 
 class JobLedger(Desk):
@@ -256,6 +261,7 @@ class JobLedger(Desk):
             if outcome.rejects_predecessor and job.supersedes is not None and not order.is_shadow:
                 retract_superseded(connection, job.supersedes, now=now)
             said = ", in shadow: they are not delivered" if order.is_shadow else ""
+            said += f"; networks: {outcome.layout}" if outcome.layout else ""
             text = f"findings: {len(outcome.findings)}, Results: {len(outcome.results)}{said}"
             tell(connection, job, now=now, kind="job-completed", text=text)
 

@@ -10,6 +10,7 @@ from node.domain.job import Job, JobID, JobOrder, JobState, Priority
 from node.domain.result import Delivery, DeliveryState, Result, ResultKind
 from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID, StudyUID
+from node.domain.work import list_parts, sum_stages
 from node.ledger.placement import UNMOVED, touch
 from node.ledger.schema import events
 
@@ -36,7 +37,7 @@ def to_job(row: RowMapping) -> Job:
     )
     kept = (
         "accepted_at", "attempts", "fence", "lease_owner", "lease_expires_at", "not_before", "reason_code",
-        "reason_text", "seconds", "threshold", "model_sha256", "finished_at",
+        "reason_text", "threshold", "model_sha256", "finished_at",
     )  # fmt: skip
     return Job(
         job_id=JobID(row["job_id"]),
@@ -44,6 +45,8 @@ def to_job(row: RowMapping) -> Job:
         state=JobState(row["state"]),
         findings=tuple(row["findings"]),
         notes=tuple(row["notes"]),
+        seconds=sum_stages(row["seconds"]),
+        stages=list_parts(row["seconds"]),
         supersedes=None if row["supersedes"] is None else JobID(row["supersedes"]),
         **{name: row[name] for name in kept},
     )

@@ -3,20 +3,19 @@
 import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import RowMapping
 
 from node.domain.span import Span
+from node.domain.work import list_parts, sum_stages
 from node.ledger.prior_marks import REPROCESSED
 from node.ledger.schema import EPOCH
 
 OPENINGS = ("study-opened", "study-reopened", REPROCESSED)
 WAITS = ("job-scheduled", "job-attempt-failed", "job-given-back")
 ROOT = "study"
-# In the order in which a worker does them; it tells how long each took, not when.
-STAGES_OF_WORK = ("fetch", "prepare", "infer", "encode")
 UID_DIGITS = 16
 _ENDS_OF_DELIVERY = ("delivery-sent", "delivery-refused", "delivery-lost", "delivery-committed")
 
@@ -201,21 +200,28 @@ def _ended(made: _Made) -> Iterable[Span]:
 
 
 def _work(made: _Made, job: RowMapping) -> Iterable[Span]:
-    """Yield the stages of the work one after the other, and what is left of it, until all is recorded."""
+    """Yield the stages of the work one after the other, each with its parts, and what is left until all is recorded."""
     started = made.line.last(("job-started",), made.event, job_id=made.event["job_id"])
     if started is None:
         return
     at, ends_at = started["at"], made.event["at"]
-    told = sorted(job["seconds"].items(), key=lambda entry: _rank(entry[0]))
-    for name, seconds in told:
+    parts = list_parts(job["seconds"])
+    for name, seconds in sum_stages(job["seconds"]).items():
         over_at = min(at + timedelta(seconds=seconds), ends_at)
-        yield made.span(name, at, ended_at=over_at)
+        stage = made.span(name, at, ended_at=over_at)
+        yield stage
+        yield from _parts(made, stage, parts.get(name, {}))
         at = over_at
     yield made.span("record", at)
 
 
-def _rank(name: str) -> tuple[int, str]:
-    return (STAGES_OF_WORK.index(name) if name in STAGES_OF_WORK else len(STAGES_OF_WORK), name)
+def _parts(made: _Made, stage: Span, parts: Mapping[str, float]) -> Iterable[Span]:
+    at = stage.begun_at
+    for name, seconds in parts.items():
+        over_at = min(at + timedelta(seconds=seconds), stage.ended_at)
+        part = made.span(name, at, ended_at=over_at, key=f"{name} of {stage.key}")
+        yield replace(part, parent_key=stage.key)
+        at = over_at
 
 
 def _failed(made: _Made) -> Iterable[Span]:

@@ -7,9 +7,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, func, select, update
 
+from node.domain.work import OTHER
 from node.ledger.engine import Desk
 from node.ledger.prior_marks import REPROCESSED
-from node.ledger.schema import events, tallies
+from node.ledger.schema import events, jobs, tallies
 from node.ledger.tallies import TallyName, add_tallies, tallies_of
 
 # Upper bounds, seconds; from a radiograph on a GPU to a PACS that was away for a day.
@@ -52,6 +53,7 @@ STAGES = (
     Stage(name="turnaround", ends="delivery-sent", begins=("study-settled", REPROCESSED)),
 )
 ENDS = tuple({stage.ends for stage in STAGES})
+WORKED = "job-completed"
 COLUMNS = (events.c.event_id, events.c.at, events.c.kind, events.c.study_instance_uid, events.c.job_id)
 
 
@@ -87,6 +89,8 @@ class StageLedger(Desk):
             for name, seconds in _measure(connection, told):
                 counts[TallyName.STAGE_SECONDS, f"{name} {_bound(seconds)}"] += 1
                 counts[TallyName.STAGE_MILLISECONDS, name] += round(seconds * 1000)
+            for subject, seconds in _work(connection, told):
+                counts[TallyName.WORK_MILLISECONDS, subject] += round(seconds * 1000)
             add_tallies(connection, counts, at=now)
             if told:
                 _move_mark(connection, told[-1]["event_id"], now)
@@ -106,6 +110,17 @@ class StageLedger(Desk):
                 counts.append(total)
             milliseconds = spent[stage.name].value if stage.name in spent else 0
             found[stage.name] = Histogram(counts=tuple(counts), seconds=milliseconds / 1000)
+        return found
+
+    def read_work(self) -> Mapping[tuple[str, ...], float]:
+        """Return what workers spent in all, seconds, by Pipeline, stage, and part of it; see `node.domain.work`."""
+        with self.reading() as connection:
+            spent = tallies_of(connection, TallyName.WORK_MILLISECONDS)
+        found: dict[tuple[str, ...], float] = {}
+        for subject, tally in spent.items():
+            pipeline, _, key = subject.rpartition(" ")
+            name, _, part = key.partition(".")
+            found[pipeline, name, part or OTHER] = tally.value / 1000
         return found
 
     def recent_seconds(self, since: datetime) -> Mapping[str, tuple[float, ...]]:
@@ -144,6 +159,17 @@ def _move_mark(connection: Connection, event_id: int, now: datetime) -> None:
     moved = connection.execute(update(tallies).where(*mark).values(value=event_id, counted_at=now))
     if moved.rowcount == 0:
         add_tallies(connection, {(TallyName.EVENTS_READ, ""): event_id}, at=now)
+
+
+def _work(connection: Connection, told: Sequence[RowMapping]) -> Iterable[tuple[str, float]]:
+    """Yield what was spent on each part of the Jobs that ended well, under ``pipeline stage.part``."""
+    ended = [event["job_id"] for event in told if event["kind"] == WORKED and event["job_id"] is not None]
+    if not ended:
+        return
+    statement = select(jobs.c.pipeline, jobs.c.seconds).where(jobs.c.job_id.in_(ended))
+    for pipeline, spent in connection.execute(statement):
+        for key, seconds in spent.items():
+            yield f"{pipeline} {key}", seconds
 
 
 def _measure(connection: Connection, told: Sequence[RowMapping]) -> Iterable[tuple[str, float]]:

@@ -25,6 +25,7 @@ class TallyName(StrEnum):
     BYTES = "bytes"
     STAGE_SECONDS = "stage-seconds"
     STAGE_MILLISECONDS = "stage-milliseconds"
+    WORK_MILLISECONDS = "work-milliseconds"
     EVENTS_READ = "events-read"
     TRACES_READ = "traces-read"
     RETRIES_ORDERED = "retries-ordered"

@@ -48,6 +48,8 @@ class _LedgerCollector(Collector):
         yield from _tell_received(self._figures, self._known)
         yield from _tell_alarms(self._figures)
         yield _tell_stages(self._figures.stages)
+        text, labels = "What workers spent on Jobs that ended well.", ("pipeline", "stage", "part")
+        yield _counter("radnode_work_seconds", text, labels, self._figures.work)
         yield _tell_room(self._figures)
         memory: Points = {(kind,): float(size) for kind, size in self._figures.memory_bytes.items()}
         yield _gauge("radnode_memory_bytes", "Memory of the node's processes.", ("process",), memory)

@@ -42,6 +42,8 @@ class Figures:
         AE title to what came from there.
     refusals
         Kind of the refusal and reason to how many there were.
+    work
+        Pipeline, stage, and part of the stage to the seconds that workers spent on it in all.
     store
         None where the volume cannot be looked at.
     memory_bytes
@@ -56,6 +58,7 @@ class Figures:
     received_bytes: Mapping[str, Tally]
     refusals: Mapping[tuple[str, str], Tally]
     stages: Mapping[str, Histogram]
+    work: Mapping[tuple[str, ...], float]
     store: Room | None
     memory_bytes: Mapping[str, int]
 
@@ -89,6 +92,7 @@ def read_figures(settings: Settings, engine: Engine) -> Figures:
         received_bytes=tallies.read_tallies(TallyName.BYTES),
         refusals={(kind, reason): tally for kind in REFUSALS for reason, tally in tallies.read_tallies(kind).items()},
         stages=StageLedger(engine).read_stages(),
+        work=StageLedger(engine).read_work(),
         store=_find_room(settings),
         memory_bytes=measure_memory(settings.node.data_dir),
     )

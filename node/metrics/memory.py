@@ -18,6 +18,7 @@ KINDS: Mapping[str, str] = {
     "receiver": "receiver",
     "web": "web",
     "node.web.picture": "decoder",
+    "workers.decoding.captive": "decoder",
     "workers": "worker",
     "valkey-server": "broker",
     "redis-server": "broker",

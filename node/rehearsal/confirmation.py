@@ -9,7 +9,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
 
-from node.delivery.association import Peer
+from node.peers.peer import Peer
 
 SUCCESS = 0x0000
 # Storage Commitment Push Model: its SOP Class and its one well-known SOP Instance (PS3.4 J.3).

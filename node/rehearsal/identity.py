@@ -2,8 +2,8 @@
 
 from pynetdicom import AE
 
-from node.delivery.association import Peer
-from node.delivery.command import VERIFICATION
+from node.peers.command import VERIFICATION
+from node.peers.peer import Peer
 from node.rehearsal.scenario import NodeIdentity
 from node.tls import client_context
 

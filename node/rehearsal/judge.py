@@ -4,8 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from node.delivery.sender import SendReport
 from node.domain.capability import name_kind
+from node.peers.sender import SendReport
 from node.rehearsal.repertoire import Take
 from node.rehearsal.scenario import Check
 from node.rehearsal.stage import Expects, Kinds, Stage, describe_kinds, patient_id_of

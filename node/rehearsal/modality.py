@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 from pydicom import Dataset
 
-from node.delivery.association import Peer
-from node.delivery.sender import Progress, SendReport, send_files
+from node.peers.peer import Peer
+from node.peers.sender import Progress, SendReport, send_files
 
 
 def send(

@@ -4,9 +4,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-from node.delivery.association import echo
-from node.delivery.sender import SentFile
 from node.errors import DestinationDown
+from node.peers.association import echo
+from node.peers.sender import SentFile
 from node.rehearsal.judge import (
     check_answers,
     check_kinds,

@@ -22,8 +22,8 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.transport import ThreadedAssociationServer
 
 from node.clock import utc_now
-from node.delivery.association import Peer
 from node.errors import CANNOT_UNDERSTAND, INVALID_SOP_INSTANCE, OUT_OF_RESOURCES, Broken, PortInUse
+from node.peers.peer import Peer
 from node.rehearsal.confirmation import FIND_SOP_CLASSES, STORAGE_COMMITMENT, Commitments, Holding, find_matches
 from node.rehearsal.record import PacsRecord, ReceivedInstance, StoreRequest
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from node.delivery.association import echo
 from node.errors import DestinationDown
+from node.peers.association import echo
 from node.rehearsal.judge import check_answers, check_ledger, check_once
 from node.rehearsal.repertoire import Piece
 from node.rehearsal.scenario import Check, Scenario

@@ -7,12 +7,13 @@ from struct import Struct
 
 from pydicom.uid import ExplicitVRLittleEndian
 
-from node.delivery.association import ECHO_FORM, Peer
-from node.delivery.command import encode_store_command, read_response
-from node.delivery.negotiation import ACCEPTED, encode_request, read_acceptance
-from node.delivery.pdata import CommandDecoder, encode_command
-from node.delivery.upper_layer import ASSOCIATE_AC, P_DATA_TF, UpperLayer
 from node.errors import NotDicom
+from node.peers.association import ECHO_FORM
+from node.peers.command import encode_store_command, read_response
+from node.peers.negotiation import ACCEPTED, encode_request, read_acceptance
+from node.peers.pdata import CommandDecoder, encode_command
+from node.peers.peer import Peer
+from node.peers.upper_layer import ASSOCIATE_AC, P_DATA_TF, UpperLayer
 from node.rehearsal.wrongs import Offer
 from node.tls import client_context
 

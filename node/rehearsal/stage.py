@@ -12,10 +12,10 @@ from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 
 from node.clock import utc_now
-from node.delivery.association import Peer
-from node.delivery.sender import Progress, SendReport
 from node.domain.capability import name_kind
 from node.errors import NotFound
+from node.peers.peer import Peer
+from node.peers.sender import Progress, SendReport
 from node.rehearsal.modality import send
 from node.rehearsal.pacs import WELL_BEHAVED, Misbehavior, SimulatedPacs
 from node.rehearsal.record import PacsRecord, ReceivedInstance, StoreRequest

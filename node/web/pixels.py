@@ -1,22 +1,17 @@
 """The pool: processes that may die of what they read, each with a bound on its memory and its time."""
 
 import json
-import os
-import selectors
-import struct
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
-from time import monotonic
 from typing import Any
 
 from anyio import CapacityLimiter
 
+from node.cage.process import DONE, Bounds, CagedProcess, Idlers
 from node.errors import (
     DecoderDied,
     DecodersBusy,
@@ -28,14 +23,8 @@ from node.errors import (
 from node.web.cargo import MAX_OUTSTANDING_BYTES, Cargo, Hold
 from node.web.look import Look
 
-# Before each answer: whether it is one, and its length in bytes.
-HEAD = struct.Struct("<cQ")
-DONE, REFUSED = b"+", b"-"
-CHUNK_BYTES = 1024 * 1024
-# All that a decoder is told of our environment: where its libraries are, and how this machine writes and tells time.
-TOLD_VARIABLES = (
-    "PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME",
-)  # fmt: skip
+# What runs in each process.
+MODULE = "node.web.picture"
 REFUSALS: Mapping[str, type[NodeError]] = {kind.code: kind for kind in (FileUnreadable, NotFound, PixelsUndecodable)}
 
 
@@ -116,8 +105,9 @@ class PixelPool:
         place = Path(tempfile.gettempdir()) if folder is None else folder
         self._hold = Hold(place, most_bytes=self._limits.outstanding_bytes, wait_s=self._limits.wait_s)
         self._free = BoundedSemaphore(self._limits.processes)
+        bounds = Bounds(memory_bytes=self._limits.memory_bytes, seconds=self._limits.seconds)
+        self._idlers = Idlers(lambda: CagedProcess(MODULE, bounds))
         self._lock = Lock()
-        self._idle: list[_Decoder] = []
         self._waiting = 0
         self.streamers = CapacityLimiter(self._limits.streaming)
 
@@ -195,10 +185,7 @@ class PixelPool:
 
     def close(self) -> None:
         """End every process."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for decoder in idle:
-            decoder.end()
+        self._idlers.close()
 
     def _models(self, paths: Sequence[str], bulk_urls: Sequence[str], *, is_under_way: bool) -> Models:
         request = {"task": "models", "paths": list(paths), "bulk_urls": list(bulk_urls)}
@@ -238,21 +225,12 @@ class PixelPool:
         raise _refusal(refusal)
 
     @contextmanager
-    def _decoder(self, *, is_under_way: bool = False) -> "Iterator[_Decoder]":
+    def _decoder(self, *, is_under_way: bool = False) -> Iterator[CagedProcess]:
         if not self._free.acquire(blocking=False):
             self._wait(is_under_way=is_under_way)
         try:
-            with self._lock:
-                decoder = self._idle.pop() if self._idle else None
-            decoder = decoder or _Decoder(self._limits)
-            try:
+            with self._idlers.lend() as decoder:
                 yield decoder
-            except BaseException:
-                # Half an answer may be on its way; the next must not read it.
-                decoder.end()
-                raise
-            with self._lock:
-                self._idle.append(decoder)
         finally:
             self._free.release()
 
@@ -272,87 +250,6 @@ class PixelPool:
                 self._waiting -= place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    """What a process says; its pieces must be read before it is asked again."""
-
-    status: bytes
-    size_bytes: int
-    pieces: Iterator[bytes]
-
-
 def _refusal(told: bytes) -> NodeError:
     refusal = json.loads(told)
     return REFUSALS[refusal["code"]](refusal["text"])
-
-
-class _Decoder:
-    """One process, and the pipes to it."""
-
-    def __init__(self, limits: PoolLimits) -> None:
-        self._seconds = limits.seconds
-        words = ["--memory-bytes", str(limits.memory_bytes), "--seconds", str(limits.seconds)]
-        # What reads hostile bytes is told no secrets. For each thread, a library of linear algebra takes address space.
-        told = {name: os.environ[name] for name in TOLD_VARIABLES if name in os.environ}
-        environment = {**told, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "node.web.picture", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # What decoders say may quote values of a patient.
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    def ask(self, request: Mapping[str, Any]) -> _Answer:
-        """Return the answer.
-
-        Raises
-        ------
-        DecoderDied
-            If the process is gone, or does not answer in time; also while the pieces of its answer are read.
-        """
-        asked, answers = self._process.stdin, self._process.stdout
-        assert asked is not None  # noqa: S101 for the type checker: both are pipes
-        assert answers is not None  # noqa: S101
-        try:
-            asked.write(json.dumps(request).encode() + b"\n")
-            asked.flush()
-        except OSError as exc:
-            raise self._died() from exc
-        # Starting it takes a part of the time; it counts the rest itself.
-        deadline = monotonic() + 2 * self._seconds
-        status, size = HEAD.unpack(b"".join(self._pieces(answers.fileno(), HEAD.size, deadline)))
-        return _Answer(status=status, size_bytes=size, pieces=self._pieces(answers.fileno(), size, deadline))
-
-    def end(self) -> None:
-        """Kill it, and let go of the pipes."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def _pieces(self, descriptor: int, size: int, deadline: float) -> Iterator[bytes]:
-        left = size
-        with selectors.DefaultSelector() as selector:
-            selector.register(descriptor, selectors.EVENT_READ)
-            while left:
-                if not selector.select(max(deadline - monotonic(), 0)):
-                    raise self._died()
-                piece = os.read(descriptor, min(left, CHUNK_BYTES))
-                if not piece:
-                    raise self._died()
-                left -= len(piece)
-                yield piece
-
-    def _died(self) -> DecoderDied:
-        return DecoderDied(
-            f"the process that read the Instance died, or took more than {self._seconds:g} s; other requests are "
-            "served; look at the Instance before asking again"
-        )

@@ -11,8 +11,8 @@ import pytest
 import torch
 from pydicom import dcmread
 
-from node.delivery.association import Peer
 from node.models import digest_file, read_model
+from node.peers.peer import Peer
 from tests.bundles import make_box_bundle, make_volume_bundle
 from tests.node_process import QUICK, NodeProcess, destination_table, run_radnode
 from tests.peers import Orthanc

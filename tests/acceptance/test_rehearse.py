@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from node.commissioning import Cast, running_node
-from node.delivery.association import Peer
+from node.peers.peer import Peer
 from node.rehearsal.repertoire import Repertoire, pieces
 from node.rehearsal.scenario import Verdict
 from node.rehearsal.script import perform, write_script

@@ -9,12 +9,12 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import MRImageStorage
 
-from node.delivery.asker import Asker, Surroundings
-from node.delivery.census import open_enquiry, way_to_ask
-from node.delivery.parcel import DestinationSpec
 from node.domain.completeness import Census, Evidence, Source, Terms
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import DestinationBusy, DestinationDown, Misconfigured
+from node.peers.peer import DestinationSpec
+from node.pulling.asker import Asker, Surroundings
+from node.pulling.census import open_enquiry, way_to_ask
 from tests.counting_archive import REFUSED, CountingArchive
 from tests.ledgers import STUDY, Books, assemble, at, copy_ledger, make_facts
 from tests.objects import CT, write_object

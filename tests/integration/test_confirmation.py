@@ -10,11 +10,11 @@ from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
 
 from node.delivery.inquiry import Way, offered_ways
-from node.delivery.parcel import DestinationSpec
 from node.dimse.scp import ListenerSettings
 from node.domain.confirmation import CommitmentReport, ConfirmBy
 from node.errors import DestinationDown, SettingsInvalid
 from node.intake.station import Intake
+from node.peers.peer import DestinationSpec
 from node.rehearsal.confirmation import COMMITMENT_INSTANCE, STORAGE_COMMITMENT, commitment_report
 from node.store.files import FileStore, Reserve
 from tests.instances import MAX_INSTANCE_BYTES, NOON, MemoryLedger

@@ -21,13 +21,14 @@ from pydicom.uid import (
 )
 from pynetdicom import StoragePresentationContexts
 
-from node.delivery.association import Peer, echo
-from node.delivery.parcel import DestinationSpec, Fate, Outcome, Parcel
-from node.delivery.sender import SentFile, send_files
-from node.delivery.status import UNPROCESSED_TRIES
-from node.delivery.stow import StowTransport
 from node.delivery.transport import open_transport
 from node.errors import DestinationDown, LedgerBusy, Misconfigured
+from node.peers.association import echo
+from node.peers.dicomweb import DicomwebService
+from node.peers.parcel import Fate, Outcome, Parcel
+from node.peers.peer import DestinationSpec, Peer
+from node.peers.sender import SentFile, send_files
+from node.peers.status import UNPROCESSED_TRIES
 from tests.objects import SEG, SR, data_set_bytes, parcel_of, write_object
 from tests.peers import Orthanc, Storescp, free_port, wait_until
 from tests.scripted_scp import CALLING_AET_NOT_RECOGNIZED, Odd, Scp
@@ -361,11 +362,11 @@ def test_stow_server_that_is_down_is_down(parcels: list[Parcel]) -> None:
 
 
 def test_stow_service_can_be_probed(orthanc: Orthanc) -> None:
-    assert "HTTP 200" in StowTransport(stow_spec(orthanc.dicomweb_url)).probe()
+    assert "HTTP 200" in DicomwebService(stow_spec(orthanc.dicomweb_url)).probe()
     with pytest.raises(Misconfigured, match="HTTP 404"):
-        StowTransport(stow_spec(f"{orthanc.url}/nothing-here")).probe()
+        DicomwebService(stow_spec(f"{orthanc.url}/nothing-here")).probe()
     with pytest.raises(DestinationDown, match="no connection"):
-        StowTransport(stow_spec(f"http://127.0.0.1:{free_port()}/dicom-web")).probe()
+        DicomwebService(stow_spec(f"http://127.0.0.1:{free_port()}/dicom-web")).probe()
 
 
 class WebHandler(BaseHTTPRequestHandler):

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from node.delivery.association import echo
-from node.delivery.cstore import peer_of
-from node.delivery.parcel import DestinationSpec, Fate, Outcome, Parcel
 from node.delivery.transport import open_transport
 from node.errors import DestinationDown, Misconfigured, SettingsInvalid
+from node.peers.association import echo
+from node.peers.parcel import Fate, Outcome, Parcel
+from node.peers.peer import DestinationSpec, peer_of
 from node.tls import TlsIdentity, TlsTrust, server_context
 from tests.certificates import Authority, Signed
 from tests.objects import data_set_bytes, parcel_of, write_object

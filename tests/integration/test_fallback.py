@@ -18,14 +18,14 @@ from pydicom.uid import UID
 from node.clock import utc_now
 from node.delivery.courier import Courier, Surroundings
 from node.delivery.lookout import Lookout
-from node.delivery.parcel import DestinationSpec
-from node.delivery.patience import Patience
 from node.delivery.probe import knock, probe_forms
 from node.delivery.transport import open_transport
 from node.domain.capability import LABEL_MAP, WRITTEN_FORMS, Capability
 from node.domain.result import Delivery, DeliveryState, Result, ResultKind
 from node.domain.uids import InstanceUID
 from node.ledger.capabilities import CapabilityLedger
+from node.peers.patience import Patience
+from node.peers.peer import DestinationSpec
 from node.rehearsal.pacs import Misbehavior, SimulatedPacs
 from tests.ledgers import NOON, Books, copy_ledger, make_outcome, make_result
 from tests.objects import parcel_of, write_object

@@ -11,11 +11,11 @@ from time import monotonic
 
 import pytest
 
-from node.delivery.parcel import DestinationSpec
-from node.delivery.patience import JITTER, LONGEST_KNOCK_S
 from node.delivery.probe import KNOCK_LIMIT_S, knock
 from node.domain.capability import WRITTEN_FORMS
 from node.errors import DestinationDown, Misconfigured
+from node.peers.patience import JITTER, LONGEST_KNOCK_S
+from node.peers.peer import DestinationSpec
 from tests.peers import free_port
 from tests.scripted_scp import CALLING_AET_NOT_RECOGNIZED, LOCAL_LIMIT_EXCEEDED, Scp
 

@@ -89,6 +89,7 @@ def test_what_the_ledger_holds_is_told_in_numbers(settings: Settings, books: Boo
     assert found["radnode_alarm_raised_timestamp_seconds", "destination-down", "pacs"] == at(50).timestamp()
     assert found["radnode_stage_seconds_sum", "work"] == 4
     assert found["radnode_stage_seconds_count", "work"] == 1
+    assert found["radnode_work_seconds_total", "other", "lung_nodules", "infer"] == 0.2
     assert (
         found["radnode_stage_seconds_bucket", "2.0", "work"],
         found["radnode_stage_seconds_bucket", "5.0", "work"],

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 
-from node.delivery.order_seeker import PAUSES, OrderSeeker, Surroundings
-from node.delivery.parcel import DestinationSpec
-from node.delivery.worklist_query import AskWorklist, open_worklist
 from node.domain.imaging_order import OrderOrigin
 from node.domain.job import Priority
 from node.errors import DestinationDown, Misconfigured
 from node.ledger.imaging_orders import OrderLedger, Told
+from node.peers.peer import DestinationSpec
+from node.pulling.order_seeker import PAUSES, OrderSeeker, Surroundings
+from node.pulling.worklist_query import AskWorklist, open_worklist
 from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_facts
 from tests.peers import Program, free_port, require_program, wait_until
 

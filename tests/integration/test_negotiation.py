@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 
-from node.delivery.association import Peer as Address
+from node.peers.peer import Peer as Address
 from tests.instances import CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, ct_slice, encode
 from tests.integration.test_dimse import Peer
 from tests.pdus import (

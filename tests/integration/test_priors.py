@@ -14,12 +14,6 @@ import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 
 from node.assembly import Assembly
-from node.delivery.fetcher import Fetcher
-from node.delivery.fetcher import Surroundings as Fetching
-from node.delivery.parcel import DestinationSpec
-from node.delivery.prior_seeker import PriorSeeker, Search, Surroundings
-from node.delivery.retrieval import Retrieval, open_retrieval
-from node.delivery.search import open_search
 from node.domain.completeness import Evidence, Terms
 from node.domain.fetch import Ending, Fetched, FetchReason, FetchState, FoundSeries, FoundStudy, Retrieve
 from node.domain.fetch_terms import FetchTerms
@@ -34,7 +28,13 @@ from node.landing import Quay
 from node.ledger.fetches import FetchLedger
 from node.ledger.jobs import RetryPolicy
 from node.ledger.priors import PriorLedger
+from node.peers.peer import DestinationSpec
 from node.prior_waits import PriorWaits
+from node.pulling.fetcher import Fetcher
+from node.pulling.fetcher import Surroundings as Fetching
+from node.pulling.prior_seeker import PriorSeeker, Search, Surroundings
+from node.pulling.retrieval import Retrieval, open_retrieval
+from node.pulling.search import open_search
 from node.routing import Routing
 from node.rules.explain import explain
 from node.rules.grammar import parse_rules

@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from node.delivery.parcel import DestinationSpec
-from node.delivery.stow import StowTransport
 from node.errors import DestinationBusy, DestinationDown, Misconfigured, NodeError
+from node.peers.dicomweb import DicomwebService
+from node.peers.peer import DestinationSpec
 from tests.peers import free_port
 
 HELD = [f"1.2.3.4.{number}" for number in range(5)]
@@ -42,7 +42,7 @@ class Qido(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def service(**manners: object) -> Iterator[StowTransport]:
+def service(**manners: object) -> Iterator[DicomwebService]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Qido,), manners))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -54,11 +54,11 @@ def service(**manners: object) -> Iterator[StowTransport]:
         server.server_close()
 
 
-def transport_to(port: int) -> StowTransport:
-    return StowTransport(DestinationSpec(name="web", transport="stow", url=f"http://127.0.0.1:{port}", timeout_s=5.0))
+def transport_to(port: int) -> DicomwebService:
+    return DicomwebService(DestinationSpec(name="web", transport="stow", url=f"http://127.0.0.1:{port}", timeout_s=5.0))
 
 
-def find(transport: StowTransport) -> set[str]:
+def find(transport: DicomwebService) -> set[str]:
     return set(transport.find_instances("1.2.3", "1.2.3.4"))
 
 

@@ -9,9 +9,9 @@ import pytest
 from pydicom import dcmread
 from pynetdicom import AE
 
-from node.delivery.parcel import SENT_WITH_WARNING
-from node.delivery.sender import SentFile
 from node.errors import PortInUse
+from node.peers.parcel import SENT_WITH_WARNING
+from node.peers.sender import SentFile
 from node.rehearsal.chest_xray import chest_xray, wrap_film
 from node.rehearsal.headers import write_datasets
 from node.rehearsal.modality import send

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from node.delivery.fhir import FhirMessenger
-from node.delivery.parcel import DestinationSpec
 from node.delivery.probe import probe_destination
 from node.delivery.walk import walk_to
 from node.domain.result import Delivery, DeliveryState
 from node.errors import DestinationBusy, DestinationDown, Misconfigured
+from node.peers.peer import DestinationSpec
 from node.tls import TlsIdentity, TlsTrust, server_context
 from tests.answers import NODULE_1, NODULE_2, RIS, answer, correct, make_answer, take_back, take_order
 from tests.certificates import Authority

@@ -18,16 +18,6 @@ from pynetdicom import AE, build_context, evt
 from sqlalchemy import select
 
 from node.clock import utc_now
-from node.delivery.carrier import Progress
-from node.delivery.command import VERIFICATION, SubOperations
-from node.delivery.fetcher import Fetcher, Surroundings
-from node.delivery.move import STUDY_ROOT_MOVE
-from node.delivery.parcel import DestinationSpec
-from node.delivery.poller import Poller
-from node.delivery.poller import Surroundings as Polling
-from node.delivery.query import STUDY_ROOT_FIND
-from node.delivery.retrieval import Retrieval, open_retrieval
-from node.delivery.search import open_search
 from node.dimse.scp import ListenerSettings
 from node.domain.fetch import Fetch, Fetched, FetchOrder, FetchReason, FetchState, FoundStudy, Retrieve, read_query
 from node.domain.fetch_terms import FetchTerms, Poll
@@ -37,6 +27,16 @@ from node.landing import Quay
 from node.ledger.fetches import FetchFilter, FetchLedger
 from node.ledger.pages import PageAsked
 from node.ledger.schema import instances
+from node.peers.command import VERIFICATION, SubOperations
+from node.peers.peer import DestinationSpec
+from node.peers.query import STUDY_ROOT_FIND
+from node.pulling.carrier import Progress
+from node.pulling.fetcher import Fetcher, Surroundings
+from node.pulling.move import STUDY_ROOT_MOVE
+from node.pulling.poller import Poller
+from node.pulling.poller import Surroundings as Polling
+from node.pulling.retrieval import Retrieval, open_retrieval
+from node.pulling.search import open_search
 from node.store.files import FileStore, Reserve
 from tests.instances import MAX_INSTANCE_BYTES
 from tests.ledgers import Books, copy_ledger

@@ -10,8 +10,8 @@ import pytest
 from pydicom import Dataset
 from pynetdicom import AE, evt
 
-from node.delivery.association import Peer
-from node.delivery.sender import SendReport
+from node.peers.peer import Peer
+from node.peers.sender import SendReport
 from node.rehearsal.confirmation import (
     ALL_HELD,
     COMMITMENT_INSTANCE,

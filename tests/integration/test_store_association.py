@@ -10,13 +10,14 @@ from socket import IPPROTO_TCP, TCP_NODELAY, socketpair
 import pytest
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
-from node.delivery.association import Peer, StoreAssociation
-from node.delivery.carriage import carry
-from node.delivery.parcel import Fate, Outcome, Parcel
-from node.delivery.part10 import read_file_head
 from node.delivery.transport import open_transport
-from node.delivery.upper_layer import UpperLayer
 from node.errors import DestinationDown, LedgerBusy
+from node.peers.association import StoreAssociation
+from node.peers.carriage import carry
+from node.peers.parcel import Fate, Outcome, Parcel
+from node.peers.part10 import read_file_head
+from node.peers.peer import Peer
+from node.peers.upper_layer import UpperLayer
 from tests.objects import CT, SR, data_set_bytes, parcel_of, write_object
 from tests.pdus import RELEASE_RP, RELEASE_RQ, item
 from tests.peers import Storescp, wait_until

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -89,6 +90,27 @@ def test_every_stage_is_a_span_with_its_true_times(books: Books, receiver: Trace
         "encode": (at(25.3), at(25.6)),
         "record": (at(25.6), at(28)),
         "send": (at(28), at(34)),
+    }
+
+
+def test_the_parts_of_a_stage_are_spans_within_it(books: Books, receiver: TraceReceiver, tracer: Tracer) -> None:
+    job = books.claim(books.add_job(), now=at(25))
+    spent = {"infer": 0.5, "infer.network": 1.0, "infer.outline": 0.5, "encode": 0.25}
+    books.jobs.finish_job(job, replace(make_outcome(), seconds=spent), now=at(28))
+    tracer.tick(at(40))
+    told = times(receiver.spans)
+    assert told["infer"] == (at(25), at(27))
+    assert told["network"] == (at(25), at(26))
+    assert told["outline"] == (at(26), at(26.5))
+    assert told["other"] == (at(26.5), at(27))
+    assert told["encode"] == (at(27), at(27.25))
+    names = {span.span_id: span.name for span in receiver.spans}
+    parents = {span.name: names.get(span.parent_span_id) for span in receiver.spans}
+    assert {name: parents[name] for name in ("network", "outline", "other", "infer")} == {
+        "network": "infer",
+        "outline": "infer",
+        "other": "infer",
+        "infer": "job",
     }
 
 

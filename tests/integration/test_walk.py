@@ -8,10 +8,10 @@ from threading import Thread
 
 import pytest
 
-from node.delivery.parcel import DestinationSpec
 from node.delivery.walk import Step, StepState, Walk, walk_to
 from node.domain.capability import WRITTEN_FORMS
 from node.domain.confirmation import ConfirmBy
+from node.peers.peer import DestinationSpec
 from node.rehearsal.pacs import SimulatedPacs
 from tests.websites import website
 

@@ -9,7 +9,6 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 
 from node.delivery.herald import MAX_ATTEMPTS, Herald, send_events
-from node.delivery.parcel import DestinationSpec
 from node.domain import workitem as ups
 from node.domain.job import JobState
 from node.domain.workitem import DataSet, code_item, element
@@ -17,6 +16,7 @@ from node.ledger.subscriptions import UNTOLD, Subscription, SubscriptionLedger
 from node.ledger.work_orders import WorkOrderLedger
 from node.ledger.workitems import CancelRequest, Draft, WorkitemLedger
 from node.ordering import Means, Ordering
+from node.peers.peer import DestinationSpec
 from node.routing import route_study
 from tests.ledgers import NOON, STUDY, Books, at, make_card, make_facts
 from tests.peers import free_port

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from node.broker import socket_path
-from node.delivery.association import Peer
+from node.peers.peer import Peer
 from tests.node_process import Launch, NodeProcess, destination_table
 from tests.peers import Orthanc, free_port
 from tests.soak.disk import Disk

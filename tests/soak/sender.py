@@ -18,7 +18,7 @@ from threading import Event
 
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
-from node.delivery.association import Peer
+from node.peers.peer import Peer
 from tests.instances import EXPLICIT
 from tests.pdus import STORE_RSP, Response, Wire, associate_rq, associated, message, proposal, store_rq
 from tests.soak.studies import Kind, Maker, Planned, Sent

@@ -32,10 +32,12 @@ def pack_segments(slices: Sequence[NDArray[np.uint8]], *, segments: int) -> tupl
     packed = []
     waiting = np.empty((FRAMES_TO_A_BYTE, *slices[0].shape), np.bool_)
     count = 0
+    present = [_list_present(labels) for labels in slices]
     for segment in range(1, segments + 1):
         for place, labels in enumerate(slices, start=1):
-            if not np.equal(labels, segment, out=waiting[count]).any():
+            if not present[place - 1][segment]:
                 continue
+            np.equal(labels, segment, out=waiting[count])
             indices.append((segment, place))
             count += 1
             if count == FRAMES_TO_A_BYTE:
@@ -43,6 +45,15 @@ def pack_segments(slices: Sequence[NDArray[np.uint8]], *, segments: int) -> tupl
                 count = 0
     packed.append(np.packbits(waiting[:count], bitorder="little").data)
     return indices, _pad(b"".join(packed))
+
+
+def _list_present(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return whether each number of eight bits is on a slice, in one pass however many there are."""
+    present = np.zeros(np.iinfo(np.uint8).max + 1, np.bool_)
+    rows = np.flatnonzero(labels.any(axis=1))
+    if rows.size:
+        present[labels[rows[0] : rows[-1] + 1]] = True
+    return present
 
 
 def compress_slices(slices: Sequence[NDArray[np.uint8]]) -> tuple[list[FrameIndex], bytes]:

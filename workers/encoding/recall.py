@@ -12,7 +12,7 @@ from node.domain.finding import Finding
 from node.domain.job import Job
 from node.errors import InputMissing
 from workers.encoding.quiet import quiet_libraries
-from workers.pipelines.base import Analysis
+from workers.pipelines.base import Analysis, number_segment
 from workers.radiograph import read_radiograph
 from workers.volume import FEWEST_FOR_GEOMETRY, Volume, read_volume
 
@@ -67,9 +67,10 @@ def strike_findings(analysis: Analysis, labels: Collection[str]) -> Analysis:
     analysis = replace(analysis, notes=notes)
     if analysis.mask is None:
         return replace(analysis, findings=tuple(kept))
-    mask = np.zeros_like(analysis.mask)
+    renumbered = np.zeros(np.iinfo(np.uint8).max + 1, np.uint8)
     for number, finding in enumerate(kept, start=1):
-        mask[analysis.mask == finding.segment_number] = number
+        renumbered[number_segment(finding)] = number
+    mask = renumbered[analysis.mask]
     numbered = tuple(replace(finding, segment_number=number) for number, finding in enumerate(kept, start=1))
     return replace(analysis, findings=numbered, mask=mask if kept else None)
 

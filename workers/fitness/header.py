@@ -11,6 +11,7 @@ from pydicom import Dataset
 from node.errors import InputMissing, WrongAge, WrongBodyPart, WrongContrast, WrongModality, WrongView
 from node.manifest import Contrast, Fit
 from node.models import ModelCard
+from workers.instances import read_values
 
 AGE = re.compile(r"(\d{1,3})([DWMY]?)\Z")
 # PS3.5 6.2 wants 053Y; archives also write 53.
@@ -38,10 +39,10 @@ def require_role(card: ModelCard, role: str, datasets: Sequence[Dataset]) -> Non
     if not datasets:
         raise InputMissing(f"role {role!r}: the Series holds no Instances; send it again")
     allowed = card.modalities.get(role, ())
-    for ds in datasets:
-        if allowed and ds.get("Modality") not in allowed:
-            raise WrongModality(f"{_name(ds)}: Modality {ds.get('Modality')!r} where {_or(allowed)} is read")
-        _check_body_part(ds, card.fit)
+    for number, modality in enumerate(read_values(datasets, "Modality")):
+        if allowed and modality not in allowed:
+            raise WrongModality(f"{_name(datasets[number])}: Modality {modality!r} where {_or(allowed)} is read")
+    _check_body_parts(datasets, card.fit)
     _check_view(datasets, card.fit)
     _check_age(datasets[0], card.fit)
     _check_contrast(datasets[0], card.fit)
@@ -76,16 +77,19 @@ def _read_date(value: object) -> date | None:
         return None
 
 
-def _check_body_part(ds: Dataset, fit: Fit) -> None:
-    part = _letters(ds.get("BodyPartExamined"))
-    if fit.body_parts and part and part not in {_letters(one) for one in fit.body_parts}:
-        raise WrongBodyPart(f"{_name(ds)}: Body Part Examined {part} where {_or(fit.body_parts)} is read")
+def _check_body_parts(datasets: Sequence[Dataset], fit: Fit) -> None:
+    for number, value in enumerate(read_values(datasets, "BodyPartExamined")):
+        part = _letters(value)
+        if fit.body_parts and part and part not in {_letters(one) for one in fit.body_parts}:
+            name = _name(datasets[number])
+            raise WrongBodyPart(f"{name}: Body Part Examined {part} where {_or(fit.body_parts)} is read")
 
 
 def _check_view(datasets: Sequence[Dataset], fit: Fit) -> None:
-    views = [str(ds.get("ViewPosition") or "").upper().replace("_", " ").split()[:1] for ds in datasets]
+    told = read_values(datasets, "ViewPosition")
+    views = [str(one or "").upper().replace("_", " ").split()[:1] for one in told]
     if fit.views and all(view and view[0] not in fit.views for view in views):
-        found = ", ".join(sorted({str(ds.get("ViewPosition")) for ds in datasets}))
+        found = ", ".join(sorted({str(one) for one in told}))
         raise WrongView(f"{_name(datasets[0])}: View Position {found} where {_or(fit.views)} is read")
 
 

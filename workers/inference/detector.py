@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from workers.inference.suppression import QuickSelector, is_quick
+
 
 class DetectorInferer:
     """The inferer of a config that has a `detector`.
@@ -24,6 +26,8 @@ class DetectorInferer:
         detector = self._detector
         detector.network = network
         detector.eval()
+        if is_quick(detector.box_selector):
+            detector.box_selector = QuickSelector(detector.box_selector)
         window = math.prod(detector.inferer.roi_size)
         is_large = any(image[0].numel() >= window for image in images)
         found: list[dict[str, torch.Tensor]] = detector(list(images), use_inferer=is_large)

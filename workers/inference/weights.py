@@ -32,7 +32,10 @@ def load_weights(network: torch.nn.Module, card: ModelCard) -> torch.nn.Module:
     """
     card.verify_weights()
     try:
-        network.load_state_dict(_read_tensors(card))
+        own = network.state_dict()
+        found = {name: _widen(tensor, own.get(name)) for name, tensor in _read_tensors(card).items()}
+        # Tensors of the file's own type stay in the file, whose pages all processes share.
+        network.load_state_dict(found, assign=True)
     except NOT_WEIGHTS as exc:
         # Torch lists every tensor; the first line names the network.
         said = _first_line(exc).rstrip(": ")
@@ -76,6 +79,10 @@ def _refuse_pickles(card: ModelCard) -> None:
             elif name.endswith(".pt"):
                 # Torch tries this too, and unpickles what it refuses.
                 torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
+
+
+def _widen(tensor: torch.Tensor, own: torch.Tensor | None) -> torch.Tensor:
+    return tensor if own is None else tensor.to(own.dtype)
 
 
 def _first_line(error: BaseException) -> str:

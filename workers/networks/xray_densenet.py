@@ -1,19 +1,45 @@
-"""A small DenseNet that answers one question about a chest radiograph, place by place."""
+"""A small DenseNet that answers one question about a chest radiograph, place by place.
+
+Its features are those of MONAI's DenseNet, by the same names of parameters: to import MONAI takes a worker longer than
+everything else before its first Job.
+"""
 
 import math
+from collections import OrderedDict
 
 import torch
-from monai.networks.nets.densenet import DenseNet
 from torch import Tensor, nn
 
 MATRIX = 128  # rows and columns that it reads
 INIT_FEATURES = 24
 GROWTH_RATE = 12
+BOTTLENECK = 4
 BLOCKS = (4, 6, 8)
 # Stages with places of 8 and 16 pixels; Grad-CAM is taken from the latter.
 STAGES = ("features.denseblock2", "relu")
 ATTENDED = STAGES[-1]
 SHARPNESS = 2.0  # 0 would be the mean of all places, infinity the strongest alone
+
+
+class _Layer(nn.Module):
+    """One layer of a dense block: a bottleneck, then the new features behind what came in."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        narrow = BOTTLENECK * GROWTH_RATE
+        self.layers = nn.Sequential(
+            OrderedDict(
+                norm1=nn.BatchNorm2d(inputs),
+                relu1=nn.ReLU(inplace=True),
+                conv1=nn.Conv2d(inputs, narrow, 1, bias=False),
+                norm2=nn.BatchNorm2d(narrow),
+                relu2=nn.ReLU(inplace=True),
+                conv2=nn.Conv2d(narrow, GROWTH_RATE, 3, padding=1, bias=False),
+            )
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.cat([maps, self.layers(maps)], 1)
 
 
 class XrayDensenet(nn.Module):
@@ -25,17 +51,9 @@ class XrayDensenet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        dense = DenseNet(
-            spatial_dims=2,
-            in_channels=1,
-            out_channels=1,
-            init_features=INIT_FEATURES,
-            growth_rate=GROWTH_RATE,
-            block_config=BLOCKS,
-        )
-        self.features = dense.features
+        self.features, channels = _build_features()
         self.relu = nn.ReLU()
-        self.head = nn.Conv2d(_count_features(), 1, kernel_size=1)
+        self.head = nn.Conv2d(channels, 1, kernel_size=1)
 
     def forward(self, films: Tensor) -> Tensor:
         """Return the evidence at each place: (batch, rows / 16, columns / 16) logits."""
@@ -43,13 +61,41 @@ class XrayDensenet(nn.Module):
         return places[:, 0]
 
 
-def _count_features() -> int:
-    """Return the channels after the last block: each block adds, each transition halves."""
+def _build_features() -> tuple[nn.Sequential, int]:
+    """Return the layers before the head, and their channels: each block adds, each transition halves."""
+    layers = OrderedDict[str, nn.Module](
+        conv0=nn.Conv2d(1, INIT_FEATURES, 7, stride=2, padding=3, bias=False),
+        norm0=nn.BatchNorm2d(INIT_FEATURES),
+        relu0=nn.ReLU(inplace=True),
+        pool0=nn.MaxPool2d(3, stride=2, padding=1),
+    )
     channels = INIT_FEATURES
-    for number, layers in enumerate(BLOCKS):
-        channels = channels // 2 if number else channels
-        channels += layers * GROWTH_RATE
-    return channels
+    for number, count in enumerate(BLOCKS, 1):
+        block = OrderedDict[str, nn.Module](
+            (f"denselayer{n + 1}", _Layer(channels + n * GROWTH_RATE)) for n in range(count)
+        )
+        layers[f"denseblock{number}"] = nn.Sequential(block)
+        channels += count * GROWTH_RATE
+        if number < len(BLOCKS):
+            layers[f"transition{number}"] = _transition(channels)
+            channels //= 2
+    layers["norm5"] = nn.BatchNorm2d(channels)
+    features = nn.Sequential(layers)
+    for module in features.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return features, channels
+
+
+def _transition(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            norm=nn.BatchNorm2d(channels),
+            relu=nn.ReLU(inplace=True),
+            conv=nn.Conv2d(channels, channels // 2, 1, bias=False),
+            pool=nn.AvgPool2d(2),
+        )
+    )
 
 
 def mirror(films: Tensor) -> Tensor:

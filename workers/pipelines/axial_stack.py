@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn.functional import interpolate
 
+from workers.resampling import Grid, lay_on, resize_planes
 from workers.volume import Volume
 
 Voxels = NDArray[np.float32]
@@ -78,36 +77,18 @@ def turn_volume(volume: Volume) -> tuple[AxialStack, Turn]:
     return AxialStack(voxels=voxels, affine=affine), turn
 
 
-def resize_plane(voxels: Voxels, shape: tuple[int, int]) -> Voxels:
-    """Return each slice at another matrix over the same field of view, without aliasing.
-
-    The outer edges of the pixels stay where they are, so the pixel size changes by exactly rows / new rows.
-    """
-    batch = torch.from_numpy(np.ascontiguousarray(voxels))[:, None]
-    resized = interpolate(batch, size=shape, mode="bilinear", align_corners=False, antialias=True)
-    result: Voxels = resized[:, 0].numpy()
-    return result
-
-
 def shrink_stack(stack: AxialStack, *, pixel_mm: float) -> AxialStack:
     """Return the stack with pixels as close to `pixel_mm` as whole rows and columns allow; slices stay."""
     _, rows, columns = stack.voxels.shape
     _, row_mm, column_mm = stack.spacing_mm
     shape = max(1, round(rows * row_mm / pixel_mm)), max(1, round(columns * column_mm / pixel_mm))
-    affine = stack.affine.copy()
-    for axis, old, new in ((1, rows, shape[0]), (2, columns, shape[1])):
-        factor = old / new
-        affine[:3, 3] += stack.affine[:3, axis] * (factor - 1) / 2
-        affine[:3, axis] *= factor
-    return AxialStack(voxels=resize_plane(stack.voxels, shape), affine=affine)
+    small = resize_planes(stack.voxels, stack.affine, shape)
+    return AxialStack(voxels=small.voxels, affine=small.affine)
 
 
 def place_on(stack: AxialStack, grid: AxialStack) -> tuple[AxialStack, float]:
     """Return the stack resampled on another's grid, and the fraction of that grid it covers (0..1)."""
-    matrix = np.linalg.inv(stack.affine) @ grid.affine
-    voxels = ndimage.affine_transform(
-        stack.voxels, matrix[:3, :3], matrix[:3, 3], grid.voxels.shape, order=1, mode="constant", cval=np.nan
-    )
+    voxels = lay_on(stack.voxels, stack.affine, on=Grid(voxels=grid.voxels, affine=grid.affine))
     covered = np.isfinite(voxels)
     filled = np.where(covered, voxels, stack.voxels.min()).astype(np.float32)
     return replace(grid, voxels=filled), float(covered.mean())

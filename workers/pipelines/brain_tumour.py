@@ -23,6 +23,7 @@ from node.models import ModelCard
 from workers.fitness.check import Fitness
 from workers.inference.answers import require_sound
 from workers.inference.ladder import Footing, Ladder
+from workers.inference.turn import device_turn
 from workers.inference.weights import load_weights
 from workers.measurements import Measures, Region, cut_region, find_side, measure_region, note_limits
 from workers.networks.tumour_unet import build_tumour_unet, count_away
@@ -33,7 +34,6 @@ from workers.pipelines.axial_stack import (
     center_window,
     crop_plane,
     mark_head,
-    resize_plane,
     shrink_stack,
     standardize,
     turn_volume,
@@ -42,6 +42,8 @@ from workers.pipelines.axial_stack import (
 from workers.pipelines.base import Analysis
 from workers.pipelines.input_views import view_head
 from workers.pipelines.sequence_fit import SequencePair, fit_sequence
+from workers.resampling import resize_images
+from workers.stopwatch import stage
 from workers.volume import Volume, read_volume
 
 REFERENCE = "flair"
@@ -117,6 +119,11 @@ class BrainTumour:
         self._threshold = float(thresholds["abnormality"])
         self._min_volume_mm3 = float(thresholds["min_volume_mm3"])
 
+    @property
+    def networks(self) -> Mapping[str, torch.nn.Module]:
+        """The networks that are asked, by name."""
+        return {"unet": self._network}
+
     def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> HeadStudy:
         """Bring the FLAIR to the network's grid, and each T1 to its place on it, moved where the head has moved.
 
@@ -132,8 +139,10 @@ class BrainTumour:
         volume = self._read_head(REFERENCE, inputs.get(REFERENCE) or ())
         turned, turn = turn_volume(volume)
         check_plane(turned)
-        stack = shrink_stack(turned, pixel_mm=self._pixel_mm)
-        head = mark_head(stack.voxels)
+        with stage("resample"):
+            stack = shrink_stack(turned, pixel_mm=self._pixel_mm)
+        with stage("place"):
+            head = mark_head(stack.voxels)
         check_head(head, stack)
         shown = view_head(stack)
         self._fitness.check_tissue(shown)
@@ -166,9 +175,10 @@ class BrainTumour:
         channels = self._show(prepared)
         asked = self._ladder.ask(lambda network, footing: ask_slices(network, channels, footing))
         require_sound(asked.answer, "brain tumor")
-        chance = self._spread(prepared, asked.answer)
-        min_voxels = self._min_volume_mm3 / prepared.volume.voxel_mm3
-        lesion = drop_specks(chance >= self._threshold, min_voxels=min_voxels)
+        with stage("outline"):
+            chance = self._spread(prepared, asked.answer)
+            min_voxels = self._min_volume_mm3 / prepared.volume.voxel_mm3
+            lesion = drop_specks(chance >= self._threshold, min_voxels=min_voxels)
         check_share(lesion, prepared)
         notes = [
             *prepared.notes,
@@ -177,9 +187,10 @@ class BrainTumour:
         ]
         findings: tuple[Finding, ...] = ()
         if lesion.any():
-            region = cut_region(prepared.volume, lesion)
-            measures = measure_region(prepared.volume, region)
-            findings = (describe_lesion(prepared, region, measures, confidence=float(chance[lesion].mean())),)
+            with stage("measure"):
+                region = cut_region(prepared.volume, lesion)
+                measures = measure_region(prepared.volume, region)
+                findings = (describe_lesion(prepared, region, measures, confidence=float(chance[lesion].mean())),)
             notes += note_limits(prepared.volume, {findings[0].label: measures})
         return Analysis(
             findings=findings,
@@ -192,7 +203,8 @@ class BrainTumour:
     def _read_head(self, role: str, datasets: Sequence[Dataset]) -> Volume:
         """Return one Series as a Volume when it is fit to be read as a head."""
         self._fitness.check_header(role, datasets)
-        volume = read_volume(datasets, min_slices=self._min_slices)
+        with stage("read"):
+            volume = read_volume(datasets, min_slices=self._min_slices)
         self._fitness.check_volume(volume)
         return volume
 
@@ -217,7 +229,8 @@ class BrainTumour:
             head=head,
             shares_frame=volume.frame_of_reference_uid == reference.frame_of_reference_uid,
         )
-        return fit_sequence(pair)
+        with stage("place"):
+            return fit_sequence(pair)
 
     def _show(self, prepared: HeadStudy) -> NDArray[np.float32]:
         """Return what the network is shown: the sequences and, if it learned with them, the FLAIR of neighbours."""
@@ -232,9 +245,11 @@ class BrainTumour:
         small = uncrop_plane(chance, prepared.corner, prepared.stack.voxels.shape[1:])
         small[depth_mm < SCALP_MM] = 0
         shape = [prepared.volume.voxels.shape[axis] for axis in prepared.turn.order]
-        return prepared.turn.undo(resize_plane(small, (shape[1], shape[2])))
+        return prepared.turn.undo(resize_images(small, (shape[1], shape[2])))
 
 
+@stage("network")
+@device_turn()
 @torch.inference_mode()
 def ask_slices(network: torch.nn.Module, channels: NDArray[np.float32], footing: Footing) -> NDArray[np.float32]:
     """Return the probability of each pixel, (slices, rows, columns); the mirrored slice has a say."""
@@ -325,7 +340,8 @@ def drop_specks(mask: NDArray[np.bool_], *, min_voxels: float) -> NDArray[np.boo
     """Return the mask without its connected pieces of fewer than `min_voxels` voxels."""
     if not mask.any():
         return mask
-    box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
+    # One pass, and no list of all voxels.
+    (box,) = ndimage.find_objects(mask.view(np.uint8))
     labels, _ = ndimage.label(mask[box], structure=TOUCHING)
     large = np.bincount(labels.ravel()) >= min_voxels
     large[0] = False

@@ -11,19 +11,21 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from node.errors import GeometryRefused, InputMissing, ModelInvalid, ModelOutputInvalid
-from node.manifest import Bundle, BundleKind
+from node.manifest import Bundle, BundleKind, WeightsFormat
 from node.models import ModelCard
 from workers.axes import reverse_axes
 from workers.fitness.check import Fitness
 from workers.inference.answers import is_finite, require_finite, require_sound
 from workers.inference.bundle import load_bundle
 from workers.inference.ladder import Footing, Ladder
+from workers.inference.turn import device_turn
 from workers.networks.torchvision_parts import provide_torchvision_parts
 from workers.pipelines.base import Analysis
 from workers.pipelines.bundle_boxes import read_boxes
 from workers.pipelines.bundle_classes import read_classes
 from workers.pipelines.bundle_mask import find_segments, read_mask
 from workers.radiograph import Radiograph, read_radiograph
+from workers.stopwatch import stage
 from workers.volume import Volume, read_volume
 
 # From axes (slice, row, column) and LPS to those of NIfTI, in which bundles are written: (column, row, slice) and RAS.
@@ -80,6 +82,12 @@ class BundlePipeline:
         self._loaded = load_bundle(card, card.bundle, device)
         self._ladder = Ladder(self._loaded.network, device, batch=1)
 
+    @property
+    def networks(self) -> Mapping[str, torch.nn.Module]:
+        """The network that is asked, by the name that its config gives it; none where it came with its weights."""
+        is_built_here = self._card.weights_format in {WeightsFormat.SAFETENSORS, WeightsFormat.STATE_DICT}
+        return {self._bundle.network: self._loaded.network} if is_built_here else {}
+
     def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> BundleInput:
         """Turn the Series of each role into a channel.
 
@@ -97,7 +105,8 @@ class BundlePipeline:
         if self._bundle.kind is BundleKind.CLASSIFICATION:
             return self._read_film(inputs[roles[0]])
         least = int(self._card.numbers.get("preprocessing", {}).get("min_slices", MIN_SLICES))
-        volumes = [read_volume(inputs[role], min_slices=least) for role in roles if inputs.get(role)]
+        with stage("read"):
+            volumes = [read_volume(inputs[role], min_slices=least) for role in roles if inputs.get(role)]
         for volume in volumes:
             self._fitness.check_volume(volume)
             _check_grid(volume, volumes[0])
@@ -140,15 +149,21 @@ class BundlePipeline:
         read = item[key]
         if not is_finite(read):
             raise ModelOutputInvalid(f"the preprocessing of the bundle {loaded.name} gives NaN; is the input empty?")
+        answer = self._infer(read, network, footing)
+        item |= answer if isinstance(answer, dict) else {self._bundle.output: self._keep_place(answer, read)}
+        return dict(loaded.run("postprocessing", lambda: loaded.postprocessing(item)))
+
+    @stage("network")
+    @device_turn()
+    def _infer(self, read: MetaTensor, network: torch.nn.Module, footing: Footing) -> torch.Tensor | dict[str, Any]:
+        """Return the answer of the network on the CPU: a tensor, or of a detector what it lists by name."""
+        loaded = self._loaded
         batch = read.as_tensor().to(footing.device)
         is_list = self._bundle.kind is BundleKind.DETECTION
-        answer = loaded.run("inferer", lambda: loaded.inferer([batch] if is_list else batch[None], network))
-        first = answer[0]
-        if is_list:
-            item |= {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in first.items()}
-        else:
-            item[self._bundle.output] = self._keep_place(first.float().cpu(), read)
-        return dict(loaded.run("postprocessing", lambda: loaded.postprocessing(item)))
+        first = loaded.run("inferer", lambda: loaded.inferer([batch] if is_list else batch[None], network))[0]
+        if not is_list:
+            return first.float().cpu()  # type: ignore[no-any-return]  # what a bundle answers has no type
+        return {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in first.items()}
 
     def _keep_place(self, answer: torch.Tensor, image: MetaTensor) -> torch.Tensor:
         """Return an answer that knows where its image lies, if it is one about places."""
@@ -164,7 +179,8 @@ class BundlePipeline:
 
     def _read_film(self, datasets: Sequence[Dataset]) -> BundleInput:
         first, *others = sorted(datasets, key=lambda ds: (int(ds.get("InstanceNumber") or 0), str(ds.SOPInstanceUID)))
-        radiograph = read_radiograph(first)
+        with stage("read"):
+            radiograph = read_radiograph(first)
         self._fitness.check_film(radiograph)
         note = f"{len(others)} further image(s) of the Series were not read."
         pixels = radiograph.pixels.transpose()[None]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from node.errors import ModelOutputInvalid
 from node.manifest import BoxMode, BoxSpace, Bundle, Label
 from node.models import ModelCard
+from workers.axes import reversed_axes
+from workers.measurements import Region, find_regions
 from workers.pipelines.base import Analysis
 from workers.pipelines.bundle_mask import bring_home, build_analysis
 from workers.volume import Volume
@@ -47,18 +49,18 @@ def read_boxes(answer: Mapping[str, Any], card: ModelCard, volume: Volume, *, no
     centers, halves = _to_patient(boxes, bundle, answer)
     outlines = _read_outlines(answer, bundle, volume)
     taken = np.zeros(volume.voxels.shape, bool)
-    found: list[tuple[Label, NDArray[np.bool_]]] = []
+    found: list[tuple[Label, Region]] = []
     kept: list[float] = []
     drawn = 0
     for number in order[:MAX_BOXES]:
-        outline = outlines == number + 1
-        is_drawn = not outline.any()
-        marked = (_fill_ellipsoid(volume, centers[number], halves[number]) if is_drawn else outline) & ~taken
+        is_drawn = number + 1 not in outlines
+        region = _fill_ellipsoid(volume, centers[number], halves[number]) if is_drawn else outlines[number + 1]
+        marked = region.mask & ~taken[region.box]
         # Outside of the images, or wholly inside a box that is more certain.
         if marked.any():
-            taken |= marked
+            taken[region.box] |= marked
             drawn += is_drawn
-            found.append((labels[int(classes[number])], marked))
+            found.append((labels[int(classes[number])], Region(box=region.box, mask=marked)))
             kept.append(float(min(scores[number], 1.0)))
     more = (f"{len(order) - MAX_BOXES} further boxes are not listed.",) if len(order) > MAX_BOXES else ()
     names = [f"{label.name} {number}" for number, (label, _) in enumerate(found, 1)]
@@ -66,17 +68,19 @@ def read_boxes(answer: Mapping[str, Any], card: ModelCard, volume: Volume, *, no
     return build_analysis(found, card, volume, notes=said, names=names, scores=kept)
 
 
-def _read_outlines(answer: Mapping[str, Any], bundle: Bundle, volume: Volume) -> NDArray[np.generic]:
-    """Return the number of the box that each voxel of the volume belongs to, from 1; 0 where it is of none."""
+def _read_outlines(answer: Mapping[str, Any], bundle: Bundle, volume: Volume) -> Mapping[int, Region]:
+    """Return the voxels of the volume that belong to each box, by its number from 1; a box may have none."""
     outlines, image = answer.get(OUTLINES), answer.get(bundle.image)
     if not isinstance(outlines, torch.Tensor) or not isinstance(image, MetaTensor):
-        return np.zeros((1, 1, 1), np.uint8)
+        return {}
     if outlines.shape != (1, *image.shape[1:]):
         raise ModelOutputInvalid(
             f"the bundle answers with outlines of {tuple(outlines.shape)} where (1, x, y, z) of its image is due"
         )
     placed = MetaTensor(outlines.as_subclass(torch.Tensor), affine=image.affine)
-    return np.asarray(bring_home(placed, volume)[0].transpose(2, 1, 0))
+    home = bring_home(placed, volume)[0]
+    # A bundle may count in any type; more boxes than eight bits can number are numbered too.
+    return find_regions(volume, reversed_axes(home.astype(np.uint8 if home.dtype == np.uint8 else np.uint16)))
 
 
 def _tell_ellipsoids(drawn: int, findings: int) -> tuple[str, ...]:
@@ -116,9 +120,11 @@ def _to_patient(boxes: Numbers, bundle: Bundle, answer: Mapping[str, Any]) -> tu
     return centers, halves
 
 
-def _fill_ellipsoid(volume: Volume, center: Numbers, half: Numbers) -> NDArray[np.bool_]:
-    """Return the voxels inside the ellipsoid that touches the faces of a box; at least the one in its middle."""
-    marked = np.zeros(volume.voxels.shape, bool)
+def _fill_ellipsoid(volume: Volume, center: Numbers, half: Numbers) -> Region:
+    """Return the voxels inside the ellipsoid that touches the faces of a box; at least the one in its middle.
+
+    There are none where the middle lies outside of the images.
+    """
     inverse = np.linalg.inv(volume.affine)
     middle = (inverse @ np.array([*center, 1.0]))[:3]
     reach = np.abs(inverse[:3, :3]) @ half
@@ -126,13 +132,13 @@ def _fill_ellipsoid(volume: Volume, center: Numbers, half: Numbers) -> NDArray[n
     low = np.clip(np.floor(middle - reach), 0, last).astype(int)
     high = np.clip(np.ceil(middle + reach), 0, last).astype(int)
     nearest = np.rint(middle).astype(int)
+    z, y, x = (slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
     if (nearest < 0).any() or (nearest > last).any():
-        return marked
+        return Region(box=(z, y, x), mask=np.zeros(high - low + 1, bool))
     index = np.stack(
         np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(low, high, strict=True)), indexing="ij"), axis=-1
     )
     points = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-    inside = (((points - center) / np.maximum(half, 1e-6)) ** 2).sum(axis=-1) <= 1.0
-    marked[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))] = inside
-    marked[tuple(nearest)] = True
-    return marked
+    inside: NDArray[np.bool_] = (((points - center) / np.maximum(half, 1e-6)) ** 2).sum(axis=-1) <= 1.0
+    inside[tuple(nearest - low)] = True
+    return Region(box=(z, y, x), mask=inside)

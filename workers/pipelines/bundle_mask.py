@@ -1,13 +1,14 @@
 """What a segmenting bundle answers: label maps or channels, on the grid of the Series it was asked about."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from node.domain.codes import MORPHOLOGICALLY_ABNORMAL
 from node.domain.finding import Finding
@@ -16,8 +17,10 @@ from node.manifest import Label
 from node.models import ModelCard
 from workers.axes import reversed_axes
 from workers.inference.answers import is_finite
-from workers.measurements import Region, cut_region, measure_region, note_limits
+from workers.measurements import Region, find_regions, measure_region, note_limits
 from workers.pipelines.base import Analysis
+from workers.resampling import pick_nearest
+from workers.stopwatch import stage
 from workers.volume import Volume
 
 # From axes of NIfTI and RAS back to those of a Volume.
@@ -28,12 +31,27 @@ MARKED = 0.5
 # Of all voxels; what fills more is no organ and no lesion.
 MAX_SHARE = 0.95
 WHOLE_TOLERANCE = 1e-3
+SMALL = 256  # values of eight bits
 
-Marks = dict[int, NDArray[np.bool_]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """Where the labels of a card are marked.
+
+    Attributes
+    ----------
+    numbers
+        (slices, rows, columns) unsigned: n where the n-th label is, from 1; where several are, the last of them.
+    shares
+        Number of a label to the share of all voxels that are marked as it, also where a later one covers it.
+    """
+
+    numbers: NDArray[np.unsignedinteger]
+    shares: Mapping[int, float]
 
 
 def read_mask(answers: Sequence[Any], card: ModelCard, volume: Volume) -> tuple[Marks, tuple[str, ...]]:
-    """Return where each label is marked, (slices, rows, columns), and what the report owes its reader.
+    """Return where each label is marked, and what the report owes its reader.
 
     Parameters
     ----------
@@ -58,9 +76,7 @@ def read_mask(answers: Sequence[Any], card: ModelCard, volume: Volume) -> tuple[
             f"the bundle {card.name} answers with a mask of {found} voxels for a volume of "
             f"{' x '.join(map(str, volume.voxels.shape))}; its postprocessing lacks Invertd"
         )
-    marks = _split(channels, card)
-    known = {label.value for label in card.labels}
-    strange = sorted(value for value in marks if value not in known)
+    marks, strange = _read_numbers(channels[0], card) if len(channels) == 1 else _read_channels(channels, card)
     notes = (f"The model marked {', '.join(map(str, strange))} too, for which there is no label.",) if strange else ()
     return marks, notes
 
@@ -74,26 +90,18 @@ def find_segments(marks: Marks, card: ModelCard, volume: Volume, *, notes: tuple
         If one label fills the volume.
     """
     max_share = float(card.numbers.get("thresholds", {}).get("max_share", MAX_SHARE))
-    mask = np.zeros(volume.voxels.shape, np.uint16)
-    for number, label in enumerate(card.labels, 1):
-        marked = marks.get(label.value)
-        if marked is None:
-            continue
-        share = np.count_nonzero(marked) / marked.size
+    for number, share in marks.shares.items():
         if share > max_share:
             raise ModelOutputInvalid(
-                f"the bundle {card.name} marks {share:.0%} of all voxels as {label.name}; the input is unlike what it "
-                "has learned, or its weights are damaged"
+                f"the bundle {card.name} marks {share:.0%} of all voxels as {card.labels[number - 1].name}; the input "
+                "is unlike what it has learned, or its weights are damaged"
             )
-        np.copyto(mask, number, where=marked)
-    # The values of a whole volume take longer to sort than its voxels to compare with each label that is there.
-    left = ((label, mask == number) for number, label in enumerate(card.labels, 1) if label.value in marks)
-    found = [(label, marked) for label, marked in left if marked.any()]
-    return build_analysis(found, card, volume, notes=notes)
+    regions = find_regions(volume, marks.numbers)
+    return build_analysis([(card.labels[n - 1], regions[n]) for n in sorted(regions)], card, volume, notes=notes)
 
 
 def build_analysis(
-    found: Sequence[tuple[Label, NDArray[np.bool_]]],
+    found: Sequence[tuple[Label, Region]],
     card: ModelCard,
     volume: Volume,
     *,
@@ -101,7 +109,7 @@ def build_analysis(
     names: Sequence[str] = (),
     scores: Sequence[float] = (),
 ) -> Analysis:
-    """Return the Analysis of marked regions, one Segment each, in their order.
+    """Return the Analysis of regions that have no voxel in common, one Segment each, in their order.
 
     Parameters
     ----------
@@ -112,10 +120,10 @@ def build_analysis(
     """
     mask = np.zeros(volume.voxels.shape, np.uint8)
     findings, measured = [], {}
-    for number, (label, marked) in enumerate(found, 1):
-        np.copyto(mask, number, where=marked)
-        region: Region = cut_region(volume, marked)
-        measures = measure_region(volume, region)
+    for number, (label, region) in enumerate(found, 1):
+        np.copyto(mask[region.box], number, where=region.mask)
+        with stage("measure"):
+            measures = measure_region(volume, region)
         name = names[number - 1] if names else label.name
         measured[name] = measures
         findings.append(
@@ -151,28 +159,54 @@ def bring_home(answer: torch.Tensor, volume: Volume) -> NDArray[np.generic]:
     matrix = np.linalg.inv(np.asarray(answer.affine, float)) @ home
     if channels.shape[1:] == shape and np.allclose(matrix, np.eye(4), atol=WHOLE_TOLERANCE):
         return channels
-    return np.stack([ndimage.affine_transform(one, matrix[:3, :3], matrix[:3, 3], shape, order=0) for one in channels])
+    return np.stack([pick_nearest(one, matrix, shape) for one in channels])
 
 
-def _split(channels: NDArray[np.generic], card: ModelCard) -> Marks:
-    """Return the voxels of each value that is there: of one channel its numbers, of several the number of each.
+def _read_channels(channels: NDArray[np.generic], card: ModelCard) -> tuple[Marks, list[int]]:
+    """Return what several channels (channels, columns, rows, slices) mark, and which of them mark without a label."""
+    numbers = np.zeros(channels.shape[:0:-1], _type_for(card))
+    shares: dict[int, float] = {}
+    for number, label in enumerate(card.labels, 1):
+        if label.value < len(channels):
+            marked = channels[label.value] > MARKED
+            shares[number] = np.count_nonzero(marked) / marked.size
+            np.copyto(numbers, number, where=reversed_axes(marked))
+    known = {label.value for label in card.labels}
+    strange = [n for n in range(1, len(channels)) if n not in known and bool((channels[n] > MARKED).any())]
+    return Marks(numbers=numbers, shares=shares), strange
 
-    Parameters
-    ----------
-    channels
-        (channels, columns, rows, slices).
-    """
-    if len(channels) > 1:
-        known = {label.value for label in card.labels}
-        marked = ((number, channel > MARKED) for number, channel in enumerate(channels))
-        return {n: reversed_axes(one) for n, one in marked if (n in known or n > 0) and one.any()}
-    values = np.rint(channels[0])
-    off = values - channels[0]
+
+def _read_numbers(channel: NDArray[np.generic], card: ModelCard) -> tuple[Marks, list[int]]:
+    """Return what the numbers of one channel (columns, rows, slices) mark, and which have no label."""
+    values = np.rint(channel)
+    off = values - channel
     if max(off.max(), -off.min()) > WHOLE_TOLERANCE:
         raise ModelOutputInvalid(
             f"the bundle {card.name} answers with fractions where labels are due; its postprocessing lacks AsDiscreted"
         )
-    found = np.unique(values[values != 0]).tolist()
-    # The smaller a number, the sooner is it somewhere else.
-    numbers = reversed_axes(values.astype(np.uint8 if all(0 < value < 256 for value in found) else np.int64))
-    return {int(value): numbers == int(value) for value in found}
+    found = _list_values(values)
+    known = {label.value: number for number, label in enumerate(card.labels, 1) if label.value in found}
+    numbers = np.zeros(values.shape[::-1], _type_for(card))
+    if min(found, default=0) >= 0 and max(found, default=0) < SMALL:
+        table = np.zeros(SMALL, numbers.dtype)
+        table[list(known)] = list(known.values())
+        # The smaller a number, the sooner is it somewhere else.
+        np.take(table, reversed_axes(values.astype(np.uint8)), out=numbers)
+    else:
+        for value, number in known.items():
+            np.copyto(numbers, number, where=reversed_axes(values == value))
+    shares = {number: found[value] / values.size for value, number in known.items()}
+    return Marks(numbers=numbers, shares=shares), sorted(found.keys() - known.keys())
+
+
+def _list_values(values: NDArray[np.generic]) -> dict[int, int]:
+    """Return how many voxels have each whole number but 0; plane by plane, since what is there is sorted."""
+    found: Counter[int] = Counter()
+    for plane in values:
+        seen, counts = np.unique(plane[plane != 0], return_counts=True)
+        found.update(dict(zip(map(int, seen.tolist()), counts.tolist(), strict=True)))
+    return dict(found)
+
+
+def _type_for(card: ModelCard) -> type[np.unsignedinteger]:
+    return np.uint8 if len(card.labels) < SMALL else np.uint16

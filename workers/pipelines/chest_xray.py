@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydicom import Dataset
-from torch.nn.functional import interpolate
 
 from node.domain.codes import LUNG, PNEUMONIA
 from node.domain.finding import Finding, Presence
@@ -22,11 +21,14 @@ from workers.inference.answers import require_sound
 from workers.inference.attention import Attended, attend
 from workers.inference.calibration import soften
 from workers.inference.ladder import Footing, Ladder
+from workers.inference.turn import device_turn
 from workers.inference.weights import load_weights
 from workers.networks.xray_densenet import ATTENDED, MATRIX, XrayDensenet, merge_mirrored, mirror, pool_evidence
 from workers.pipelines.base import Analysis
 from workers.pipelines.input_views import view_film
 from workers.radiograph import Radiograph, read_radiograph
+from workers.resampling import resize_images
+from workers.stopwatch import stage
 
 ROLE = "image"
 BODY_PARTS = ("CHEST", "THORAX", "LUNG", "LUNGS")
@@ -64,9 +66,7 @@ def locate_square(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def shrink(square: NDArray[np.float32], *, matrix: int = MATRIX) -> NDArray[np.float32]:
     """Return a square image at the network's matrix, without aliasing."""
-    batch = torch.from_numpy(np.ascontiguousarray(square))[None, None]
-    small = interpolate(batch, size=(matrix, matrix), mode="bilinear", align_corners=False, antialias=True)
-    shrunk: NDArray[np.float32] = small[0, 0].numpy()
+    shrunk: NDArray[np.float32] = resize_images(square[None], (matrix, matrix))[0]
     return shrunk
 
 
@@ -102,6 +102,11 @@ class ChestXray:
         self._oldest_years = float(thresholds["oldest_years"])
         self._temperature = float(card.numbers["calibration"]["temperature"])
 
+    @property
+    def networks(self) -> Mapping[str, torch.nn.Module]:
+        """The networks that are asked, by name."""
+        return {"densenet": self._network}
+
     def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> FrontalRadiograph:
         """Choose the frontal image of the Series and decode it.
 
@@ -120,7 +125,8 @@ class ChestXray:
                 f"instance {ds.SOPInstanceUID}: {ds.Rows} x {ds.Columns} pixels where {MATRIX} are needed; "
                 "send the original, not a preview"
             )
-        radiograph = read_radiograph(ds)
+        with stage("read"):
+            radiograph = read_radiograph(ds)
         self._fitness.check_film(radiograph)
         unusual = self._fitness.check_likeness(partial(view_film, radiograph.pixels))
         return FrontalRadiograph(
@@ -143,6 +149,8 @@ class ChestXray:
         pixels = prepared.radiograph.pixels
         film = standardize(torch.from_numpy(shrink(crop_square(pixels)))[None, None])
 
+        @stage("network")
+        @device_turn()
         def question(network: torch.nn.Module, footing: Footing) -> Attended:
             layer = network.get_submodule(ATTENDED)
             seen = attend(network, layer, mirror(film).to(footing.device), score_of=pool_evidence)
@@ -187,9 +195,9 @@ def scale_heat(attention: NDArray[np.float32], probability: float) -> NDArray[np
 def spread_heat(heat: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the heat of the square in the middle on the image's own (rows, columns); zero outside of it."""
     top, left, side = locate_square(shape)
-    large = interpolate(torch.from_numpy(heat)[None, None], size=(side, side), mode="bilinear", align_corners=False)
+    large = resize_images(heat[None], (side, side), smooth=False)
     full = np.zeros((shape[0], shape[1]), np.float32)
-    full[top : top + side, left : left + side] = np.clip(large[0, 0].numpy(), 0, 1)
+    full[top : top + side, left : left + side] = np.clip(large[0], 0, 1)
     return full
 
 

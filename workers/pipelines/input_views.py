@@ -5,9 +5,7 @@ keep its autoencoder.
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
 
 from workers.networks.input_autoencoder import MATRIX
 from workers.pipelines.axial_stack import (
@@ -19,6 +17,7 @@ from workers.pipelines.axial_stack import (
     shrink_stack,
     standardize,
 )
+from workers.resampling import resize_images
 
 Planes = NDArray[np.float32]
 
@@ -36,7 +35,7 @@ def view_film(pixels: NDArray[np.float32]) -> Planes:
     rows, columns = pixels.shape
     side = min(rows, columns)
     top, left = (rows - side) // 2, (columns - side) // 2
-    plane = _resize(pixels[None, top : top + side, left : left + side], (MATRIX, MATRIX))
+    plane = resize_images(pixels[None, top : top + side, left : left + side], (MATRIX, MATRIX))
     return np.asarray((plane - plane.mean()) / (plane.std() + 1e-5), np.float32)
 
 
@@ -67,7 +66,7 @@ def view_chest(hu: NDArray[np.float32], affine: NDArray[np.float64]) -> Planes:
     sizes_mm = np.array(hu.shape[1:]) * np.linalg.norm(affine[:3, 1:3], axis=0)
     rows, columns = (max(1, round(float(size_mm) / CHEST_PIXEL_MM)) for size_mm in sizes_mm)
     low, high = CHEST_WINDOW_HU
-    small = _resize(np.clip(chosen, low, high), (rows, columns))
+    small = resize_images(np.clip(chosen, low, high), (rows, columns))
     body = small > BODY_HU
     places = np.argwhere(body.any(axis=0)) if body.any() else np.argwhere(np.ones((rows, columns), bool))
     middle = np.round((places.min(axis=0) + places.max(axis=0) + 1 - MATRIX) / 2).astype(int)
@@ -78,10 +77,3 @@ def _choose(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     places = np.linspace(0, len(numbers) - 1, min(MAX_PLANES, len(numbers)))
     chosen: NDArray[np.int64] = numbers[np.round(places).astype(int)]
     return chosen
-
-
-def _resize(planes: NDArray[np.float32], shape: tuple[int, int]) -> Planes:
-    batch = torch.from_numpy(np.ascontiguousarray(planes))[:, None]
-    small = interpolate(batch, size=shape, mode="bilinear", align_corners=False, antialias=True)
-    resized: Planes = small[:, 0].numpy()
-    return resized

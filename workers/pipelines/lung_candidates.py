@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
-from torch.nn import functional
 
 from node.errors import WrongBodyPart
+from workers.resampling import average_cells, enlarge_cells, resample
 from workers.volume import Volume
 
 COARSE_MM = 2.0  # lungs and candidates need no finer grid; patches are cut from the native one
 AIR_HU = -400.0
+AIR_FLOOR_HU = -1024.0
 # Trapped air (trachea, bowel, between patient and table) is darker than any lung, even an emphysematous one.
 LUNG_MEAN_HU = (-960.0, -450.0)
 LUNG_PART_MIN_ML = 50.0
@@ -60,10 +60,7 @@ class Coarse:
 
     def place(self, affine: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the 4 × 4 affine of this grid, given that of the native one."""
-        native = np.eye(4)
-        native[:3, :3], native[:3, 3] = np.diag(self.step), 0.5 * self.step - 0.5
-        placed: NDArray[np.float64] = affine @ native
-        return placed
+        return enlarge_cells(affine, self.step.tolist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +105,11 @@ def coarsen(volume: Volume) -> Coarse:
     """Return the Volume averaged to cells of about 2 mm."""
     spacing = np.asarray(volume.spacing_mm, dtype=np.float64)
     whole = np.maximum(1, np.floor(COARSE_MM / spacing + 1e-6)).astype(int)
-    cells = torch.from_numpy(np.ascontiguousarray(volume.voxels, dtype=np.float32))[None, None]
+    cells = average_cells(volume.voxels, volume.affine, whole=whole.tolist())
     # Outside the reconstructed circle GE writes -2000 or -3024.
-    pooled = functional.avg_pool3d(cells, tuple(int(n) for n in whole)).clamp_(min=-1024.0)
-    scale = [float(f) for f in spacing * whole / COARSE_MM]
-    resized = functional.interpolate(pooled, scale_factor=scale, mode="trilinear", recompute_scale_factor=False)
-    return Coarse(voxels=resized[0, 0].numpy(), step=COARSE_MM / spacing)
+    np.maximum(cells.voxels, np.float32(AIR_FLOOR_HU), out=cells.voxels)
+    made = resample(cells.voxels, cells.affine, scale=(spacing * whole / COARSE_MM).tolist())
+    return Coarse(voxels=made.voxels, step=COARSE_MM / spacing)
 
 
 def find_lungs(coarse: Coarse, affine: NDArray[np.float64]) -> Lungs:

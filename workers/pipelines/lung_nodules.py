@@ -33,6 +33,7 @@ from workers.pipelines.lung_candidates import (
 from workers.pipelines.lung_patches import BATCH, cut_patches, score_patches
 from workers.pipelines.nodule_mask import mark_nodule
 from workers.pipelines.nodule_outline import find_core, outline_nodule
+from workers.stopwatch import stage
 from workers.volume import Volume, read_volume
 
 ROLE = "ct"
@@ -101,6 +102,11 @@ class LungNodules:
         self._min_long_axis_mm = float(thresholds["min_long_axis_mm"])
         self._max_long_axis_mm = float(thresholds["max_long_axis_mm"])
 
+    @property
+    def networks(self) -> Mapping[str, torch.nn.Module]:
+        """The networks that are asked, by name."""
+        return {"classifier": self._networks.classifier, "outliner": self._networks.outliner}
+
     def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> ChestCt:
         """Return the chest CT of role `ct`, or refuse it.
 
@@ -119,11 +125,14 @@ class LungNodules:
         """
         datasets = inputs.get(ROLE) or ()
         self._fitness.check_header(ROLE, datasets)
-        volume = read_volume(datasets, min_slices=self._min_slices)
+        with stage("read"):
+            volume = read_volume(datasets, min_slices=self._min_slices)
         self._fitness.check_volume(volume)
         self._check_slices(volume)
-        coarse = coarsen(volume)
-        lungs = find_lungs(coarse, volume.affine)
+        with stage("resample"):
+            coarse = coarsen(volume)
+        with stage("place"):
+            lungs = find_lungs(coarse, volume.affine)
         unusual = self._fitness.check_likeness(partial(view_chest, coarse.voxels, coarse.place(volume.affine)))
         return ChestCt(volume=volume, coarse=coarse, lungs=lungs, notes=unusual)
 
@@ -164,7 +173,8 @@ class LungNodules:
 
     def _find_nodules(self, chest: ChestCt, footing: Footing) -> tuple[list[Nodule], int]:
         """Return the nodules in order of certainty, and how many could not be outlined."""
-        found = find_candidates(chest.coarse, chest.lungs, limit=self._candidates)
+        with stage("candidates"):
+            found = find_candidates(chest.coarse, chest.lungs, limit=self._candidates)
         score = partial(self._score, chest, batch=footing.batch)
         scores = score(found.index)
         self._check_share(scores)
@@ -175,10 +185,11 @@ class LungNodules:
             index = found.index[n]
             if any(_covers(nodule.outline, index) for nodule in nodules):
                 continue
-            outline = outline_nodule(
-                chest.volume, chest.coarse, chest.lungs, index=index, radius_mm=float(found.radius_mm[n])
-            )
-            measures = None if outline is None else measure_region(chest.volume, outline)
+            with stage("outline"):
+                outline = outline_nodule(
+                    chest.volume, chest.coarse, chest.lungs, index=index, radius_mm=float(found.radius_mm[n])
+                )
+            measures = None if outline is None else self._measure(chest, outline)
             if outline is None or measures is None or self._is_too_large(measures):
                 unclear.append(index * chest.volume.spacing_mm)
             elif self._is_new(outline, measures, nodules):
@@ -195,17 +206,24 @@ class LungNodules:
         marked = list(nodules)
         for number, nodule in enumerate(nodules):
             middle = nodule.outline.center_index()
-            outline = mark_nodule(self._networks.outliner, chest.volume, chest.coarse, chest.lungs, index=middle)
+            with stage("outline"):
+                outline = mark_nodule(self._networks.outliner, chest.volume, chest.coarse, chest.lungs, index=middle)
             if outline is None or not _overlap(outline, nodule.outline):
                 continue
-            measures = measure_region(chest.volume, outline)
+            measures = self._measure(chest, outline)
             others = [other for other in marked if other is not marked[number]]
             if not self._is_too_large(measures) and self._is_new(outline, measures, others):
                 marked[number] = Nodule(outline=outline, measures=measures, confidence=nodule.confidence)
         return marked
 
+    @staticmethod
+    def _measure(chest: ChestCt, outline: Region) -> Measures:
+        with stage("measure"):
+            return measure_region(chest.volume, outline)
+
     def _score(self, chest: ChestCt, index: NDArray[np.float64], *, batch: int) -> NDArray[np.float64]:
-        patches = cut_patches(chest.volume, chest.coarse, index)
+        with stage("resample"):
+            patches = cut_patches(chest.volume, chest.coarse, index)
         scores = score_patches(self._networks.classifier, patches, recheck_from=self._threshold / 2, batch=batch)
         require_sound(scores, "lung nodule")
         return scores

@@ -3,10 +3,12 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from workers.inference.turn import device_turn
 from workers.networks.nodule_classifier import PATCH_VOXELS
 from workers.pipelines.lung_candidates import COARSE_MM, Coarse
+from workers.resampling import sample_along
+from workers.stopwatch import stage
 from workers.volume import Volume
 
 PATCH_MM, FAR_MM = 1.0, 2.0  # edges of a voxel: what a thing is, and what it belongs to
@@ -49,9 +51,7 @@ def cut_cube(
         (3,) edges of a voxel of `voxels` in edges of one of `output`.
     """
     offsets = np.arange(len(output)) - (len(output) - 1) / 2
-    z, y, x = (place + offsets / step for place, step in zip(middle, scale, strict=True))
-    mesh = np.meshgrid(z, y, x, indexing="ij")
-    ndimage.map_coordinates(voxels, mesh, order=1, mode="nearest", output=output)
+    output[...] = sample_along(voxels, [place + offsets / step for place, step in zip(middle, scale, strict=True)])
 
 
 def to_window(hu: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,6 +85,8 @@ def score_patches(
     return _probability(logits)
 
 
+@stage("network")
+@device_turn()
 def _ask(network: torch.nn.Module, patches: NDArray[np.float32], batch: int) -> NDArray[np.float64]:
     device = next(network.parameters()).device
     answers = [np.empty(0)]

@@ -68,12 +68,8 @@ def read_maps(maps: torch.Tensor, *, least: float, most: int) -> Answer:
     places = torch.nonzero((chance == peaks) & (chance >= least))
     scores = chance[tuple(places.T)]
     log_mm = maps[SIZE].clamp(*DIAMETERS_LOG2_MM)
-    kept: list[torch.Tensor] = []
-    for number in torch.argsort(scores, descending=True, stable=True):
-        place = places[number]
-        if len(kept) < most and all(_are_apart(place, other, log_mm) for other in kept):
-            kept.append(place)
-    centers = torch.stack(kept) if kept else places[:0]
+    places = places[torch.argsort(scores, descending=True, stable=True)]
+    centers = places[_list_apart(places, 2 ** log_mm[tuple(places.T)] / 2, most=most)]
     diameters = 2 ** log_mm[tuple(centers.T)]
     half = diameters[:, None] / 2
     return {
@@ -84,9 +80,16 @@ def read_maps(maps: torch.Tensor, *, least: float, most: int) -> Answer:
     }
 
 
-def _are_apart(place: torch.Tensor, other: torch.Tensor, log_mm: torch.Tensor) -> bool:
-    radius = float(2 ** log_mm[tuple(other)]) / 2
-    return float((place - other).float().norm()) > max(APART_VOXELS, radius)
+def _list_apart(places: torch.Tensor, radii: torch.Tensor, *, most: int) -> torch.Tensor:
+    """Return the indices of at most so many places that lie apart from each one kept before them."""
+    kept: list[int] = []
+    left = torch.arange(len(places))
+    while len(left) and len(kept) < most:
+        first = int(left[0])
+        kept.append(first)
+        away = (places[left] - places[first]).float().norm(dim=1)
+        left = left[away > max(APART_VOXELS, float(radii[first]))]
+    return torch.tensor(kept, dtype=torch.int64)
 
 
 def _draw_outlines(inside: torch.Tensor, centers: torch.Tensor, diameters: torch.Tensor) -> torch.Tensor:

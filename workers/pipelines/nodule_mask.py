@@ -6,9 +6,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from workers.inference.answers import require_finite
+from workers.inference.turn import device_turn
 from workers.measurements import Box, Region
 from workers.pipelines.lung_candidates import Coarse, Lungs
 from workers.pipelines.nodule_scene import CELL_MM, MIDDLE, cut_scene
+from workers.resampling import sample_along
+from workers.stopwatch import stage
 from workers.volume import Volume
 
 LOOKS = 3  # a candidate may lie off the middle, and the network sees 24 mm around it
@@ -55,6 +58,8 @@ def mark_nodule(
     return _to_native(np.where(mask | (logits <= EDGE), logits, OUTSIDE), volume, middle)
 
 
+@stage("network")
+@device_turn()
 def ask_outliner(network: torch.nn.Module, scene: NDArray[np.float32]) -> Logits:
     """Return the mean of the network's answers to a scene and to its three mirror images, (48, 48, 48) logits.
 
@@ -100,8 +105,7 @@ def _to_native(logits: Logits, volume: Volume, middle: NDArray[np.float64]) -> R
         (np.arange(a, b) - place) * step / CELL_MM + MIDDLE
         for a, b, place, step in zip(start, stop, middle, spacing, strict=True)
     ]
-    mesh = np.meshgrid(*places, indexing="ij")
-    mask: MaskArray = ndimage.map_coordinates(logits, mesh, order=1, mode="nearest") > EDGE
+    mask: MaskArray = sample_along(logits, places).astype(np.float32) > EDGE
     for plane in mask:
         ndimage.binary_fill_holes(plane, output=plane)
     if not mask.any():

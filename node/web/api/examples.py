@@ -26,6 +26,11 @@ EXAMPLES: Mapping[str, Any] = {
         "worker": None,
         "reason": None,
         "seconds": {"prepare": 0.1, "infer": 0.2, "encode": 0.3},
+        "stages": {
+            "prepare": {"fetch": 0.02, "read": 0.05, "other": 0.03},
+            "infer": {"network": 0.15, "outline": 0.04, "measure": 0.01},
+            "encode": {"write": 0.2, "prove": 0.08, "store": 0.02},
+        },
         "findings": [
             {
                 "label": "Nodule 1",

@@ -83,8 +83,8 @@ class JobResource:
         Role to Series Instance UID.
     reason
         Why it was CANCELED, or why the last attempt failed.
-    seconds
-        By stage.
+    seconds, stages
+        By stage, and by the parts of each stage, which add up to it; an answer of an earlier version has no parts.
     findings
         What the model saw, in DICOM patient coordinates (LPS) and mm; see docs/report.schema.json.
     notes
@@ -114,6 +114,7 @@ class JobResource:
     worker: str | None
     reason: ReasonResource | None
     seconds: Mapping[str, float]
+    stages: Mapping[str, Mapping[str, float]]
     findings: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
     supersedes: str | None
@@ -288,7 +289,7 @@ class _Jobs:
 def to_job_resource(job: Job) -> JobResource:
     """Return what is told of a Job; the same as long as nobody could see a difference."""
     order = job.order
-    kept = ("accepted_at", "finished_at", "attempts", "seconds", "findings", "notes", "supersedes")
+    kept = ("accepted_at", "finished_at", "attempts", "seconds", "stages", "findings", "notes", "supersedes")
     reason = None if job.reason_code is None else ReasonResource(code=job.reason_code, text=job.reason_text or "")
     return JobResource(
         job_id=job.job_id,

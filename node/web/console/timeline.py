@@ -19,6 +19,8 @@ OPENED = ("study-opened", "study-reopened")
 SETTLED, ROUTED, STARTED, SENT = "study-settled", "study-routed", "job-started", "delivery-sent"
 # Name of a stage, when it ended, what says so, and whether nobody worked.
 Step = tuple[str, datetime, str, bool]
+# Of the parts of a stage; less is no tenth of a second.
+LEAST_TOLD_S = 0.05
 WORDS = {"prepare": "Prepare", "infer": "Infer", "encode": "Encode"}
 
 
@@ -149,12 +151,18 @@ def _work(story: StudyStory, job: Job, started_at: datetime) -> Iterator[Step]:
     rest_s = (job.finished_at - started_at).total_seconds() - sum(told.values())
     at = started_at
     at += timedelta(seconds=max(rest_s, 0.0))
-    yield "Fetch, check, store", at, "the rest of the worker's time", False
+    yield "Load, record", at, "the rest of the worker's time", False
     kinds = ", ".join(sorted({one.kind.value for one in story.results if one.job_id == job.job_id}))
     evidence = {"infer": f"{job.order.pipeline} {job.order.model_version}, attempt {job.attempts}", "encode": kinds}
     for stage, seconds in told.items():
         at += timedelta(seconds=seconds)
-        yield WORDS.get(stage, stage.capitalize()), at, evidence.get(stage, "by the worker's clock"), False
+        said = "; ".join(filter(None, (evidence.get(stage), _tell_parts(job, stage))))
+        yield WORDS.get(stage, stage.capitalize()), at, said or "by the worker's clock", False
+
+
+def _tell_parts(job: Job, stage: str) -> str:
+    parts = job.stages.get(stage, {}).items()
+    return ", ".join(f"{part} {seconds_words(seconds)}" for part, seconds in parts if seconds >= LEAST_TOLD_S)
 
 
 def _tell_idle(story: StudyStory) -> str:

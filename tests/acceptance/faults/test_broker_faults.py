@@ -22,7 +22,6 @@ from typing import Any
 import psutil
 import pytest
 
-from node.app import broker_folder
 from node.bell import MEMORY_KEY, QUEUE, CeleryRinger, DoneAnnouncer, DoneListener, celery_app
 from node.broker import DAMAGED_MEMORY, MEMORY, EmbeddedBroker
 from node.clock import utc_now
@@ -507,5 +506,5 @@ def test_a_damaged_file_of_the_embedded_one_is_set_aside_and_told(tmp_path: Path
         film = small_chest_xray(with_opacity=False).dataset
         assert not send([film], node.peer).failed
         (job,) = node.wait_for_study(film.StudyInstanceUID, lambda story: story.jobs).jobs
-        url = EmbeddedBroker(broker_folder(load_settings(node.file))).url
+        url = EmbeddedBroker(load_settings(node.file).broker_dir).url
         assert wait_until(lambda: CeleryRinger(url).unheard(), what="a message", limit_s=LIMIT_S) == {job.job_id}

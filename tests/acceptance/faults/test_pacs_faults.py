@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from node.delivery.parcel import UNREADABLE_TRIES, DestinationSpec
-from node.delivery.patience import Patience
-from node.delivery.status import DOUBTFUL_TRIES, UNPROCESSED_TRIES
 from node.domain.result import DeliveryState
 from node.errors import LedgerBusy
+from node.peers.parcel import UNREADABLE_TRIES
+from node.peers.patience import Patience
+from node.peers.peer import DestinationSpec
+from node.peers.status import DOUBTFUL_TRIES, UNPROCESSED_TRIES
 from tests.couriers import Office
 from tests.ledgers import Books
 from tests.objects import data_set_bytes

@@ -42,6 +42,18 @@ def test_a_report_is_told_with_its_command_its_tables_and_its_ratios() -> None:
     ]
 
 
+def test_promises_stand_at_the_end_of_a_report() -> None:
+    promised = [
+        {"what": "times the limit", "measured": 1.456, "at_most": 2.0},
+        {"what": "times the naive way", "measured": 4.9, "at_least": 5.0},
+    ]
+    told = describe_report(read_report({**MEASURED, "targets": promised}), "radnode bench encode --write")
+    assert told.splitlines()[-2:] == [
+        "| times the limit | ≤ 2 | 1.46 | yes |",
+        "| times the naive way | ≥ 5 | 4.9 | NO |",
+    ]
+
+
 def test_a_section_replaces_its_own_and_no_other(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     before, after = "# Title\n\nText.\n\n", "\n\n<!-- bench other -->\nkept\n<!-- end of bench other -->\n"

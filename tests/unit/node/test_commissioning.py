@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from node.commissioning import PACS_AET, Cast, own_settings, running_node
-from node.delivery.association import Peer
 from node.errors import SettingsInvalid
+from node.peers.peer import Peer
 from node.rehearsal.repertoire import Repertoire
 from node.rehearsal.stage import Expects, Pace
 from node.settings import load_settings

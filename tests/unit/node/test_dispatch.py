@@ -337,6 +337,17 @@ def test_the_short_are_rung_before_the_long_and_the_urgent_before_both() -> None
     assert dict(zip(ringer.heard, ringer.lanes, strict=True)) == {"ct": 8, "film": 6, "new": 7, "stat": 2}
 
 
+def test_how_long_a_pipeline_takes_is_known_from_its_first_job_on() -> None:
+    ledger = MemoryLedger(rung={"first": None}, pipelines={"first": "film", "second": "film"})
+    ringer = MemoryRinger()
+    dispatch = station(ledger, ringer)
+    dispatch.tick(NOON)
+    ledger.usual["film"] = 0.5
+    ledger.rung["second"] = None
+    dispatch.tick(at(1))
+    assert list(zip(ringer.heard, ringer.lanes, strict=True)) == [("first", 7), ("second", 6)]
+
+
 def test_who_waits_comes_forward_up_to_the_urgent_ones_and_never_before_stat() -> None:
     ledger = MemoryLedger(rung={"ct": None}, usual={"film": 60.0}, accepted_at=NOON)
     ringer = MemoryRinger()

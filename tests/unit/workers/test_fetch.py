@@ -12,6 +12,7 @@ from node.errors import InputMissing, PixelsUndecodable, StudyChanged
 from node.store.files import FileStore, Reserve
 from tests.ledgers import STUDY, Books, copy_ledger, make_facts
 from tests.objects import write_object
+from workers.decoding.pool import DecoderPool
 from workers.fetch import fetch_inputs
 
 
@@ -38,7 +39,7 @@ def known(books: Books, job: Job) -> dict[str, tuple[InstanceFacts, ...]]:
 
 
 def test_every_instance_of_every_role_is_read(books: Books, store: FileStore, job: Job) -> None:
-    inputs = fetch_inputs(job, known(books, job), store)
+    inputs = fetch_inputs(job, known(books, job), store, DecoderPool())
     assert set(inputs) == {"ct"}
     assert [ds.Modality for ds in inputs["ct"]] == ["CT"]
     assert "PixelData" in inputs["ct"][0]
@@ -47,27 +48,27 @@ def test_every_instance_of_every_role_is_read(books: Books, store: FileStore, jo
 def test_a_series_that_grew_since_the_order_is_not_read(books: Books, store: FileStore, job: Job) -> None:
     books.instances.record_instance(make_facts(2))
     with pytest.raises(StudyChanged, match=job.job_id):
-        fetch_inputs(job, known(books, job), store)
+        fetch_inputs(job, known(books, job), store, DecoderPool())
 
 
 def test_a_series_that_vanished_is_not_read(store: FileStore, job: Job) -> None:
     with pytest.raises(StudyChanged):
-        fetch_inputs(job, {"ct": ()}, store)
+        fetch_inputs(job, {"ct": ()}, store, DecoderPool())
 
 
 def test_swapped_roles_are_another_content(books: Books, store: FileStore, job: Job) -> None:
     with pytest.raises(StudyChanged):
-        fetch_inputs(replace(job), {"t1": known(books, job)["ct"]}, store)
+        fetch_inputs(replace(job), {"t1": known(books, job)["ct"]}, store, DecoderPool())
 
 
 def test_a_file_that_is_gone_is_named(books: Books, store: FileStore, job: Job) -> None:
     store.delete(make_facts().path)
     with pytest.raises(InputMissing, match=rf"{STUDY}\.1\.1 is gone"):
-        fetch_inputs(job, known(books, job), store)
+        fetch_inputs(job, known(books, job), store, DecoderPool())
 
 
 @pytest.mark.parametrize("content", [b"", b"rotten" * 100])
 def test_a_file_that_rotted_is_refused(books: Books, store: FileStore, job: Job, content: bytes) -> None:
     store.put(make_facts().path, content)
     with pytest.raises(PixelsUndecodable, match="cannot be read back"):
-        fetch_inputs(job, known(books, job), store)
+        fetch_inputs(job, known(books, job), store, DecoderPool())

@@ -9,6 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.uid import MRImageStorage
+from scipy import ndimage
 
 from node.domain.codes import LEFT, RIGHT
 from node.errors import ModelOutputInvalid
@@ -18,6 +19,7 @@ from workers.measurements import (
     Plane,
     Region,
     cut_region,
+    find_regions,
     find_side,
     holds_hounsfield,
     measure_axes,
@@ -206,6 +208,49 @@ def test_a_rectangle_has_its_diagonal_and_the_longest_chord_across_it() -> None:
     long_mm, short_mm = measure_axes(plane, (1.0, 0.5))
     assert diagonal_mm - 0.75 < long_mm <= diagonal_mm
     assert short_mm == pytest.approx(10 * diagonal_mm / 12, abs=0.5)
+
+
+def list_blobs() -> list[NDArray[np.bool_]]:
+    """Return blobs and rectangles, as irregular and as regular as masks are."""
+    rng = np.random.default_rng(4)
+    blobs = [ndimage.gaussian_filter(rng.random((24, 24)), 2.0) > 0.5 for _ in range(12)]
+    boxes = [np.pad(np.ones(rng.integers(1, 20, 2), bool), 2) for _ in range(12)]
+    noise = [rng.random((12, 12)) > 0.5 for _ in range(12)]
+    return blobs + boxes + noise
+
+
+def test_the_long_axis_is_the_longest_of_all_distances() -> None:
+    for plane in list_blobs():
+        labels, _ = ndimage.label(plane, structure=np.ones((3, 3)))
+        piece = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+        ends = np.argwhere(piece)[:, None] + np.array([[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]])
+        ends = ends.reshape(-1, 2) * (0.7, 0.9)
+        longest = max(float(np.linalg.norm(ends - one, axis=1).max()) for one in ends)
+        assert measure_axes(plane, (0.7, 0.9))[0] == pytest.approx(longest, abs=1e-9)
+
+
+def test_axes_do_not_depend_on_where_in_the_box_a_region_lies() -> None:
+    """Of a disk many diameters are equal, and which one is rounded up is chance."""
+    for plane in list_blobs():
+        moved = np.pad(plane, ((13, 4), (7, 30)))
+        assert measure_axes(moved, (0.7, 0.7)) == pytest.approx(measure_axes(plane, (0.7, 0.7)), abs=1e-9)
+        assert measure_axes(plane.T, (0.7, 0.7)) == pytest.approx(measure_axes(plane, (0.7, 0.7)), abs=1e-9)
+
+
+def test_all_regions_of_a_label_map_are_what_each_is_alone() -> None:
+    volume = blank()
+    labels = np.zeros(volume.voxels.shape, np.uint8)
+    labels[2:5, 3:9, 1:30:2] = 7
+    labels[4:20, 5, 0:40] = 2
+    found = find_regions(volume, labels)
+    assert sorted(found) == [2, 7]
+    for number, region in found.items():
+        alone = cut_region(volume, labels == number)
+        assert region.box == alone.box
+        assert np.array_equal(region.mask, alone.mask)
+        assert measure_region(volume, region) == measure_region(volume, alone)
+    with pytest.raises(ModelOutputInvalid, match="own grid"):
+        find_regions(volume, labels[1:])
 
 
 def test_no_diameter_spans_the_gap_between_two_pieces() -> None:

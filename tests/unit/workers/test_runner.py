@@ -150,6 +150,8 @@ def test_a_job_ends_completed_with_results_that_lie_in_the_store(bench: Bench) -
     assert (end.state, end.reason_code) == (JobState.COMPLETED, None)
     assert [finding["label"] for finding in end.findings] == ["Pneumonia"]
     assert set(end.seconds) == {"prepare", "infer", "encode"}
+    assert set(end.stages["prepare"]) >= {"fetch"}
+    assert set(end.stages["encode"]) >= {"write", "prove", "store"}
     result, _picture = bench.books.jobs.results_of(end.job_id)
     content = bench.store.read(result.path)
     assert (result.kind, result.size_bytes) == (ResultKind.SR, len(content))

@@ -1,5 +1,8 @@
 """Alarms and stories on the command line."""
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,19 @@ def test_the_story_of_a_study_says_in_words_what_became_of_it(shell: Shell) -> N
     assert "answered, findings: 1" in shell.run("jobs", "list").stdout
     assert STUDY in shell.run("events").stdout
     books.close()
+
+
+def test_a_job_tells_what_its_stages_were_spent_on(shell: Shell) -> None:
+    job = shell.books.claim(shell.books.add_job(), now=at(3))
+    spent = {"infer": 0.25, "infer.network": 1.0, "encode": 0.5}
+    shell.books.jobs.finish_job(job, replace(make_outcome(), seconds=spent), now=at(5))
+    shown = shell.run("jobs", "show", job.job_id).stdout
+    assert re.search(r"Seconds infer\W+1\.25: network 1, other 0\.25", shown)
+    assert re.search(r"Seconds encode\W+0\.5\s", shown)
+    told = json.loads(shell.run("jobs", "show", job.job_id, "--json").stdout)
+    assert told["seconds"] == {"infer": 1.25, "encode": 0.5}
+    assert told["stages"] == {"infer": {"network": 1.0, "other": 0.25}}
+    shell.books.close()
 
 
 def test_the_story_of_a_job_is_its_own(shell: Shell) -> None:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from node.cli.send import SHOWN_REASONS, describe
-from node.delivery.association import Peer
-from node.delivery.parcel import Outcome
-from node.delivery.sender import SendReport, SentFile
 from node.errors import DestinationDown, NotDicom
+from node.peers.parcel import Outcome
+from node.peers.peer import Peer
+from node.peers.sender import SendReport, SentFile
 
 PEER = Peer(aet="PACS", host="192.0.2.7", port=104)
 DOWN = Outcome.retry(DestinationDown("PACS@192.0.2.7:104: no connection"))

@@ -11,8 +11,6 @@ import pytest
 from node.delivery.courier import DOUBTED_FOR, TICK_LIMIT, UNANSWERED, Courier, Surroundings
 from node.delivery.lookout import FRESH_FOR, OURS, Lookout
 from node.delivery.outbox import DeliveryLedger
-from node.delivery.parcel import UNREADABLE_TRIES, Fate, Outcome, Parcel, Report
-from node.delivery.patience import Patience
 from node.domain.capability import LABEL_MAP, Capability, Form
 from node.domain.result import Delivery, DeliveryState
 from node.domain.uids import InstanceUID, StudyUID
@@ -24,6 +22,8 @@ from node.errors import (
     Misconfigured,
     SopClassNotSupported,
 )
+from node.peers.parcel import UNREADABLE_TRIES, Fate, Outcome, Parcel, Report
+from node.peers.patience import Patience
 from tests.trails import Listener
 
 BEGIN = datetime(2025, 1, 14, 9, 41, tzinfo=UTC)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from node.delivery.carriage import batches
-from node.delivery.parcel import DestinationSpec
 from node.delivery.transport import TRANSPORTS, open_transport
 from node.domain.capability import Form
 from node.errors import SettingsInvalid
+from node.peers.carriage import batches
+from node.peers.peer import DestinationSpec
 
 PACS = {"name": "pacs", "transport": "cstore", "aet": "ORTHANC", "host": "127.0.0.1", "port": 4242}
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from node.delivery.parcel import DestinationSpec, Fate, Outcome, Parcel
 from node.delivery.transport import open_transport
 from node.errors import DestinationDown
+from node.peers.parcel import Fate, Outcome, Parcel
+from node.peers.peer import DestinationSpec
 from tests.objects import SEG, parcel_of, write_object
 
 

@@ -1,8 +1,8 @@
 """One object that fails says little of a Destination, several say much, and one that is taken turns the tables."""
 
 from node.delivery.health import Health
-from node.delivery.parcel import Outcome
 from node.errors import DestinationBusy, DestinationDown, DestinationRefused
+from node.peers.parcel import Outcome
 
 LOST = Outcome.retry(DestinationDown("no response"))
 BUSY = Outcome.retry(DestinationBusy("status A700H"))

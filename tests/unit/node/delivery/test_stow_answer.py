@@ -3,9 +3,11 @@
 import pytest
 from pydicom.dataset import Dataset
 
-from node.delivery.parcel import DestinationSpec, Fate
-from node.delivery.stow import StowTransport, judge_instance
+from node.delivery.stow import judge_instance
 from node.errors import DestinationDown, SettingsInvalid
+from node.peers.dicomweb import DicomwebService
+from node.peers.parcel import Fate
+from node.peers.peer import DestinationSpec
 
 
 def item(uid: str, **elements: int) -> Dataset:
@@ -66,6 +68,6 @@ def test_failure_without_reason_is_never_success() -> None:
 def test_what_is_said_of_a_service_holds_no_password(url: str) -> None:
     spec = DestinationSpec(name="pacs", transport="stow", url=url, timeout_s=2.0)
     with pytest.raises((DestinationDown, SettingsInvalid)) as caught:
-        StowTransport(spec).probe()
+        DicomwebService(spec).probe()
     assert "127.0.0.1" in str(caught.value)
     assert "s3cret" not in str(caught.value)

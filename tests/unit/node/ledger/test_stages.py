@@ -1,6 +1,7 @@
 """How long stages took, read once from the time lines; and the counters that processes share."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_what_was_counted_is_not_counted_again_by_any_node(books: Books) -> None
     other.count_stages(at(43))
     assert seconds(one)["work"] == 6
     assert one.read_stages()["work"].counts[-1] == 2
+
+
+def test_what_workers_spent_is_added_up_by_part_once(books: Books) -> None:
+    one, other = StageLedger(books.engine), StageLedger(books.engine)
+    spent = {"prepare": 0.1, "prepare.read": 0.4, "infer.network": 1.25}
+    for study in (STUDY, StudyUID("1.2.4")):
+        job = books.claim(books.add_job(study=study), now=at(25))
+        books.jobs.finish_job(job, replace(make_outcome(), seconds=spent), now=at(28))
+        one.count_stages(at(40))
+        other.count_stages(at(41))
+    assert one.read_work() == {
+        ("lung_nodules", "prepare", "other"): 0.2,
+        ("lung_nodules", "prepare", "read"): 0.8,
+        ("lung_nodules", "infer", "network"): 2.5,
+    }
 
 
 def test_an_attempt_that_failed_makes_the_next_wait_its_own(books: Books) -> None:

@@ -82,7 +82,7 @@ def test_seconds_by_stage_are_those_of_the_ledger_s_stamps(books: Books) -> None
         "Settle": 3.0,
         "Route": 1.0,
         "Queue": 2.0,
-        "Fetch, check, store": 1.4,
+        "Load, record": 1.4,
         "Prepare": 0.1,
         "Infer": 0.2,
         "Encode": 0.3,
@@ -92,6 +92,15 @@ def test_seconds_by_stage_are_those_of_the_ledger_s_stamps(books: Books) -> None
     assert [span.is_wait for span in line.spans[:4]] == [False, True, False, True]
     assert sum(span.width for span in line.spans) == pytest.approx(1000, abs=1)
     assert line.spans[0].evidence == "2 Instances, 1 Association"
+
+
+def test_the_parts_of_a_stage_are_told_beside_it(books: Books) -> None:
+    job = books.claim(books.add_job(), now=at(18))
+    spent = {"prepare.read": 0.5, "infer": 0.2, "infer.network": 1.0, "infer.measure": 0.01}
+    books.jobs.finish_job(job, replace(make_outcome(make_result(job)), seconds=spent), now=at(20))
+    told = {span.name: (round(span.seconds, 3), span.evidence) for span in draw(books).spans}
+    assert told["Prepare"] == (0.5, "read 0.5 s")
+    assert told["Infer"] == (1.21, "lung_nodules 1.0.0, attempt 1; network 1.0 s, other 0.2 s")
 
 
 def test_a_result_that_nobody_has_yet_counts_from_when_it_was_written(books: Books) -> None:

@@ -52,6 +52,7 @@ def job_of(case: Case) -> Job:
         notes=case.analysis.notes,
         threshold=case.analysis.threshold,
         seconds={},
+        stages={},
         model_sha256=case.provenance.model.weights_sha256,
         supersedes=None,
         finished_at=ACCEPTED,

@@ -1,0 +1,96 @@
+"""A process that is told to warm up loads and tries what it can; what it cannot fails only its own Jobs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from pydicom import Dataset
+
+from node.errors import ModelInvalid, ModelOutputInvalid
+from node.models import SHIPPED_MODELS, ModelCard, read_model
+from tests.analyses import make_radiograph, xray_case
+from workers.app import load_pipeline
+from workers.pipelines.base import Analysis
+from workers.runner import WarmPipeline
+from workers.samples import SMALL, draw_inputs
+from workers.warming import answer_inputs, warm_up
+
+FILM = read_model(SHIPPED_MODELS / "cxr-pneumonia")
+
+
+class Counting:
+    """A Pipeline that answers as in the tests of encoding, and counts."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.asked = 0
+        self._fails = fails
+
+    def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> Mapping[str, Sequence[Dataset]]:
+        return inputs
+
+    def analyze(self, prepared: Mapping[str, Sequence[Dataset]]) -> Analysis:
+        self.asked += 1
+        if self._fails:
+            raise ModelOutputInvalid("NaN")
+        return xray_case().analysis
+
+
+def reading(modality: str) -> ModelCard:
+    """Return a model that takes this Modality alone."""
+    return replace(FILM, modalities=dict.fromkeys(FILM.required_roles, (modality,)))
+
+
+def test_what_is_broken_is_not_in_the_way_of_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    card, loaded = reading("MG"), []
+
+    def shelf(name: str) -> WarmPipeline:
+        loaded.append(name)
+        if name == "broken":
+            raise ModelInvalid("absent")
+        if name == "full":
+            raise MemoryError
+        return WarmPipeline(pipeline=Counting(), card=card)
+
+    warm_up(shelf, ["broken", "full", "fine"], node_aet="NODE")
+    assert loaded == ["broken", "full", "fine"]
+    told = [(vars(one)["pipeline"], one.getMessage(), vars(one).get("reason_code")) for one in caplog.records]
+    assert told == [
+        ("broken", "pipeline not warm", "model-invalid"),
+        ("full", "pipeline not warm", "out-of-memory"),
+        ("fine", "pipeline warm", None),
+    ]
+
+
+def test_a_pipeline_is_asked_and_its_answer_is_proven() -> None:
+    pipeline = Counting()
+    case = xray_case()
+    answer_inputs(WarmPipeline(pipeline=pipeline, card=FILM), case.inputs, name="chest_xray", node_aet="NODE")
+    assert pipeline.asked == 1
+
+
+def test_an_answer_that_is_none_is_told() -> None:
+    failing = WarmPipeline(pipeline=Counting(fails=True), card=FILM)
+    with pytest.raises(ModelOutputInvalid):
+        answer_inputs(failing, {"image": [make_radiograph()]}, name="chest_xray", node_aet="NODE")
+
+
+def test_nothing_is_drawn_of_other_modalities() -> None:
+    assert draw_inputs(reading("MG"), seed=1, healthy=True, size=SMALL) is None
+    assert draw_inputs(reading(""), seed=1, healthy=True, size=SMALL) is None
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("model", ["ct-nodules", "mr-tumour", "cxr-pneumonia"])
+def test_every_reference_model_reads_what_is_drawn_for_it(model: str) -> None:
+    card = read_model(SHIPPED_MODELS / model)
+    warm = load_pipeline(card, torch.device("cpu"))
+    draw = partial(draw_inputs, card, seed=3, size=SMALL)
+    sick, healthy = draw(healthy=False), draw(healthy=True)
+    assert sick is not None
+    assert healthy is not None
+    assert set(sick) == {*card.required_roles, *card.optional_roles}
+    assert warm.pipeline.analyze(warm.pipeline.read(sick)).findings
+    answer_inputs(warm, healthy, name=card.pipeline, node_aet="NODE")

@@ -1,0 +1,297 @@
+"""The Instances of a Series of a Job: headers are parsed, and pixels read, when somebody asks for them."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import local
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
+
+from node.domain.study import InstanceFacts
+from node.domain.uids import UID_PATTERN
+from node.errors import InputMissing, NotEligible, PixelsUndecodable
+from workers.decoding.form import Form, read_form
+from workers.decoding.native import NativeReader
+from workers.decoding.pool import DecoderPool
+from workers.pixels import StoredHeader, decode_pixels, read_rescale, rescale
+
+# Of one Frame, and without functional groups (PS3.3 A.2, A.3, A.4, A.21, A.26).
+SINGLE_FRAME = frozenset({
+    CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage, ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing,
+})  # fmt: skip
+# Of one word each, which nothing can make invalid: what the ledger lacks, the file lacks.
+WORDS = frozenset({"Modality", "BodyPartExamined", "ViewPosition"})
+UIDS = frozenset({"FrameOfReferenceUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "SOPClassUID"})
+PLACING = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+READ_ERRORS = (InvalidDicomError, ValueError, EOFError, NotImplementedError)
+
+
+class StoredInstance:
+    """One Instance of the store: what the ledger knows of it is at hand, the rest is read once.
+
+    Parameters
+    ----------
+    path
+        Where its file lies.
+    """
+
+    def __init__(self, facts: InstanceFacts, path: Path, pool: DecoderPool) -> None:
+        self.facts = facts
+        self.path = path
+        self._pool = pool
+        self._form = read_form(facts)
+        self._header: Dataset | None = None
+
+    @property
+    def header(self) -> Dataset:
+        """The header, whose pixels `decode_pixels` gets out of the store.
+
+        Raises
+        ------
+        InputMissing
+            If the file is gone.
+        PixelsUndecodable
+            If it is no longer the Part 10 file that was stored.
+        """
+        if self._header is None:
+            parsed = read_dataset(self.path, self.facts, stop_before_pixels=True)
+            path, facts, pool = self.path, self.facts, self._pool
+            # One that knew us would let whole Series wait for the cyclic garbage collector.
+            self._header = StoredHeader(parsed, lambda: StoredInstance(facts, path, pool).decode())
+        return self._header
+
+    def value(self, keyword: str) -> Any:
+        """Return the value of an attribute; None where it is absent."""
+        told = self.facts.attributes.get(keyword)
+        if told is None and keyword not in WORDS:
+            return self.header.get(keyword)
+        # In the ledger, several UIDs are one text.
+        return self.header.get(keyword) if keyword in UIDS and not UID_PATTERN.match(str(told)) else told
+
+    @property
+    def is_multi_frame(self) -> bool:
+        """Whether it has several Frames, or keeps what places one in functional groups (PS3.3 C.7.6.16)."""
+        is_one = self.facts.attributes.get("NumberOfFrames", 1) == 1
+        return not (is_one and self.facts.sop_class_uid in SINGLE_FRAME) and holds_frames(self.header)
+
+    def decode(self) -> NDArray[np.generic]:
+        """Return the stored values, (rows, columns); Raises as `decode_pixels`."""
+        stored = self._read_native(NativeReader())
+        if stored is not None:
+            return stored
+        with self._decoded() as (decoded, _):
+            return decoded.copy()
+
+    def read_into(self, target: NDArray[np.float32], reader: NativeReader) -> None:
+        """Write what the Modality LUT makes of the pixels.
+
+        Parameters
+        ----------
+        target
+            (rows, columns), contiguous; HU for CT.
+
+        Raises
+        ------
+        PixelsUndecodable
+            As `workers.pixels.rescale_pixels`.
+        """
+        stored = self._read_native(reader)
+        if stored is not None:
+            self._rescale(stored, target, self._form)
+            return
+        with self._decoded() as (decoded, form):
+            if form is None:
+                self._require_known()
+            self._rescale(decoded, target, form)
+
+    def _rescale(self, stored: NDArray[np.generic], target: NDArray[np.float32], form: Form | None) -> None:
+        # A slope of 0 is refused where headers are read.
+        if form is None or form.slope == 0.0:
+            slope, intercept = read_rescale(self.header)
+        else:
+            slope, intercept = form.slope, form.intercept
+        rescale(stored, target, slope=slope, intercept=intercept)
+
+    def _require_known(self) -> None:
+        """Refuse a file that holds several Frames, or lies elsewhere than the ledger says: there it was placed."""
+        if holds_frames(self.header):
+            raise tell_frames(self.facts.series_instance_uid, self.facts.sop_instance_uid)
+        told = {keyword: self.facts.attributes.get(keyword) for keyword in PLACING}
+        if any(value is not None and self.header.get(keyword) != value for keyword, value in told.items()):
+            raise _damaged(self.facts)
+
+    @contextmanager
+    def _decoded(self) -> Iterator[tuple[NDArray[np.generic], Form | None]]:
+        """Give the stored values, and the Form by which they were read; None where the file's own header told how."""
+        if self._form is not None and not self._form.is_native:
+            with self._named(), self._pool.decode(self.path, self._form) as decoded:
+                if decoded is not None:
+                    yield decoded, self._form
+                    return
+        with self._odd() as found:
+            yield found, None
+
+    def _read_native(self, reader: NativeReader) -> NDArray[np.generic] | None:
+        """Return the stored values of what lies in its file as it is; None of anything else."""
+        if self._form is None or not self._form.is_native:
+            return None
+        try:
+            return reader.read(self.path, self._form)
+        except FileNotFoundError as exc:
+            raise _gone(self.facts) from exc
+
+    @contextmanager
+    def _odd(self) -> Iterator[NDArray[np.generic]]:
+        """Give the stored values by the file's own header."""
+        uid = UID(str(self.header.file_meta.get("TransferSyntaxUID", "")))
+        if uid.is_transfer_syntax and uid.is_encapsulated:
+            shape = int(self.header.get("Rows") or 0), int(self.header.get("Columns") or 0)
+            with self._named(), self._pool.read(self.path, shape) as decoded:
+                yield decoded
+        else:
+            yield decode_pixels(read_dataset(self.path, self.facts))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say which Instance a decoder could not read."""
+        uid = str(self.facts.sop_instance_uid)
+        try:
+            yield
+        except PixelsUndecodable as exc:
+            if uid in str(exc):
+                raise
+            raise PixelsUndecodable(f"instance {uid}: {exc}") from exc
+
+
+class StoredSeries(Sequence[Dataset]):
+    """Headers of the Instances of one Series, in any order, whose slices stack (`workers.geometry.Slices`).
+
+    Slices are read by as many threads as `pool` may have processes.
+    """
+
+    def __init__(self, instances: Sequence[StoredInstance], pool: DecoderPool) -> None:
+        self._instances = tuple(instances)
+        self._pool = pool
+
+    def __len__(self) -> int:
+        """Return how many Instances there are."""
+        return len(self._instances)
+
+    @overload
+    def __getitem__(self, index: int) -> Dataset: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "StoredSeries": ...
+
+    def __getitem__(self, index: int | slice) -> "Dataset | StoredSeries":
+        """Return the header of one Instance, or some Instances."""
+        if isinstance(index, slice):
+            return StoredSeries(self._instances[index], self._pool)
+        return self._instances[index].header
+
+    def values(self, keyword: str) -> list[Any]:
+        """Return the value of an attribute in each Instance; None where it is absent."""
+        return [one.value(keyword) for one in self._instances]
+
+    def is_multi_frame(self, number: int) -> bool:
+        """Tell whether an Instance has several Frames, or functional groups."""
+        return self._instances[number].is_multi_frame
+
+    def prove_decodable(self, number: int) -> None:
+        """Raise PixelsUndecodable if the pixels of an Instance cannot be read."""
+        self._instances[number].decode()
+
+    def read(self, order: Sequence[int], voxels: NDArray[np.float32]) -> None:
+        """Read slices; Raises as `StoredInstance.read_into`."""
+        chosen = [self._instances[number] for number in order]
+        hands = min(self._pool.limits.processes, len(chosen))
+        readers = local()
+
+        def read(place: int) -> None:
+            if not hasattr(readers, "own"):
+                readers.own = NativeReader()
+            chosen[place].read_into(voxels[place], readers.own)
+
+        if hands == 1:
+            for place in range(len(chosen)):
+                read(place)
+            return
+        with ThreadPoolExecutor(hands, thread_name_prefix="slices") as threads:
+            try:
+                for _ in threads.map(read, range(len(chosen))):
+                    pass
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
+
+    def arrange(self, order: Sequence[int]) -> "StoredSeries":
+        """Return the Instances in this order."""
+        return StoredSeries([self._instances[number] for number in order], self._pool)
+
+
+def read_values(datasets: Sequence[Dataset], keyword: str) -> Sequence[Any]:
+    """Return the value of an attribute in each Instance, None where it is absent; of a Job, as the ledger knows it."""
+    return datasets.values(keyword) if isinstance(datasets, StoredSeries) else [ds.get(keyword) for ds in datasets]
+
+
+def holds_frames(ds: Dataset) -> bool:
+    """Tell whether an Instance has several Frames, or functional groups, as one of a single Frame may have too.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.16
+    """
+    return "PerFrameFunctionalGroupsSequence" in ds or str(ds.get("NumberOfFrames") or 1) != "1"
+
+
+def tell_frames(series_instance_uid: str, sop_instance_uid: str) -> NotEligible:
+    """Return the refusal of an Instance of several Frames."""
+    return NotEligible(
+        f"series {series_instance_uid}: {sop_instance_uid} is a multi-frame Instance (Enhanced CT or MR), which this "
+        "version does not read; let the sender convert the Series to single-frame Instances"
+    )
+
+
+def read_dataset(path: Path, facts: InstanceFacts, *, stop_before_pixels: bool = False) -> FileDataset:
+    """Return a file of the store.
+
+    Raises
+    ------
+    InputMissing
+        If it is gone.
+    PixelsUndecodable
+        If it is no longer the Part 10 file that was stored.
+    """
+    try:
+        ds = dcmread(path, stop_before_pixels=stop_before_pixels)
+    except FileNotFoundError as exc:
+        raise _gone(facts) from exc
+    except READ_ERRORS as exc:
+        raise _damaged(facts) from exc
+    if "TransferSyntaxUID" not in ds.file_meta:
+        raise _damaged(facts)
+    return ds
+
+
+def _damaged(facts: InstanceFacts) -> PixelsUndecodable:
+    return PixelsUndecodable(f"instance {facts.sop_instance_uid} cannot be read back from the store; send it again")
+
+
+def _gone(facts: InstanceFacts) -> InputMissing:
+    return InputMissing(f"instance {facts.sop_instance_uid} is gone from the store; send it again")
