@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from node.errors import StoreFull
 
-FORMAT = 1
+FORMAT = 2
 DIGEST_DIGITS = 16
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -86,16 +86,22 @@ class Grounds:
         Name of the CPU with the instructions that matter, or of the accelerator.
     torch
         Its version.
+    numbers_sha256
+        Of `ModelCard.numbers`: a threshold decides what a small difference turns.
+    product
+        Version of radnode, whose code is around the networks.
     """
 
     weights_sha256: str
     device: str
     torch: str
+    numbers_sha256: str
+    product: str
 
     @property
     def digest(self) -> str:
         """The name of the choice."""
-        told = json.dumps([self.weights_sha256, self.device, self.torch])
+        told = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()[:DIGEST_DIGITS]
 
 
@@ -146,10 +152,11 @@ class LayoutBook:
         return found if found is not None and found.grounds == grounds else None
 
     def list_for(self, model: str, weights_sha256: str) -> tuple[Calibration, ...]:
-        """Return what was chosen for these weights, on any device."""
+        """Return what was chosen for these weights, on any device, the latest last."""
         paths = sorted(self._folder.glob(f"{_name(model)}.{'[0-9a-f]' * DIGEST_DIGITS}.json"))
         found = [one for path in paths if (one := _read(path)) is not None]
-        return tuple(one for one in found if one.grounds.weights_sha256 == weights_sha256)
+        of_these = (one for one in found if one.grounds.weights_sha256 == weights_sha256)
+        return tuple(sorted(of_these, key=lambda one: one.at))
 
     def keep(self, calibration: Calibration, *, replaces: bool = False) -> Calibration:
         """Return what counts from now on: this calibration, unless there is a sound one that it does not replace.
@@ -192,12 +199,11 @@ def _name(model: str) -> str:
 
 
 def _encode(calibration: Calibration) -> bytes:
-    grounds = calibration.grounds
     told = {
         "format": FORMAT,
         "model": calibration.model,
         "version": calibration.version,
-        "grounds": {"weights_sha256": grounds.weights_sha256, "device": grounds.device, "torch": grounds.torch},
+        "grounds": asdict(calibration.grounds),
         "samples": calibration.samples,
         "at": calibration.at.isoformat(),
         "networks": {

@@ -3,14 +3,17 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from node.logs import JsonFormatter
 from tests.ledgers import SERVER_VARIABLE, Books, clear_copies, copy_ledger
 from tests.peers import absent, require_program
 from tests.postgresql import Postgres, require_postgres
+
+ThreadHook = Callable[[threading.ExceptHookArgs], object]
 
 DATA = "data"
 POSTGRES = "postgres"
@@ -52,15 +55,21 @@ def _ledgers_of_this_run(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def _log_of_this_run() -> tuple[int, ThreadHook]:
+    """Return level and hook before any test, and any fixture of a module, has changed them."""
+    return logging.getLogger().level, threading.excepthook
+
+
 @pytest.fixture(autouse=True)
-def _log_as_it_was() -> Iterator[None]:
-    """Undo what a command that ran inside this process did to its log: the next test may read there."""
-    root, level, hook = logging.getLogger(), logging.getLogger().level, threading.excepthook
-    handlers = root.handlers[:]
+def _log_as_it_was(_log_of_this_run: tuple[int, ThreadHook]) -> Iterator[None]:
+    """Undo what a command that ran inside this process did to its log: another test may read there."""
+    root = logging.getLogger()
+    level, threading.excepthook = _log_of_this_run
+    root.setLevel(level)
+    root.handlers[:] = [handler for handler in root.handlers if not isinstance(handler.formatter, JsonFormatter)]
     yield
     logging.captureWarnings(False)
-    root.handlers[:], threading.excepthook = handlers, hook
-    root.setLevel(level)
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
-"""A process of the decoder pool that comes to no end at one file, dies of another, and lies of a third."""
+"""A process of the decoder pool that hangs at one file, dies of another (of one only once), and lies of a third."""
 
 import json
 import os
 import signal
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from node.cage.inmate import build_parser, serve_requests
 
-HANGS, DIES, LIES = "hangs", "dies", "lies"
+HANGS, DIES, LIES, DIES_ONCE = "hangs", "dies", "lies", "dies-once"
 
 
 def main() -> None:
@@ -26,6 +27,9 @@ def _decode(request: Mapping[str, Any]) -> bytes:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
         time.sleep(600)
     if name == DIES:
+        os._exit(9)
+    if name == DIES_ONCE and not Path(request["path"]).exists():
+        Path(request["path"]).touch()
         os._exit(9)
     form = request["form"]
     extent = [form["rows"], form["columns"]] if name != LIES else [2**20, 2**20]

@@ -36,6 +36,7 @@ BROAD_EXCEPTS = frozenset({
     ("workers/retraction.py", "carry_out_retractions"),
     ("workers/runner.py", "JobRunner._run_claimed"),
     ("workers/tasks.py", "_PoolProcess.open"),
+    ("workers/warming.py", "warm_up"),
 })  # fmt: skip
 # A first migration lists a schema, and must never change again.
 LONG_BY_NATURE = ("node/ledger/migrations/versions/",)

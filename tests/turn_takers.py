@@ -24,8 +24,9 @@ def main() -> None:
     book = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     gate = Gate()
     doomed = [_fork(lambda: _die_inside(gate, book)), _fork(lambda: _take_all(gate, book))]
+    for pid in doomed:
+        _await_its_wait(pid)
     takers = [_fork(lambda: _take_all(gate, book)) for _ in range(TAKERS)]
-    # The second waits at least until the first is dead: nobody is let in twice.
     os.kill(doomed[1], signal.SIGKILL)
     Gatekeeper(gate).start()
     for pid in (*doomed, *takers):
@@ -40,6 +41,12 @@ def _fork(work: Callable[[], None]) -> int:
         finally:
             os._exit(0)
     return pid
+
+
+def _await_its_wait(pid: int) -> None:
+    """Return when a process sleeps: it does so for nothing but its turn (proc(5), stat)."""
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "S":
+        time.sleep(0.001)
 
 
 def _take_all(gate: Gate, book: int) -> None:

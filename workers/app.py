@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from node.clock import utc_now
+from node.domain.job import Priority
 from node.domain.switch import Mode
 from node.errors import PipelineUnknown
 from node.layouts import LayoutBook
@@ -143,6 +145,7 @@ def build_runner(
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
     dispatch = settings.dispatch
     shelf = open_shelf(settings, post, makers=makers)
+    turns = _open_turns(post, device)
     workshop = Workshop(
         ledger=JobLedger(engine),
         store=open_store(settings),
@@ -162,13 +165,13 @@ def build_runner(
         rejects_superseded=settings.results.reject_superseded,
         dates_by_inputs=dates_by_inputs,
         clock=utc_now,
-        turns=_open_turns(post, device),
+        turns=turns,
         decoders=DecoderPool(DecoderLimits(processes=min(post.cores_each, MOST_DECODERS))),
     )
     if post.warms:
         modes = SwitchLedger(engine).read_modes()
         enabled = [name for name in settings.pipelines if modes.get(name) is not Mode.OFF]
-        warm_up(shelf, enabled, node_aet=settings.node.aet)
+        warm_up(shelf, enabled, node_aet=settings.node.aet, turns=partial(_turn_before_jobs, turns))
     return JobRunner(workshop)
 
 
@@ -218,6 +221,10 @@ def _open_turns(post: Post, device: torch.device) -> Turns | None:
     if post.gate is None:
         return None
     return Turns(post.gate, CudaMemory(device) if device.type == "cuda" else None)
+
+
+def _turn_before_jobs(turns: Turns | None, pipeline: str) -> AbstractContextManager[None]:
+    return nullcontext() if turns is None else turns.of(pipeline, Priority.LOW)
 
 
 def _time_limit_s(settings: Settings, name: str) -> float:

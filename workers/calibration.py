@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from node.clock import utc_now
@@ -105,7 +106,8 @@ def calibrate(
     """Return the Layout of each network of a model; the Pipeline is laid out by them when this returns.
 
     A Layout is taken where it is faster by a tenth at least, in the median over rounds in turn, and where no answer to
-    the Studies differs by `MOST_DIFFERENCE` or more: 1 - Dice of the masks, and each probability.
+    the Studies differs by `MOST_DIFFERENCE` or more: 1 - Dice of each Segment, each probability, and the mean of heat.
+    A model that finds nothing in any of them stays plain: there is nothing to compare.
 
     Parameters
     ----------
@@ -125,6 +127,8 @@ def calibrate(
         with _record_calls(networks) as calls:
             plain = [warm.pipeline.analyze(one) for one in prepared]
         bench = _Bench(warm=warm, prepared=prepared, plain=plain, device=device, rounds=rounds)
+        if not any(map(_tells_anything, plain)):
+            tried = ()
         chosen = {name: _choose(bench, network, calls[name], tried) for name, network in networks.items()}
     return Calibration(
         model=warm.card.name,
@@ -149,7 +153,7 @@ def measure_difference(one: Analysis, other: Analysis) -> float:
     if len(one.findings) != len(other.findings) or any(a.presence is not b.presence for a, b in pairs):
         return inf
     chances = (abs((a.confidence or 0.0) - (b.confidence or 0.0)) for a, b in pairs)
-    return max(*chances, _compare_masks(one, other), _compare_heat(one, other), 0.0)
+    return max(*chances, _compare_masks(one, other, pairs), _compare_heat(one, other), 0.0)
 
 
 def draw_studies(card: ModelCard) -> Iterator[Inputs]:
@@ -169,9 +173,13 @@ def _read_studies(warm: WarmPipeline, studies: Iterable[Inputs]) -> Iterator[Any
             logger.info("drawn study refused", extra={"reason_code": exc.code})
 
 
+def _tells_anything(analysis: Analysis) -> bool:
+    return bool(analysis.findings) or analysis.mask is not None or analysis.heat is not None
+
+
 def _choose(bench: _Bench, network: nn.Module, calls: Sequence[Call], tried: Sequence[Layout]) -> Chosen:
     """Return the fastest Layout that answers alike, and lay the network out by it."""
-    if not calls:
+    if not calls or not tried:
         return Chosen(layout=PLAIN, trials=())
     ratios = _time_layouts(bench, network, calls, tried)
     trials, best = [], PLAIN
@@ -254,10 +262,19 @@ def _in_order(analysis: Analysis) -> Sequence[Finding]:
     return sorted(analysis.findings, key=lambda finding: (finding.code.value, finding.center_mm or ()))
 
 
-def _compare_masks(one: Analysis, other: Analysis) -> float:
+def _compare_masks(one: Analysis, other: Analysis, pairs: Sequence[tuple[Finding, Finding]]) -> float:
+    """Return 1 - Dice of the Segment that differs most; all together are one, too."""
     if one.mask is None or other.mask is None:
         return 0.0 if one.mask is other.mask else inf
-    first, second = one.mask > 0, other.mask > 0
+    segments = [
+        _miss_dice(one.mask == a.segment_number, other.mask == b.segment_number)
+        for a, b in pairs
+        if a.segment_number is not None and b.segment_number is not None
+    ]
+    return max([_miss_dice(one.mask > 0, other.mask > 0), *segments])
+
+
+def _miss_dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     marked = int(first.sum()) + int(second.sum())
     return 1.0 - 2.0 * int((first & second).sum()) / marked if marked else 0.0
 

@@ -10,7 +10,7 @@ from node.domain.study import InstanceFacts
 from node.errors import InputMissing, StudyChanged
 from node.store.port import Store
 from workers.decoding.pool import DecoderPool
-from workers.instances import StoredInstance, StoredSeries, read_dataset
+from workers.instances import StoredInstance, StoredSeries
 
 
 def fetch_inputs(
@@ -19,7 +19,7 @@ def fetch_inputs(
     """Return every Instance of `job`, after proof that it is the content the Job was ordered on.
 
     Headers are parsed and pixels read when somebody asks for them. Where a file is not of the size that the ledger
-    knows, the ledger is not believed: its whole Series is read at once, as pydicom reads it.
+    knows, the ledger is not believed: its header is parsed at once, and its pixels are read by that.
 
     Parameters
     ----------
@@ -44,11 +44,16 @@ def fetch_inputs(
 
 
 def _open_series(found: Sequence[InstanceFacts], store: Store, pool: DecoderPool) -> Sequence[Dataset]:
-    paths = [store.path(facts.path) for facts in found]
-    is_as_told = [_measure(path, facts) == facts.size_bytes for path, facts in zip(paths, found, strict=True)]
-    if not all(is_as_told):
-        return tuple(read_dataset(path, facts) for path, facts in zip(paths, found, strict=True))
-    return StoredSeries([StoredInstance(facts, path, pool) for facts, path in zip(found, paths, strict=True)], pool)
+    return StoredSeries([_open_instance(facts, store.path(facts.path), pool) for facts in found], pool)
+
+
+def _open_instance(facts: InstanceFacts, path: Path, pool: DecoderPool) -> StoredInstance:
+    if _measure(path, facts) == facts.size_bytes:
+        return StoredInstance(facts, path, pool)
+    odd = StoredInstance(facts, path, pool, is_as_told=False)
+    # A file that rotted is refused before anything is computed.
+    _ = odd.header
+    return odd
 
 
 def _measure(path: Path, facts: InstanceFacts) -> int:

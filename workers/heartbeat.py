@@ -2,10 +2,11 @@
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -75,7 +76,7 @@ class Heartbeat:
         self.exit_process: Callable[[int], object] = os._exit
 
     def __enter__(self) -> "Heartbeat":
-        self._terms.alarm(self._time_limit_s + ALARM_BEATS * self._terms.heartbeat_s)
+        self._set_alarm(self._time_limit_s)
         self._thread.start()
         return self
 
@@ -85,6 +86,18 @@ class Heartbeat:
         self._done.set()
         self._thread.join()
         self._terms.alarm(0.0)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count nothing against the time limit while the block runs: the Job waits for others, who have their own."""
+        left_s = self._deadline_s - self._elapsed_s()
+        self._deadline_s = math.inf
+        self._terms.alarm(0.0)
+        try:
+            yield
+        finally:
+            self._set_alarm(left_s)
+            self._deadline_s = self._elapsed_s() + left_s
 
     def require_lease(self) -> None:
         """Return if the Job was still this worker's at the last beat.
@@ -96,6 +109,9 @@ class Heartbeat:
         """
         if self._is_lost:
             raise LeaseLost(f"job {self._job.job_id} is no longer this worker's; its work is dropped")
+
+    def _set_alarm(self, left_s: float) -> None:
+        self._terms.alarm(max(0.0, left_s) + ALARM_BEATS * self._terms.heartbeat_s)
 
     def _beat(self) -> None:
         while not self._done.wait(self._terms.heartbeat_s):

@@ -49,13 +49,16 @@ class StoredInstance:
     ----------
     path
         Where its file lies.
+    is_as_told
+        Whether it may be read by what the ledger knows; else its own header tells how.
     """
 
-    def __init__(self, facts: InstanceFacts, path: Path, pool: DecoderPool) -> None:
+    def __init__(self, facts: InstanceFacts, path: Path, pool: DecoderPool, *, is_as_told: bool = True) -> None:
         self.facts = facts
         self.path = path
         self._pool = pool
-        self._form = read_form(facts)
+        self._is_as_told = is_as_told
+        self._form = read_form(facts) if is_as_told else None
         self._header: Dataset | None = None
 
     @property
@@ -71,9 +74,11 @@ class StoredInstance:
         """
         if self._header is None:
             parsed = read_dataset(self.path, self.facts, stop_before_pixels=True)
-            path, facts, pool = self.path, self.facts, self._pool
+            path, facts, pool, is_as_told = self.path, self.facts, self._pool, self._is_as_told
             # One that knew us would let whole Series wait for the cyclic garbage collector.
-            self._header = StoredHeader(parsed, lambda: StoredInstance(facts, path, pool).decode())
+            self._header = StoredHeader(
+                parsed, lambda: StoredInstance(facts, path, pool, is_as_told=is_as_told).decode()
+            )
         return self._header
 
     def value(self, keyword: str) -> Any:
@@ -158,7 +163,9 @@ class StoredInstance:
 
     @contextmanager
     def _odd(self) -> Iterator[NDArray[np.generic]]:
-        """Give the stored values by the file's own header."""
+        """Give the stored values by the file's own header, which must be that of this Instance."""
+        if self.header.get("SOPInstanceUID") != self.facts.sop_instance_uid:
+            raise _damaged(self.facts)
         uid = UID(str(self.header.file_meta.get("TransferSyntaxUID", "")))
         if uid.is_transfer_syntax and uid.is_encapsulated:
             shape = int(self.header.get("Rows") or 0), int(self.header.get("Columns") or 0)
@@ -177,6 +184,8 @@ class StoredInstance:
             if uid in str(exc):
                 raise
             raise PixelsUndecodable(f"instance {uid}: {exc}") from exc
+        except InputMissing as exc:
+            raise _gone(self.facts) from exc
 
 
 class StoredSeries(Sequence[Dataset]):

@@ -1,13 +1,16 @@
 """Where a worker's process stands, and the name under which it holds Jobs."""
 
+import math
 import os
 import platform
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
 from workers.turns import Gate
 
 CPU = "cpu"
+CGROUP = Path("/sys/fs/cgroup")
 # Of one device: while the network of one Job runs on it, others read and write.
 PROCESSES_OF_A_DEVICE = 3
 # Of memory to a process on the CPU: 0.7 GB warm and 1.5 GB for a CT are promised, the rest is for all others.
@@ -65,5 +68,24 @@ def usual_processes(device: str) -> int:
     """Return how many Jobs a worker does at a time unless it is told: on a CPU one a core, where memory allows."""
     if device != CPU:
         return PROCESSES_OF_A_DEVICE
+    return max(1, min(_count_cores(), _memory_bytes() // PROCESS_BYTES, MOST_UNASKED))
+
+
+def _count_cores() -> int:
+    cores = len(os.sched_getaffinity(0))
+    quota, _, period = _read_limit("cpu.max").partition(" ")
+    return min(cores, math.ceil(int(quota) / int(period))) if quota.isdigit() and period.isdigit() else cores
+
+
+def _memory_bytes() -> int:
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(len(os.sched_getaffinity(0)), memory_bytes // PROCESS_BYTES, MOST_UNASKED))
+    limit = _read_limit("memory.max")
+    return min(memory_bytes, int(limit)) if limit.isdigit() else memory_bytes
+
+
+def _read_limit(name: str) -> str:
+    """Return what a container is limited to; empty where nothing is said (cgroups(7))."""
+    try:
+        return (CGROUP / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -13,6 +13,7 @@ from node.clock import Clock
 from node.domain.job import Job, JobID, JobOrder
 from node.domain.model_version import ModelVersion
 from node.domain.result import Result, ResultKind, ResultWishes
+from node.domain.work import sum_stages
 from node.errors import Broken, DeviceFailed, LeaseLost, LedgerBusy, ModelChanged, NodeError, OutOfMemory, Rejected
 from node.ledger.jobs import JobLedger, JobOutcome
 from node.logs import log_context
@@ -128,7 +129,9 @@ class JobRunner:
         with log_context(job_id=job.job_id, study_uid=job.order.study_instance_uid, pipeline=job.order.pipeline):
             with watch, self._spare.in_use():
                 outcome = self._run_claimed(job, watch)
-            logger.info("job ended", extra={"outcome": outcome, "attempts": job.attempts, "seconds": watch.seconds})
+            logger.info(
+                "job ended", extra={"outcome": outcome, "attempts": job.attempts, "seconds": sum_stages(watch.seconds)}
+            )
         return True
 
     def run_all(self) -> int:
@@ -197,7 +200,7 @@ class JobRunner:
                 inputs = fetch_inputs(job, shop.ledger.input_instances(job), shop.store, shop.decoders)
             prepared = warm.pipeline.read(inputs)
         heart.require_lease()
-        with stage("infer"), self._turns_of(job.order):
+        with stage("infer"), self._turns_of(job.order, heart):
             analysis = warm.pipeline.analyze(prepared)
             analysis = replace(analysis, notes=(*analysis.notes, *warm.notes))
         heart.require_lease()
@@ -220,9 +223,9 @@ class JobRunner:
             layout=warm.layout,
         )
 
-    def _turns_of(self, order: JobOrder) -> AbstractContextManager[None]:
+    def _turns_of(self, order: JobOrder, heart: Heartbeat) -> AbstractContextManager[None]:
         turns = self._shop.turns
-        return nullcontext() if turns is None else turns.of(order.pipeline, order.priority)
+        return nullcontext() if turns is None else turns.of(order.pipeline, order.priority, waiting=heart.paused)
 
     def _provenance(self, job: Job, warm: WarmPipeline, inputs: Mapping[str, Sequence[Dataset]]) -> Provenance:
         moment = newest_moment(chain(*inputs.values())) if self._shop.dates_by_inputs else job.accepted_at

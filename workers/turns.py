@@ -122,6 +122,9 @@ class Gatekeeper:
         if not told:
             self._selector.unregister(self._desk)
             return
+        if not descriptors:
+            # There was no room for one more; the other end hears that it is closed, and goes on.
+            return
         priority, expected_s = ASK.unpack(told)
         end = socket.socket(fileno=descriptors[0])
         self._selector.register(end, EVENT_READ)

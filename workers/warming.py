@@ -1,13 +1,15 @@
 """Before its first Job a process has loaded its Pipelines and asked each about a drawn Study, as a Job would."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 from node.clock import utc_now
 from node.domain.job import digest_inputs
 from node.domain.result import ResultWishes
 from node.domain.uids import InstanceUID
-from node.errors import NodeError
+from node.errors import Broken, NodeError
 from node.version import product_version
 from workers.encoding.encoder import encode
 from workers.inference.faults import named_faults
@@ -20,23 +22,45 @@ from workers.samples import SMALL, Inputs, draw_inputs
 logger = logging.getLogger(__name__)
 
 SEED = 3
+# Until it is done a process is not up, and one that is not up within `node.bell.CHILD_START_S` is ended.
+WARM_BUDGET_S = 120.0
 
 
-def warm_up(shelf: Callable[[str], WarmPipeline], names: Iterable[str], *, node_aet: str) -> None:
+def warm_up(
+    shelf: Callable[[str], WarmPipeline],
+    names: Iterable[str],
+    *,
+    node_aet: str,
+    turns: Callable[[str], AbstractContextManager[None]],
+    watch: Callable[[], float] = time.monotonic,
+) -> None:
     """Load Pipelines and try each; one that cannot is told in the log, and fails only the Jobs that ask for it.
+
+    After `WARM_BUDGET_S` no other is begun: what is left is loaded at its first Job.
 
     Parameters
     ----------
     shelf
         From the name of a Pipeline to the loaded one.
+    turns
+        From its name to what surrounds its turns on a device that others use, too.
+    watch
+        Seconds that only grow.
     """
+    begun = watch()
     for name in names:
+        if watch() - begun >= WARM_BUDGET_S:
+            logger.warning("pipeline left for its first job", extra={"pipeline": name})
+            continue
         try:
-            with named_faults():
+            with named_faults(), turns(name):
                 try_pipeline(shelf(name), name, node_aet=node_aet)
             logger.info("pipeline warm", extra={"pipeline": name})
         except NodeError as exc:
             logger.warning("pipeline not warm", extra={"pipeline": name, "reason_code": exc.code})
+        except Exception:
+            # The outer edge of a start: a fault in the code of one model costs its own Jobs, never the worker.
+            logger.exception("pipeline not warm", extra={"pipeline": name, "reason_code": Broken.code})
     give_memory_back()
 
 

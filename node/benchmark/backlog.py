@@ -59,7 +59,7 @@ def plan(*, device: str, is_small: bool) -> Plan:
     )
     if not is_small:
         return usual
-    return replace(usual, counts={CT: 1, MR: 1, XRAY: 3}, rush_cts=2, rush_every_s=0.5, is_small=True)
+    return replace(usual, counts={CT: 1, MR: 1, XRAY: 3}, rush_cts=usual.processes + 2, rush_every_s=0.5, is_small=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

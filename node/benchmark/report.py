@@ -140,7 +140,7 @@ def describe_report(report: BenchReport, command: str) -> str:
         lines += ["", f"| {table.title} | min | median | bytes |", "| --- | ---: | ---: | ---: |"]
         lines += [f"| {' | '.join(row.cells)} |" for row in table.rows]
     lines += ["", "| by the medians | times faster |", "| --- | ---: |"]
-    lines += [f"| {ratio.name} | {ratio.times_faster:.1f} |" for ratio in report.ratios]
+    lines += [f"| {ratio.name} | {ratio.times_faster:.3g} |" for ratio in report.ratios]
     lines += ["", describe_targets(report.targets)] if report.targets else []
     return "\n".join(lines)
 

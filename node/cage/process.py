@@ -61,11 +61,17 @@ class CagedProcess:
         Further words of its command line.
     descriptors
         Files that it gets from us, under the numbers that they have here.
+
+    Attributes
+    ----------
+    is_late
+        Whether it was asked something and did not answer in time.
     """
 
     def __init__(
         self, module: str, bounds: Bounds, *, words: Sequence[str] = (), descriptors: Sequence[int] = ()
     ) -> None:
+        self.is_late = False
         self._seconds = bounds.seconds
         limits = ("--memory-bytes", str(bounds.memory_bytes), "--seconds", str(bounds.seconds))
         # What reads hostile bytes is told no secrets. For each thread, a library of linear algebra takes address space.
@@ -79,12 +85,20 @@ class CagedProcess:
             stderr=subprocess.DEVNULL,
             env=environment,
             pass_fds=descriptors,
+            # A terminal's Ctrl-C reaches whole groups, also while modules are imported; what ends it is the end of its
+            # standard input, with us.
+            start_new_session=True,
         )
 
     @property
     def pid(self) -> int:
         """Process id."""
         return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
 
     def ask(self, request: Mapping[str, Any]) -> Answer:
         """Return the answer.
@@ -121,6 +135,7 @@ class CagedProcess:
             selector.register(descriptor, selectors.EVENT_READ)
             while left:
                 if not selector.select(max(deadline - monotonic(), 0)):
+                    self.is_late = True
                     raise self._died()
                 piece = os.read(descriptor, min(left, CHUNK_BYTES))
                 if not piece:
@@ -150,11 +165,15 @@ class Idlers(Generic[Caged]):
         self._idle: list[Caged] = []
 
     @contextmanager
-    def lend(self) -> Iterator[Caged]:
-        """Give a process; it is ended instead of kept when the block does not come to its end."""
-        with self._lock:
-            process = self._idle.pop() if self._idle else None
-        process = process or self._start()
+    def lend(self, *, is_fresh: bool = False) -> Iterator[Caged]:
+        """Give a process; it is ended instead of kept when the block does not come to its end.
+
+        Parameters
+        ----------
+        is_fresh
+            Whether it must be one that was asked nothing before.
+        """
+        process = (None if is_fresh else self._take()) or self._start()
         try:
             yield process
         except BaseException:
@@ -163,6 +182,16 @@ class Idlers(Generic[Caged]):
             raise
         with self._lock:
             self._idle.append(process)
+
+    def _take(self) -> Caged | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                process = self._idle.pop()
+            if process.is_alive:
+                return process
+            process.end()
 
     def list_pids(self) -> tuple[int, ...]:
         """Return the process ids of those that wait."""

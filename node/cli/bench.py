@@ -70,5 +70,5 @@ def _print_report(report: BenchReport) -> None:
     for table in report.tables:
         print_table((f"{table.title}, {report.unit}", *COLUMNS), (row.cells for row in table.rows), empty="")
         stdout().print()
-    rows = [(ratio.name, f"{ratio.times_faster:.1f}") for ratio in report.ratios]
+    rows = [(ratio.name, f"{ratio.times_faster:.3g}") for ratio in report.ratios]
     print_table(("By the medians", "times faster"), rows, empty="")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 STAGES = ("prepare", "infer", "encode")
 # What none of the parts of a stage took.
 OTHER = "other"
+# Ends the key of what a Job waited for others on its device.
+TURN = ".turn"
 
 
 def sum_stages(spent: Mapping[str, float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from node.domain.job import Job, JobID, JobOrder, JobState, Priority
 from node.domain.result import Result
 from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID, StudyUID
+from node.domain.work import TURN
 from node.errors import LeaseLost
 from node.ledger.engine import Desk
 from node.ledger.priors import without_waiting
@@ -135,7 +136,11 @@ class JobLedger(Desk):
                     .order_by(jobs.c.accepted_at.desc())
                     .limit(USUAL_OF)
                 )
-                spent = [sum(stages.values()) for stages in connection.execute(newest).scalars()]
+                # Not what it waited for others: it would seem to be long because they are.
+                spent = [
+                    sum(seconds for part, seconds in stages.items() if not part.endswith(TURN))
+                    for stages in connection.execute(newest).scalars()
+                ]
                 if spent:
                     usual[pipeline] = median(spent)
         return usual

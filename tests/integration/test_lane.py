@@ -22,6 +22,7 @@ from node.dimse.doorbell import SWEEP_S
 from node.store.files import Reserve
 from tests.instances import CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, INSTANCE, ct_slice, encode
 from tests.integration.test_dimse import DEADLINE_S, Peer, data_set_bytes
+from tests.peers import wait_until
 
 VERIFICATION = "1.2.840.10008.1.1"
 APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
@@ -338,7 +339,7 @@ def test_what_breaks_the_protocol_is_aborted_leaves_nothing_and_harms_nobody(
         good.send(store_message())
         assert good.read_response() == (1, 0x0000)
     assert_stored(peer, WHOLE)
-    assert len(files(tmp_path)) == 1
+    wait_until(lambda: len(files(tmp_path)) == 1, what="nothing but the Instance")
 
 
 @pytest.mark.parametrize("end", ["abort", "close", "reset"])

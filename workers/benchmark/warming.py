@@ -46,6 +46,7 @@ def measure_warming(*, rounds: int) -> dict[str, Any]:
         large = _draw(KINDS["CT"], Path(folder) / "large", LARGE)
         memory = _measure_memory(drawn, large)
     medians = {row["name"]: row["median_s"] for row in rows}
+    compared = [ratio for kind in KINDS for ratio in _compare(kind, medians)]
     return {
         "bench": "pipeline warm",
         "rounds": rounds,
@@ -54,9 +55,13 @@ def measure_warming(*, rounds: int) -> dict[str, Any]:
             {"title": "small Study, all but the network itself; bytes are the process's after it", "rows": rows},
             {"title": "memory of one process; bytes", "rows": memory},
         ],
-        "ratios": [
-            *(ratio for kind in KINDS for ratio in _compare(kind, medians)),
-            *_measure_layouts(rounds),
+        "ratios": [*compared, *_measure_layouts(rounds)],
+        "targets": [
+            *({"what": ratio["name"], "measured": ratio["times_faster"], "at_least": 10.0} for ratio in compared[1::2]),
+            *(
+                {"what": f"{row['name']}, MB", "measured": round(row["size_bytes"] / 1e6), "at_most": most}
+                for row, most in zip(memory, (700.0, 1500.0), strict=True)
+            ),
         ],
         "versions": {"Python": python_version()} | {library: version(library) for library in LIBRARIES},
     }

@@ -1,7 +1,9 @@
 """A process of the decoder pool: puts the stored values of one slice after the other into the window it was given."""
 
+import errno
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +17,7 @@ from node.cage.inmate import build_parser, serve_requests
 from node.codecs import DECODER_ERRORS
 from node.errors import PixelsUndecodable
 from workers.decoding.form import Form, bears_out
-from workers.decoding.window import ODD, map_window
+from workers.decoding.window import ODD, UNREAD, map_window
 from workers.memory import keep_freed_memory
 from workers.pixels import decode_pixels, installed_plugins
 
@@ -39,12 +41,21 @@ class _Desk:
     def decode(self, request: Mapping[str, Any]) -> bytes:
         """Decode a file that the ledger knows."""
         form = Form(**request["form"])
-        pixels = _decode_known(Path(request["path"]), form)
-        return ODD if pixels is None else self._show(pixels)
+        try:
+            content = Path(request["path"]).read_bytes()
+        except OSError as exc:
+            return _tell_unread(exc)
+        if not bears_out(content[: form.offset], form):
+            return ODD
+        return self._show(_decode(BytesIO(content), form))
 
     def read(self, request: Mapping[str, Any]) -> bytes:
         """Decode a file by its own header."""
-        return self._show(decode_pixels(dcmread(request["path"])))
+        try:
+            content = Path(request["path"]).read_bytes()
+        except OSError as exc:
+            return _tell_unread(exc)
+        return self._show(decode_pixels(dcmread(BytesIO(content))))
 
     def _show(self, pixels: NDArray[np.generic]) -> bytes:
         told = json.dumps({"dtype": pixels.dtype.str, "shape": pixels.shape}).encode()
@@ -55,11 +66,9 @@ class _Desk:
         return told
 
 
-def _decode_known(path: Path, form: Form) -> NDArray[np.generic] | None:
-    with path.open("rb") as file:
-        if not bears_out(file.read(form.offset), form):
-            return None
-        return _decode(file, form)
+def _tell_unread(exc: OSError) -> bytes:
+    """Keep a share that fails apart from a codestream that does: decoders raise OSError too."""
+    return UNREAD + str(exc.errno or errno.EIO).encode()
 
 
 def _decode(file: BinaryIO, form: Form) -> NDArray[np.generic]:

@@ -18,6 +18,7 @@ BITS_OF_A_BYTE = 8
 # What is read as it lies; other widths are pydicom's business.
 BITS_ALLOCATED = frozenset({8, 16, 32})
 PIXEL_DATA = 0x7FE00010
+SOP_INSTANCE_UID = 0x00080018
 UNDEFINED_LENGTH = 0xFFFFFFFF
 IMPLICIT_HEADER_BYTES, EXPLICIT_HEADER_BYTES = 8, 12
 PIXEL_VRS = frozenset({b"OB", b"OW"})
@@ -45,6 +46,7 @@ class Form:
         Tags that must not occur in the header.
     """
 
+    sop_instance_uid: str
     transfer_syntax_uid: str
     offset: int
     rows: int
@@ -85,6 +87,7 @@ def read_form(facts: InstanceFacts) -> Form | None:
     if told.get("PhotometricInterpretation") not in GRAYSCALE or not _is_readable(facts.transfer_syntax_uid, told):
         return None
     return Form(
+        sop_instance_uid=facts.sop_instance_uid,
         transfer_syntax_uid=facts.transfer_syntax_uid,
         offset=offset,
         rows=told["Rows"],
@@ -102,6 +105,8 @@ def read_form(facts: InstanceFacts) -> Form | None:
 def bears_out(head: bytes | bytearray, form: Form) -> bool:
     """Tell whether a file begins as its Form says: Pixel Data lies there, of that length, and nothing speaks against.
 
+    It names its Instance: files of one Series are of one size, and may have been restored under each other's names.
+
     Parameters
     ----------
     head
@@ -110,6 +115,9 @@ def bears_out(head: bytes | bytearray, form: Form) -> bool:
     is_implicit = form.transfer_syntax_uid == ImplicitVRLittleEndian
     order = ">" if form.transfer_syntax_uid == ExplicitVRBigEndian else "<"
     begin = len(head) - (IMPLICIT_HEADER_BYTES if is_implicit else EXPLICIT_HEADER_BYTES)
+    uid_at = head.find(_write_tag(SOP_INSTANCE_UID, order))
+    if uid_at < 0 or not head.startswith(_write_uid(form.sop_instance_uid, order, is_implicit=is_implicit), uid_at):
+        return False
     if begin < 0 or not head.startswith(_write_tag(PIXEL_DATA, order), begin):
         return False
     if not is_implicit and bytes(head[begin + 4 : begin + 6]) not in PIXEL_VRS:
@@ -122,6 +130,13 @@ def bears_out(head: bytes | bytearray, form: Form) -> bool:
         return length in (form.size_bytes, form.size_bytes + form.size_bytes % 2)
     # An icon has one too; then it would not be known whose this is.
     return length == UNDEFINED_LENGTH and head.count(ONE_SAMPLE[:4]) == 1 and ONE_SAMPLE in head
+
+
+def _write_uid(value: str, order: str, *, is_implicit: bool) -> bytes:
+    """Return SOP Instance UID (0008,0018) as it lies in a file, with the padding of PS3.5 9.1."""
+    padded = value.encode() + b"\0" * (len(value) % 2)
+    length = struct.pack(f"{order}I", len(padded)) if is_implicit else b"UI" + struct.pack(f"{order}H", len(padded))
+    return _write_tag(SOP_INSTANCE_UID, order) + length + padded
 
 
 def _is_readable(transfer_syntax_uid: str, told: Mapping[str, Any]) -> bool:

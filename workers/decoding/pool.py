@@ -1,9 +1,10 @@
 """The decoder pool of one worker: a codestream that hangs or kills its decoder costs a Job a refusal, nothing else."""
 
 import json
+import os
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 
 from node.cage.process import DONE, Bounds, CagedProcess, Idlers
 from node.codecs import MAX_PIXELS
-from node.errors import DecoderDied, PixelsUndecodable
+from node.errors import DecoderDied, InputMissing, PixelsUndecodable
 from workers.decoding.form import Form
-from workers.decoding.window import ODD, Window
+from workers.decoding.window import ODD, UNREAD, Window
 
 MODULE = "workers.decoding.captive"
 # No stored value takes more bytes (PS3.5 8.1.1).
@@ -71,8 +72,12 @@ class DecoderPool:
         Raises
         ------
         PixelsUndecodable
-            If no decoder understands the slice, or its process died of it or took too long. Which Instance it is, is
-            the caller's to say.
+            If no decoder understands the slice, or two processes died of it, or one took too long. Which Instance it
+            is, is the caller's to say.
+        InputMissing
+            If the file is gone.
+        OSError
+            If it cannot be read.
         """
         request = {"task": "decode", "path": str(path), "form": form.as_json()}
         with self._answer(request, (form.rows, form.columns)) as pixels:
@@ -104,9 +109,9 @@ class DecoderPool:
     @contextmanager
     def _answer(self, request: Mapping[str, Any], shape: tuple[int, int]) -> Iterator[NDArray[np.generic] | None]:
         try:
-            with self._free, self._idlers.lend() as decoder:
-                status, told = decoder.show(request, shape)
-                if status == DONE:
+            with self._free, ExitStack() as lent:
+                decoder, status, told = self._ask(request, shape, lent)
+                if status == DONE and not told.startswith(UNREAD):
                     yield decoder.look(told, shape)
         except DecoderDied as exc:
             raise PixelsUndecodable(
@@ -115,6 +120,34 @@ class DecoderPool:
             ) from exc
         if status != DONE:
             raise PixelsUndecodable(json.loads(told)["text"])
+        if told.startswith(UNREAD):
+            raise _tell_unread(int(told[len(UNREAD) :]), request["path"])
+
+    def _ask(
+        self, request: Mapping[str, Any], shape: tuple[int, int], lent: ExitStack, *, is_fresh: bool = False
+    ) -> tuple["_Decoder", bytes, bytes]:
+        """Return the decoder, which `lent` gives back, with status and words of its answer.
+
+        A decoder may die of other things than a slice: a fresh one is asked once more. One that takes too long is not.
+        """
+        decoder: _Decoder | None = None
+        try:
+            with ExitStack() as trial:
+                decoder = trial.enter_context(self._idlers.lend(is_fresh=is_fresh))
+                status, told = decoder.show(request, shape)
+                lent.enter_context(trial.pop_all())
+                return decoder, status, told
+        except DecoderDied:
+            if is_fresh or decoder is None or decoder.is_late:
+                raise
+        return self._ask(request, shape, lent, is_fresh=True)
+
+
+def _tell_unread(number: int, path: str) -> OSError | InputMissing:
+    exc = OSError(number, os.strerror(number), path)
+    if isinstance(exc, FileNotFoundError):
+        return InputMissing("its file is gone from the store; send it again")
+    return exc
 
 
 class _Decoder(CagedProcess):
@@ -123,7 +156,10 @@ class _Decoder(CagedProcess):
     def __init__(self, module: str, bounds: Bounds) -> None:
         self._window = Window()
         descriptor = self._window.descriptor
-        super().__init__(module, bounds, words=("--window", str(descriptor)), descriptors=(descriptor,))
+        with ExitStack() as unused:
+            unused.callback(self._window.close)
+            super().__init__(module, bounds, words=("--window", str(descriptor)), descriptors=(descriptor,))
+            unused.pop_all()
 
     def show(self, request: Mapping[str, Any], shape: tuple[int, int]) -> tuple[bytes, bytes]:
         """Return the status of its answer and what it says, when it has written into the window.

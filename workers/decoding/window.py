@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 NAME = "radnode-slice"
 # What a decoder says of a file that is not as the ledger tells; it is asked again then, without the ledger's help.
 ODD = b""
+# What it says, in front of the number of the error, of a file that the system does not let it read.
+UNREAD = b"!"
 
 
 class Window:

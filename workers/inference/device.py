@@ -1,5 +1,7 @@
 """What a device is called, and what it can do fast."""
 
+import hashlib
+import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +10,7 @@ import torch
 
 from node.layouts import Grounds
 from node.models import ModelCard
+from node.version import product_version
 
 CPU_FACTS = Path("/proc/cpuinfo")
 # Of the instructions of a CPU, those that the kernels of torch are chosen by.
@@ -18,7 +21,14 @@ BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
 
 def find_grounds(card: ModelCard, device: torch.device) -> Grounds:
     """Return what the Layouts of a model hold for on this device."""
-    return Grounds(weights_sha256=card.weights_sha256, device=name_device(device), torch=torch.__version__)
+    numbers = json.dumps(card.numbers, sort_keys=True, default=str)
+    return Grounds(
+        weights_sha256=card.weights_sha256,
+        device=name_device(device),
+        torch=torch.__version__,
+        numbers_sha256=hashlib.sha256(numbers.encode()).hexdigest(),
+        product=product_version(),
+    )
 
 
 def name_device(device: torch.device, *, facts: Path = CPU_FACTS) -> str:

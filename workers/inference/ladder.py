@@ -3,6 +3,7 @@
 import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -10,6 +11,7 @@ import torch
 
 from node.errors import OutOfMemory
 from workers.inference.faults import is_out_of_memory
+from workers.inference.turn import without_turn
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,8 @@ class Ladder:
         """
         for footing in self._footings:
             try:
-                answer = question(self._network.to(footing.device), footing)
+                with without_turn() if footing.device == CPU else nullcontext():
+                    answer = question(self._network.to(footing.device), footing)
             except (MemoryError, RuntimeError) as exc:
                 if not is_out_of_memory(exc):
                     raise

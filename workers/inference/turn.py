@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -35,6 +35,16 @@ def device_turn() -> Iterator[None]:
     try:
         with take():
             yield
+    finally:
+        _turn.reset(token)
+
+
+@contextmanager
+def without_turn() -> Iterator[None]:
+    """Wait for nobody while the block runs: what it asks runs elsewhere than on the device."""
+    token = _turn.set(None)
+    try:
+        yield
     finally:
         _turn.reset(token)
 
@@ -101,28 +111,42 @@ class Turns:
         self._took_bytes: dict[str, int] = {}
 
     @contextmanager
-    def of(self, pipeline: str, priority: Priority) -> Iterator[None]:
-        """Let `device_turn` wait for this device while the block runs."""
-        token = _turn.set(lambda: self._take(pipeline, priority))
+    def of(
+        self, pipeline: str, priority: Priority, *, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> Iterator[None]:
+        """Let `device_turn` wait for this device while the block runs.
+
+        Parameters
+        ----------
+        waiting
+            Surrounds each wait.
+        """
+        until_s = self._elapsed_s() + PATIENCE_S
+
+        def take() -> AbstractContextManager[None]:
+            return self._take(pipeline, priority, until_s, waiting)
+
+        token = _turn.set(take)
         try:
             yield
         finally:
             _turn.reset(token)
 
     @contextmanager
-    def _take(self, pipeline: str, priority: Priority) -> Iterator[None]:
+    def _take(
+        self, pipeline: str, priority: Priority, until_s: float, waiting: Callable[[], AbstractContextManager[None]]
+    ) -> Iterator[None]:
         ask = Ask(priority=priority, expected_s=self._took_s.get(pipeline, UNKNOWN_S))
-        until_s = self._elapsed_s() + PATIENCE_S
         while True:
             with ExitStack() as turn:
-                with stage("turn"):
+                with stage("turn"), waiting():
                     turn.enter_context(self._gate.turn(ask))
                 if self._has_room(pipeline) or self._elapsed_s() >= until_s:
                     with self._watched(pipeline):
                         yield
                     return
             # Without the turn: whoever makes room may need one.
-            with stage("turn"):
+            with stage("turn"), waiting():
                 time.sleep(LOOK_EVERY_S)
 
     def _has_room(self, pipeline: str) -> bool:

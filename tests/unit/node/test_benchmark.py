@@ -38,7 +38,7 @@ def test_a_report_is_told_with_its_command_its_tables_and_its_ratios() -> None:
         "",
         "| by the medians | times faster |",
         "| --- | ---: |",
-        "| ours against theirs | 6.8 |",
+        "| ours against theirs | 6.81 |",
     ]
 
 

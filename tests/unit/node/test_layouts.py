@@ -1,6 +1,7 @@
 """What a calibration chose is kept in a file: the first one counts, and a damaged one is none."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from node.errors import StoreFull
 from node.layouts import PLAIN, Calibration, Chosen, Grounds, Layout, LayoutBook, Memory, Precision, Trial
 
-GROUNDS = Grounds(weights_sha256="ab" * 32, device="Fine CPU (avx2)", torch="2.13.0")
+GROUNDS = Grounds(
+    weights_sha256="ab" * 32, device="Fine CPU (avx2)", torch="2.13.0", numbers_sha256="12" * 32, product="0.1.0"
+)
 LAST = Layout(memory=Memory.CHANNELS_LAST)
 
 
@@ -39,11 +42,13 @@ def test_what_was_kept_is_found_again(book: LayoutBook) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Grounds(weights_sha256="cd" * 32, device=GROUNDS.device, torch=GROUNDS.torch),
-        Grounds(weights_sha256=GROUNDS.weights_sha256, device="Other CPU (avx2)", torch=GROUNDS.torch),
-        Grounds(weights_sha256=GROUNDS.weights_sha256, device=GROUNDS.device, torch="2.14.0"),
+        replace(GROUNDS, weights_sha256="cd" * 32),
+        replace(GROUNDS, device="Other CPU (avx2)"),
+        replace(GROUNDS, torch="2.14.0"),
+        replace(GROUNDS, numbers_sha256="34" * 32),
+        replace(GROUNDS, product="0.2.0"),
     ],
-    ids=["weights", "device", "torch"],
+    ids=["weights", "device", "torch", "numbers", "product"],
 )
 def test_on_other_grounds_nothing_was_chosen(book: LayoutBook, other: Grounds) -> None:
     book.keep(calibration(LAST))
@@ -80,7 +85,7 @@ def test_many_that_choose_at_once_agree(book: LayoutBook) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b'{"format": 2}', b'{"format": 1}', b"\xff\xfe", b'{"format": 1, "networks": 3}'],
+    [b"", b"{", b"[]", b"null", b'{"format": 1}', b'{"format": 2}', b"\xff\xfe", b'{"format": 2, "networks": 3}'],
 )
 def test_a_damaged_file_is_ignored_and_written_anew(book: LayoutBook, tmp_path: Path, content: bytes) -> None:
     book.keep(calibration(LAST))
@@ -104,13 +109,20 @@ def test_every_single_damaged_byte_is_survived(book: LayoutBook, tmp_path: Path)
 
 
 def test_choices_are_listed_for_the_weights_of_today_on_every_device(book: LayoutBook) -> None:
-    other = Grounds(weights_sha256=GROUNDS.weights_sha256, device="GPU", torch=GROUNDS.torch)
-    old = Grounds(weights_sha256="00" * 32, device="GPU", torch=GROUNDS.torch)
+    other = replace(GROUNDS, device="GPU")
+    old = replace(GROUNDS, weights_sha256="00" * 32)
     for grounds in (GROUNDS, other, old):
         book.keep(calibration(LAST, grounds=grounds))
     book.keep(calibration(LAST, model="lungs.other"))
     listed = book.list_for("lungs", GROUNDS.weights_sha256)
     assert {one.grounds for one in listed} == {GROUNDS, other}
+
+
+def test_the_latest_choice_is_listed_last(book: LayoutBook) -> None:
+    dates = [datetime(2026, month, 2, tzinfo=UTC) for month in (5, 1, 6, 3, 4, 2)]
+    for number, date in enumerate(dates):
+        book.keep(replace(calibration(LAST, grounds=replace(GROUNDS, product=f"0.{number}")), at=date))
+    assert [one.at for one in book.list_for("lungs", GROUNDS.weights_sha256)] == sorted(dates)
 
 
 def test_a_model_with_a_strange_name_stays_in_the_folder(book: LayoutBook, tmp_path: Path) -> None:

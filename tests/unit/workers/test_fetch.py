@@ -42,7 +42,13 @@ def test_every_instance_of_every_role_is_read(books: Books, store: FileStore, jo
     inputs = fetch_inputs(job, known(books, job), store, DecoderPool())
     assert set(inputs) == {"ct"}
     assert [ds.Modality for ds in inputs["ct"]] == ["CT"]
-    assert "PixelData" in inputs["ct"][0]
+
+
+def test_a_file_of_another_size_keeps_its_pixels_in_the_store(books: Books, store: FileStore, job: Job) -> None:
+    """Else a Series that is too large would be in memory before it is refused."""
+    assert store.path(make_facts().path).stat().st_size != make_facts().size_bytes
+    inputs = fetch_inputs(job, known(books, job), store, DecoderPool())
+    assert "PixelData" not in inputs["ct"][0]
 
 
 def test_a_series_that_grew_since_the_order_is_not_read(books: Books, store: FileStore, job: Job) -> None:

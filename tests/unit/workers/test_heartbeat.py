@@ -135,6 +135,31 @@ def test_the_kernel_is_asked_to_end_what_no_thread_can(books: Books) -> None:
     assert asked == [110.0, 0.0]
 
 
+def test_a_job_that_waits_for_others_uses_up_no_time_of_its_own(books: Books) -> None:
+    asked: list[float] = []
+    clock = Clock()
+    job = books.claim(books.add_job())
+    terms = replace(TERMS, heartbeat_s=5.0, alarm=asked.append)
+    with Heartbeat(books.jobs, job, terms=terms, time_limit_s=100.0, clock=clock, elapsed_s=clock.elapsed_s) as heart:
+        clock.now = at(40)
+        with heart.paused():
+            clock.now = at(1040)
+        assert asked == [110.0, 0.0, 70.0]
+    assert books.only_job().state is JobState.IN_PROGRESS
+
+
+def test_a_job_that_waited_still_ends_at_its_time_limit(books: Books) -> None:
+    clock = Clock()
+    heart, ended = beat(books, clock)
+    with heart:
+        clock.now = at(40)
+        with heart.paused():
+            clock.now = at(1040)
+        clock.now = at(1101)
+        assert ended.called.wait(LIMIT_S)
+    assert books.only_job().reason_code == "time-limit"
+
+
 def test_work_whose_lease_is_lost_stops_at_its_next_stage(books: Books) -> None:
     heart, _ended = beat(books, Clock())
     with heart:

@@ -331,6 +331,38 @@ def test_a_slice_that_lies_elsewhere_than_the_ledger_says_is_refused(tmp_path: P
         read_volume(series)
 
 
+@pytest.mark.parametrize("is_as_told", [True, False], ids=["of its size", "of another size"])
+@pytest.mark.parametrize("syntax", [*NATIVE, RLELossless])
+def test_files_that_changed_places_are_refused(
+    tmp_path: Path, pool: DecoderPool, syntax: UID, is_as_told: bool
+) -> None:
+    made = []
+    for number in range(3):
+        path = tmp_path / f"{number}.dcm"
+        facts = learn(encode(make_slice(number), syntax), path)
+        made.append(StoredInstance(facts, path, pool, is_as_told=is_as_told))
+    first, second = tmp_path / "1.dcm", tmp_path / "2.dcm"
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    with pytest.raises(PixelsUndecodable, match=r"1\.2\.3\.4\.[12] cannot be read back"):
+        read_volume(StoredSeries(made, pool))
+    with pytest.raises(PixelsUndecodable, match=r"1\.2\.3\.4\.1 cannot be read back"):
+        made[1].decode()
+
+
+def test_a_compressed_file_that_goes_away_or_cannot_be_read_is_no_damaged_one(
+    tmp_path: Path, pool: DecoderPool
+) -> None:
+    series = store([make_slice(n) for n in range(2)], tmp_path, pool, RLELossless)
+    (tmp_path / "1.dcm").unlink()
+    with pytest.raises(InputMissing, match=r"1\.2\.3\.4\.1 is gone"):
+        read_volume(series)
+    (tmp_path / "1.dcm").mkdir()
+    with pytest.raises(IsADirectoryError):
+        read_volume(series)
+
+
 def test_a_file_that_goes_away_is_named(tmp_path: Path, pool: DecoderPool) -> None:
     series = store([make_slice(n) for n in range(4)], tmp_path, pool)
     (tmp_path / "1.dcm").unlink()

@@ -1,6 +1,7 @@
 """A process that is told to warm up loads and tries what it can; what it cannot fails only its own Jobs."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from pydicom import Dataset
 
+from node.bell import CHILD_START_S
 from node.errors import ModelInvalid, ModelOutputInvalid
 from node.models import SHIPPED_MODELS, ModelCard, read_model
 from tests.analyses import make_radiograph, xray_case
@@ -15,7 +17,7 @@ from workers.app import load_pipeline
 from workers.pipelines.base import Analysis
 from workers.runner import WarmPipeline
 from workers.samples import SMALL, draw_inputs
-from workers.warming import answer_inputs, warm_up
+from workers.warming import WARM_BUDGET_S, answer_inputs, warm_up
 
 FILM = read_model(SHIPPED_MODELS / "cxr-pneumonia")
 
@@ -52,16 +54,40 @@ def test_what_is_broken_is_not_in_the_way_of_the_others(caplog: pytest.LogCaptur
             raise ModelInvalid("absent")
         if name == "full":
             raise MemoryError
+        if name == "faulty":
+            raise KeyError("channel")
         return WarmPipeline(pipeline=Counting(), card=card)
 
-    warm_up(shelf, ["broken", "full", "fine"], node_aet="NODE")
-    assert loaded == ["broken", "full", "fine"]
+    names = ["broken", "full", "faulty", "fine"]
+    warm_up(shelf, names, node_aet="NODE", turns=lambda _name: nullcontext())
+    assert loaded == names
     told = [(vars(one)["pipeline"], one.getMessage(), vars(one).get("reason_code")) for one in caplog.records]
     assert told == [
         ("broken", "pipeline not warm", "model-invalid"),
         ("full", "pipeline not warm", "out-of-memory"),
+        ("faulty", "pipeline not warm", "broken"),
         ("fine", "pipeline warm", None),
     ]
+
+
+def test_what_would_take_too_long_is_left_for_its_first_job(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    card, loaded, now = reading("MG"), [], [1000.0]
+
+    def shelf(name: str) -> WarmPipeline:
+        loaded.append(name)
+        now[0] += WARM_BUDGET_S / 2
+        return WarmPipeline(pipeline=Counting(), card=card)
+
+    names = ["one", "two", "three", "four"]
+    warm_up(shelf, names, node_aet="NODE", turns=lambda _name: nullcontext(), watch=lambda: now[0])
+    assert loaded == ["one", "two"]
+    left = "pipeline left for its first job"
+    assert [vars(one)["pipeline"] for one in caplog.records if one.getMessage() == left] == ["three", "four"]
+
+
+def test_warming_ends_long_before_a_process_counts_as_stuck() -> None:
+    assert WARM_BUDGET_S < CHILD_START_S / 2
 
 
 def test_a_pipeline_is_asked_and_its_answer_is_proven() -> None:

@@ -18,7 +18,13 @@ CARD = read_model(SHIPPED_MODELS / MODEL)
 FOUND = Calibration(
     model=MODEL,
     version=CARD.version,
-    grounds=Grounds(weights_sha256=CARD.weights_sha256, device="Fine CPU", torch="2.13.0"),
+    grounds=Grounds(
+        weights_sha256=CARD.weights_sha256,
+        device="Fine CPU",
+        torch="2.13.0",
+        numbers_sha256="12" * 32,
+        product="0.1.0",
+    ),
     networks={
         "densenet": Chosen(layout=LAST, trials=(Trial(layout=LAST, times_faster=1.25, difference=0.0012),)),
     },

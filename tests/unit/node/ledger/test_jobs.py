@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,10 @@ def test_a_message_that_was_lost_with_its_worker_is_rung_again(books: Books) -> 
     books.jobs.record_rung([job.job_id], NOON)
     books.jobs.forget_rung(job.job_id)
     assert [bell.job_id for bell in books.jobs.bells_to_ring(at(1), rung_before=at(-600))] == [job.job_id]
+
+
+def test_what_a_job_waited_for_others_makes_its_pipeline_no_longer(books: Books) -> None:
+    job = books.claim(books.add_job())
+    spent = {"prepare": 1.0, "infer.turn": 50.0, "infer.network": 2.0}
+    books.jobs.finish_job(job, replace(make_outcome(make_result(job)), seconds=spent), now=at(1))
+    assert books.jobs.usual_seconds([job.order.pipeline, "never"]) == {job.order.pipeline: 3.0}

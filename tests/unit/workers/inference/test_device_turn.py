@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import torch
+from torch import nn
 
 from node.domain.job import Priority
+from workers.inference.ladder import Footing, Ladder
 from workers.inference.turn import PATIENCE_S, UNKNOWN_S, Turns, device_turn
 from workers.stopwatch import Stopwatch
 from workers.turns import Ask, Gate, Gatekeeper
@@ -131,6 +134,22 @@ def test_room_that_never_comes_is_waited_for_with_patience_and_not_for_ever(door
         assert ask_network(door) == 1
 
 
+def test_a_network_that_moved_to_the_cpu_waits_for_nobody(door: Door) -> None:
+    def question(network: nn.Module, footing: Footing) -> int:
+        inside = ask_network(door)
+        if footing.device.type != "cpu":
+            raise torch.OutOfMemoryError
+        return inside
+
+    class Movable(nn.Linear):
+        def to(self, device: torch.device) -> "Movable":  # type: ignore[override]  # all that a ladder asks for
+            return self.to_empty(device=device)
+
+    with Turns(door, None).of("lung", Priority.ROUTINE):
+        asked = Ladder(Movable(1, 1), torch.device("meta"), batch=1).ask(question)
+    assert (asked.answer, len(door.asked)) == (0, 1)
+
+
 def test_the_wait_for_a_turn_is_a_part_of_the_stage() -> None:
     gate = Gate()
     Gatekeeper(gate).start()
@@ -145,8 +164,14 @@ def test_the_wait_for_a_turn_is_a_part_of_the_stage() -> None:
     holder.start()
     assert inside.wait(LIMIT_S)
     timer = threading.Timer(0.05, leave.set)
-    timer.start()
-    with Stopwatch() as watch, watch.measure("infer"), Turns(gate, None).of("lung", Priority.ROUTINE), device_turn():
+
+    @contextmanager
+    def leave_soon() -> Iterator[None]:
+        timer.start()
+        yield
+
+    shared = Turns(gate, None).of("lung", Priority.ROUTINE, waiting=leave_soon)
+    with Stopwatch() as watch, watch.measure("infer"), shared, device_turn():
         pass
     holder.join(LIMIT_S)
     timer.join(LIMIT_S)

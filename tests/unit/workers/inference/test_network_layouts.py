@@ -1,7 +1,7 @@
 """A network in another Layout answers what it did, in the same form; a calibration takes none that does not."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from node.domain.finding import Finding, Presence
 from node.errors import NotEligible
 from node.layouts import PLAIN, Layout, Memory, Precision
 from node.models import SHIPPED_MODELS, read_model
+from node.version import product_version
 from workers.calibration import calibrate, list_layouts, measure_difference
 from workers.inference.attention import attend
 from workers.inference.device import computes_bfloat16, find_grounds, name_device
@@ -123,9 +124,10 @@ class Slow(nn.Module):
 class Marker:
     """A Pipeline with one network, whose certainty is what that answers."""
 
-    def __init__(self, network: nn.Module, *, refuses: bool = False) -> None:
+    def __init__(self, network: nn.Module, *, refuses: bool = False, finds: bool = True) -> None:
         self.networks = {"slow": network}
         self._refuses = refuses
+        self._finds = finds
 
     def read(self, inputs: Mapping[str, Sequence[Dataset]]) -> Marked:
         if self._refuses:
@@ -134,7 +136,8 @@ class Marker:
 
     def analyze(self, prepared: Marked) -> Analysis:
         with torch.inference_mode():
-            return answer(float(self.networks["slow"](prepared.given)[0]))
+            confidence = float(self.networks["slow"](prepared.given)[0])
+        return answer(confidence) if self._finds else Analysis(findings=())
 
 
 def answer(
@@ -189,6 +192,12 @@ def test_a_model_that_reads_no_drawn_study_stays_plain() -> None:
     assert not found.networks
 
 
+def test_a_model_that_finds_nothing_to_compare_stays_plain() -> None:
+    found = calibrate(warm(Marker(Slow(error=0.5), finds=False)), CPU, studies=STUDIES, rounds=3, tried=(LAST,))
+    assert found.samples == 2
+    assert found.networks["slow"].layout == PLAIN
+
+
 def test_bfloat16_is_tried_where_the_device_has_instructions_for_it(tmp_path: Path) -> None:
     assert list_layouts(has_bfloat16=False) == (LAST,)
     assert set(list_layouts(has_bfloat16=True)) == {LAST, HALF, BOTH}
@@ -201,10 +210,19 @@ def test_bfloat16_is_tried_where_the_device_has_instructions_for_it(tmp_path: Pa
     assert not computes_bfloat16(CPU, facts=tmp_path / "absent")
 
 
-def test_the_grounds_of_a_choice_are_weights_device_and_torch() -> None:
+def test_other_thresholds_are_other_grounds() -> None:
+    card = read_model(SHIPPED_MODELS / "cxr-pneumonia")
+    other = replace(card, numbers={**card.numbers, "thresholds": {"finding": 0.123}})
+    assert find_grounds(other, CPU) != find_grounds(card, CPU)
+    reordered = replace(card, numbers=dict(reversed(list(card.numbers.items()))))
+    assert find_grounds(reordered, CPU) == find_grounds(card, CPU)
+
+
+def test_the_grounds_of_a_choice_are_weights_device_torch_and_radnode() -> None:
     card = read_model(SHIPPED_MODELS / "cxr-pneumonia")
     grounds = find_grounds(card, CPU)
     assert (grounds.weights_sha256, grounds.torch) == (card.weights_sha256, torch.__version__)
+    assert grounds.product == product_version()
 
 
 def test_a_pipeline_that_shows_no_network_has_none() -> None:
@@ -237,6 +255,28 @@ def test_answers_differ_by_what_is_said_of_each_finding(other: Analysis, differe
 
 def test_masks_differ_by_what_is_missing_of_dice() -> None:
     assert measure_difference(answer(0.9, mask=ball(0)), answer(0.9, mask=ball(1))) == pytest.approx(0.1)
+
+
+def spots(*, small_at: int, order: tuple[int, int] = (1, 2)) -> Analysis:
+    """Return a large and a small Segment, which have the numbers of `order`."""
+    mask = np.zeros((8, 40, 40), np.uint8)
+    mask[:, :20, :] = order[0]
+    mask[0, 30, small_at : small_at + 2] = order[1]
+    large, small = (
+        Finding(label="Spot", code=PNEUMONIA, site=LUNG, segment_number=number, center_mm=(place, 0.0, 0.0))
+        for number, place in zip(order, (1.0, 9.0), strict=True)
+    )
+    return Analysis(findings=(large, small) if order == (1, 2) else (small, large), mask=mask)
+
+
+def test_a_small_segment_is_not_hidden_by_a_large_one() -> None:
+    assert measure_difference(spots(small_at=5), spots(small_at=6)) == pytest.approx(0.5)
+    assert measure_difference(spots(small_at=5), spots(small_at=5, order=(2, 1))) == 0.0
+
+
+def test_segments_that_swapped_their_voxels_differ() -> None:
+    one, other = spots(small_at=5), spots(small_at=5, order=(2, 1))
+    assert measure_difference(one, replace(one, mask=other.mask)) == 1.0
 
 
 def test_heat_differs_by_its_mean() -> None:
