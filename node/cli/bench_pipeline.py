@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from node.benchmark import backlog, stages
+from node.benchmark import backlog, cold_start, stages
 from node.benchmark.report import describe_report, run_in_worker
 from node.benchmark.surroundings import describe_load, describe_surroundings
 from node.cli.bench_page import FolderOption, WriteOption, command_of, measuring, publish, tell
@@ -54,8 +54,21 @@ def _tell_stages(order: _Order) -> str:
     return tell(command, facts, stages.describe(outcome), stages.targets(outcome))
 
 
+def _tell_cold_start(order: _Order) -> str:
+    rounds = order.rounds or cold_start.ROUNDS
+    with measuring(order.folder) as (place, note):
+        starts = cold_start.measure_starts(rounds, folder=place, note=note)
+        facts = f"{rounds} starts of each in turn; {describe_surroundings(place)}, {describe_load()}"
+    command = command_of("pipeline", f"--part cold --rounds {rounds}", None)
+    return tell(command, facts, cold_start.describe(starts), cold_start.targets(starts))
+
+
 # What is measured with processes of its own.
-PARTS: Mapping[str, Callable[[_Order], str]] = {"stages": _tell_stages, "backlog": _tell_backlog}
+PARTS: Mapping[str, Callable[[_Order], str]] = {
+    "cold": _tell_cold_start,
+    "stages": _tell_stages,
+    "backlog": _tell_backlog,
+}
 
 
 @reports_errors

@@ -29,6 +29,13 @@ def test_stages_of_each_kind_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.measuring
+def test_starts_of_a_worker_are_told(tmp_path: Path) -> None:
+    rows = rows_of(measure(tmp_path, "pipeline", "--part", "cold", "--rounds", "1", "--folder", str(tmp_path)))
+    assert [row["until it is ready"] for row in rows] == ["radnode worker", "radnode worker --warm"]
+    assert float(rows[0]["CPU s"]) < float(rows[1]["CPU s"])
+
+
+@pytest.mark.measuring
 def test_batches_of_films_are_measured_in_a_worker(tmp_path: Path) -> None:
     told = measure(tmp_path, "pipeline", "--part", "batch", "--rounds", "1")
     assert "batches of 16 against films one by one" in told

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from node.benchmark import scale, stages
+from node.benchmark import cold_start, scale, stages
 from node.benchmark.alone import Alone
 from node.benchmark.backlog import FIFO, LANES, Backlog, Outcome, Rush, describe, plan, targets
 from node.benchmark.invented_backlog import CT, MR, PIPELINES, XRAY, KindPress, Sizes
@@ -96,6 +96,18 @@ def test_stages_are_told_by_kind_with_what_no_stage_took() -> None:
     assert "| CT | infer | network | 1.000 | 50% |" in told
     assert "| CT | all the rest |  | 0.750 | 38% |" in told
     assert "| CT | 2.00 | 20.00 | 10.0 | 12.00 |" in told
+
+
+def test_starts_of_a_worker_are_told_by_their_middle_and_the_plain_one_is_promised() -> None:
+    starts = [
+        cold_start.Start(way=way, seconds=seconds, cpu_s=seconds + 1)
+        for way, seconds in ((cold_start.PLAIN, 3.0), (cold_start.WARM, 9.0), (cold_start.PLAIN, 5.5))
+    ]
+    told = cold_start.describe(starts)
+    assert "| radnode worker | 3.00 | 4.25 | 5.25 |" in told
+    assert "| radnode worker --warm | 9.00 | 9.00 | 10.00 |" in told
+    assert not any(target.is_held for target in cold_start.targets(starts))
+    assert all(target.is_held for target in cold_start.targets(starts[:2]))
 
 
 def test_workers_are_told_with_how_busy_device_and_cores_were() -> None:
