@@ -17,6 +17,8 @@ from workers.post import make_post, usual_processes
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+# Of all models that never were calibrated, when a worker starts; what is left then is calibrated at the next start.
+CALIBRATION_S = 600.0
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 WAITING = "OMP_WAIT_POLICY"
 
@@ -104,8 +106,11 @@ def _calibrate_before(arguments: Arguments, settings: Settings, processes: int) 
     """Calibrate what never was, in a process that ends: the pool's must not, together they would time each other."""
     command = [sys.executable, "-m", "workers", "--ends-with-parent", str(os.getpid()), "calibrate", "--missing"]
     command += ["--device", arguments.device, "--processes", str(processes)]
-    # What failed is told by it, and costs a Layout and nothing else.
-    subprocess.run(command, env={**os.environ, **settings.as_environment()}, check=False)
+    try:
+        # What failed is told by it, and costs a Layout and nothing else.
+        subprocess.run(command, env={**os.environ, **settings.as_environment()}, check=False, timeout=CALIBRATION_S)
+    except subprocess.TimeoutExpired:
+        sys.stderr.write(f"radnode worker: calibrating was ended after {CALIBRATION_S:.0f} s; the rest stays plain\n")
 
 
 def _calibrate(arguments: Arguments, settings: Settings) -> int:

@@ -39,7 +39,7 @@ from workers.post import Post
 from workers.retraction import Registry
 from workers.runner import JobRunner, WarmPipeline, Workshop
 from workers.shelf import WarmShelf
-from workers.warming import warm_up
+from workers.warming import Tries, warm_up
 from workers.wishes import SiteWishes
 
 PipelineMaker = Callable[[ModelCard, torch.device], Pipeline[Any]]
@@ -168,10 +168,16 @@ def build_runner(
         turns=turns,
         decoders=DecoderPool(DecoderLimits(processes=min(post.cores_each, MOST_DECODERS))),
     )
-    if post.warms:
+    if post.trials is not None:
         modes = SwitchLedger(engine).read_modes()
         enabled = [name for name in settings.pipelines if modes.get(name) is not Mode.OFF]
-        warm_up(shelf, enabled, node_aet=settings.node.aet, turns=partial(_turn_before_jobs, turns))
+        tries = Tries(
+            notes=post.trials,
+            node_aet=settings.node.aet,
+            turns=partial(_turn_before_jobs, turns),
+            alarm=workshop.terms.alarm,
+        )
+        warm_up(shelf, enabled, tries)
     return JobRunner(workshop)
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from node.clock import utc_now
 from node.domain.finding import Finding
-from node.errors import ModelOutputInvalid, NodeError, Rejected
+from node.errors import Broken, ModelOutputInvalid, NodeError, Rejected
 from node.layouts import PLAIN, Calibration, Chosen, Layout, LayoutBook, Memory, Precision, Trial
 from node.models import ModelCard
 from node.settings import Settings
@@ -83,6 +83,10 @@ def calibrate_models(settings: Settings, post: Post, *, models: Collection[str],
         except NodeError as exc:
             failures += 1
             sys.stderr.write(f"radnode worker: {name}: {exc.code}: {exc}\n")
+        except Exception:
+            # The outer edge of one calibration: a fault in the code of a model costs its own Layout.
+            failures += 1
+            logger.exception("model not calibrated", extra={"pipeline": name, "reason_code": Broken.code})
     return failures
 
 

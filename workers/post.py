@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from workers.trials import Trials
 from workers.turns import Gate
 
 CPU = "cpu"
@@ -33,15 +34,15 @@ class Post:
         Begins the name of each of them in leases; no other worker has it, not even one that had these process ids.
     gate
         Where they wait for their turn on the device; None where nobody waits.
-    warms
-        Whether each of them loads and tries all Pipelines before its first Job.
+    trials
+        What they note when they load and try all Pipelines before their first Job; None where they do not.
     """
 
     device: str
     processes: int
     crew: str
     gate: Gate | None = None
-    warms: bool = False
+    trials: Trials | None = None
 
     @property
     def cores_each(self) -> int:
@@ -58,10 +59,16 @@ class Post:
 
 
 def make_post(device: str, *, processes: int = 1, warms: bool = False) -> Post:
-    """Return the post of a worker that starts now."""
+    """Return the post of a worker that starts now.
+
+    Parameters
+    ----------
+    warms
+        Whether its processes load and try all Pipelines before their first Job.
+    """
     crew = f"{platform.node()}:{secrets.token_hex(4)}"
     gate = Gate() if device != CPU and processes > 1 else None
-    return Post(device=device, processes=processes, crew=crew, gate=gate, warms=warms)
+    return Post(device=device, processes=processes, crew=crew, gate=gate, trials=Trials() if warms else None)
 
 
 def usual_processes(device: str) -> int:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from node.clock import utc_now
 from node.domain.job import digest_inputs
@@ -18,50 +19,72 @@ from workers.provenance import Provenance
 from workers.proving.check import check_results
 from workers.runner import WarmPipeline
 from workers.samples import SMALL, Inputs, draw_inputs
+from workers.trials import Trials
 
 logger = logging.getLogger(__name__)
 
 SEED = 3
-# Until it is done a process is not up, and one that is not up within `node.bell.CHILD_START_S` is ended.
+# Until it is done a process is not up, and one that is not up within `node.bell.CHILD_START_S` is ended. The last one
+# that is begun may take as long again.
 WARM_BUDGET_S = 120.0
 
 
-def warm_up(
-    shelf: Callable[[str], WarmPipeline],
-    names: Iterable[str],
-    *,
-    node_aet: str,
-    turns: Callable[[str], AbstractContextManager[None]],
-    watch: Callable[[], float] = time.monotonic,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tries:
+    """How a process tries Pipelines before its first Job.
+
+    Attributes
+    ----------
+    notes
+        Of all processes of the worker.
+    turns
+        From the name of a Pipeline to what surrounds its turns on a device that others use, too.
+    alarm
+        Ends this process after so many seconds; 0 takes that back.
+    watch
+        Seconds that only grow.
+    """
+
+    notes: Trials
+    node_aet: str
+    turns: Callable[[str], AbstractContextManager[None]]
+    alarm: Callable[[float], object]
+    watch: Callable[[], float] = time.monotonic
+
+
+def warm_up(shelf: Callable[[str], WarmPipeline], names: Iterable[str], tries: Tries) -> None:
     """Load Pipelines and try each; one that cannot is told in the log, and fails only the Jobs that ask for it.
 
-    After `WARM_BUDGET_S` no other is begun: what is left is loaded at its first Job.
+    After `WARM_BUDGET_S` no other is begun: what is left is loaded at its first Job. One that takes as long by itself
+    ends the process, and is left so by those that come after.
 
     Parameters
     ----------
     shelf
         From the name of a Pipeline to the loaded one.
-    turns
-        From its name to what surrounds its turns on a device that others use, too.
-    watch
-        Seconds that only grow.
     """
-    begun = watch()
+    begun = tries.watch()
     for name in names:
-        if watch() - begun >= WARM_BUDGET_S:
+        if tries.watch() - begun >= WARM_BUDGET_S or tries.notes.has_ended_one(name):
             logger.warning("pipeline left for its first job", extra={"pipeline": name})
             continue
-        try:
-            with named_faults(), turns(name):
-                try_pipeline(shelf(name), name, node_aet=node_aet)
-            logger.info("pipeline warm", extra={"pipeline": name})
-        except NodeError as exc:
-            logger.warning("pipeline not warm", extra={"pipeline": name, "reason_code": exc.code})
-        except Exception:
-            # The outer edge of a start: a fault in the code of one model costs its own Jobs, never the worker.
-            logger.exception("pipeline not warm", extra={"pipeline": name, "reason_code": Broken.code})
+        with tries.notes.trying(name):
+            tries.alarm(WARM_BUDGET_S)
+            _try_and_tell(shelf, name, tries)
+            tries.alarm(0.0)
     give_memory_back()
+
+
+def _try_and_tell(shelf: Callable[[str], WarmPipeline], name: str, tries: Tries) -> None:
+    try:
+        with named_faults(), tries.turns(name):
+            try_pipeline(shelf(name), name, node_aet=tries.node_aet)
+        logger.info("pipeline warm", extra={"pipeline": name})
+    except NodeError as exc:
+        logger.warning("pipeline not warm", extra={"pipeline": name, "reason_code": exc.code})
+    except Exception:
+        # The outer edge of a start: a fault in the code of one model costs its own Jobs, never the worker.
+        logger.exception("pipeline not warm", extra={"pipeline": name, "reason_code": Broken.code})
 
 
 def try_pipeline(warm: WarmPipeline, name: str, *, node_aet: str) -> None:

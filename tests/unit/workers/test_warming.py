@@ -1,6 +1,8 @@
 """A process that is told to warm up loads and tries what it can; what it cannot fails only its own Jobs."""
 
-from collections.abc import Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -17,7 +19,8 @@ from workers.app import load_pipeline
 from workers.pipelines.base import Analysis
 from workers.runner import WarmPipeline
 from workers.samples import SMALL, draw_inputs
-from workers.warming import WARM_BUDGET_S, answer_inputs, warm_up
+from workers.trials import Trials
+from workers.warming import WARM_BUDGET_S, Tries, answer_inputs, warm_up
 
 FILM = read_model(SHIPPED_MODELS / "cxr-pneumonia")
 
@@ -44,6 +47,16 @@ def reading(modality: str) -> ModelCard:
     return replace(FILM, modalities=dict.fromkeys(FILM.required_roles, (modality,)))
 
 
+def tries(
+    *,
+    notes: Trials | None = None,
+    alarm: Callable[[float], object] = lambda _seconds: None,
+    watch: Callable[[], float] = time.monotonic,
+) -> Tries:
+    """Return tries of a process that is alone with its device."""
+    return Tries(notes=notes or Trials(), node_aet="NODE", turns=lambda _name: nullcontext(), alarm=alarm, watch=watch)
+
+
 def test_what_is_broken_is_not_in_the_way_of_the_others(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     card, loaded = reading("MG"), []
@@ -59,7 +72,7 @@ def test_what_is_broken_is_not_in_the_way_of_the_others(caplog: pytest.LogCaptur
         return WarmPipeline(pipeline=Counting(), card=card)
 
     names = ["broken", "full", "faulty", "fine"]
-    warm_up(shelf, names, node_aet="NODE", turns=lambda _name: nullcontext())
+    warm_up(shelf, names, tries())
     assert loaded == names
     told = [(vars(one)["pipeline"], one.getMessage(), vars(one).get("reason_code")) for one in caplog.records]
     assert told == [
@@ -80,10 +93,45 @@ def test_what_would_take_too_long_is_left_for_its_first_job(caplog: pytest.LogCa
         return WarmPipeline(pipeline=Counting(), card=card)
 
     names = ["one", "two", "three", "four"]
-    warm_up(shelf, names, node_aet="NODE", turns=lambda _name: nullcontext(), watch=lambda: now[0])
+    warm_up(shelf, names, tries(watch=lambda: now[0]))
     assert loaded == ["one", "two"]
     left = "pipeline left for its first job"
     assert [vars(one)["pipeline"] for one in caplog.records if one.getMessage() == left] == ["three", "four"]
+
+
+def test_what_ended_a_process_is_left_by_those_after_it(caplog: pytest.LogCaptureFixture) -> None:
+    notes, card = Trials(), reading("MG")
+    loaded: list[str] = []
+
+    def shelf(name: str) -> WarmPipeline:
+        loaded.append(name)
+        if name == "stuck":
+            os._exit(1)
+        return WarmPipeline(pipeline=Counting(), card=card)
+
+    names = ["one", "stuck", "two"]
+    child = os.fork()
+    if child == 0:
+        warm_up(shelf, names, tries(notes=notes))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    warm_up(shelf, names, tries(notes=notes))
+    assert loaded == ["one", "two"]
+    left = "pipeline left for its first job"
+    assert [vars(one)["pipeline"] for one in caplog.records if one.getMessage() == left] == ["stuck"]
+
+
+def test_a_sibling_that_still_tries_is_in_nobodys_way() -> None:
+    notes = Trials()
+    with notes.trying("slow"):
+        assert not notes.has_ended_one("slow")
+
+
+def test_each_trial_has_a_limit_and_none_is_left_behind() -> None:
+    alarms: list[float] = []
+    shelf = WarmPipeline(pipeline=Counting(), card=reading("MG"))
+    warm_up(lambda _name: shelf, ["one", "two"], tries(alarm=alarms.append))
+    assert alarms == [WARM_BUDGET_S, 0.0] * 2
 
 
 def test_warming_ends_long_before_a_process_counts_as_stuck() -> None:

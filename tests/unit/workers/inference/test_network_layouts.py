@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from node.domain.codes import LUNG, PNEUMONIA
 from node.domain.finding import Finding, Presence
-from node.errors import NotEligible
+from node.errors import ModelInvalid, NotEligible
 from node.layouts import PLAIN, Layout, Memory, Precision
-from node.models import SHIPPED_MODELS, read_model
+from node.models import SHIPPED_MODELS, ModelCard, read_model
+from node.settings import load_settings
 from node.version import product_version
-from workers.calibration import calibrate, list_layouts, measure_difference
+from workers.calibration import calibrate, calibrate_models, list_layouts, measure_difference
 from workers.inference.attention import attend
 from workers.inference.device import computes_bfloat16, find_grounds, name_device
 from workers.inference.layout import lay_out, networks_of
 from workers.pipelines.base import Analysis
+from workers.post import make_post
 from workers.runner import WarmPipeline
 
 CPU = torch.device("cpu")
@@ -281,3 +283,18 @@ def test_segments_that_swapped_their_voxels_differ() -> None:
 
 def test_heat_differs_by_its_mean() -> None:
     assert measure_difference(answer(0.9, heat=HEAT), answer(0.9, heat=HEAT + 0.25)) == pytest.approx(0.25)
+
+
+def test_what_is_wrong_with_one_model_is_in_no_others_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = []
+
+    def fail(card: ModelCard, _device: torch.device, *, name: str) -> WarmPipeline:
+        tried.append(card.name)
+        raise KeyError("channel") if len(tried) == 1 else ModelInvalid("damaged")
+
+    monkeypatch.setattr("workers.calibration.load_pipeline", fail)
+    settings = load_settings(None, {"RADNODE_NODE__DATA_DIR": str(tmp_path)})
+    assert calibrate_models(settings, make_post("cpu"), models=(), only_missing=True) == len(tried) == 3
+    assert capsys.readouterr().err.count("model-invalid: damaged") == 2
