@@ -27,7 +27,10 @@ Numbers = NDArray[np.float64]
 
 
 class Slices(Protocol):
-    """The Instances of one Series, by number: what a header says, and pixels as they are asked for."""
+    """The slices of one Series, by number: what a header says, and pixels as they are asked for.
+
+    A slice is an Instance, or one Frame of a multi-frame Instance.
+    """
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -35,11 +38,11 @@ class Slices(Protocol):
     def values(self, keyword: str) -> Sequence[Any]:
         """Return the value of an attribute in each; None where it is absent."""
 
-    def is_multi_frame(self, number: int) -> bool:
-        """Tell whether an Instance has several Frames, or functional groups."""
+    def frame_number(self, number: int) -> int | None:
+        """Return which Frame of its Instance a slice is, from 1; None where it is the whole Instance."""
 
     def prove_decodable(self, number: int) -> None:
-        """Raise PixelsUndecodable if the pixels of an Instance cannot be read."""
+        """Raise PixelsUndecodable if the pixels of a slice cannot be read."""
 
     def read(self, order: Sequence[int], voxels: NDArray[np.float32]) -> None:
         """Write the slices of this order into `voxels`, (slices, rows, columns), after the Modality LUT.
@@ -51,7 +54,7 @@ class Slices(Protocol):
         """
 
     def arrange(self, order: Sequence[int]) -> Sequence[Dataset]:
-        """Return the Instances in this order."""
+        """Return the headers of the slices in this order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +88,9 @@ def name_series(slices: Slices, number: int = 0) -> str:
 
 
 def name_instance(slices: Slices, number: int) -> str:
-    """Return the SOP Instance UID of an Instance."""
-    return str(slices.values("SOPInstanceUID")[number] or "without UID")
+    """Return what messages call a slice: the SOP Instance UID, and the Frame where it is one of several."""
+    uid, frame = str(slices.values("SOPInstanceUID")[number] or "without UID"), slices.frame_number(number)
+    return uid if frame is None else f"{uid} frame {frame}"
 
 
 def prove_geometry(slices: Slices) -> Geometry:
@@ -95,7 +99,7 @@ def prove_geometry(slices: Slices) -> Geometry:
     Parameters
     ----------
     slices
-        Two at least, of one Frame each.
+        Two at least.
 
     Raises
     ------

@@ -8,14 +8,23 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from node.errors import NotFound, PixelsUndecodable
+from node.errors import NotEligible, NotFound, PixelsUndecodable
 from workers.encoding.quiet import quiet_libraries
+from workers.frames import spread_frames
 from workers.pixels import rescale_pixels
 from workers.proving.objects import UNREADABLE, Inspection, name_kind
-from workers.proving.originals import HEADER_KEYWORDS, Original, OriginalReader, Originals, Values, gather_originals
+from workers.proving.originals import (
+    HEADER_KEYWORDS,
+    Original,
+    OriginalReader,
+    Originals,
+    SlicePlace,
+    Values,
+    gather_originals,
+)
 from workers.proving.proof import Complaint, Contradiction, Unproven
 from workers.proving.references import Header, Surroundings, read_header
 
@@ -167,14 +176,31 @@ def _read_originals(folder: Path, objects: set[Path]) -> Originals:
             continue
         originals.append(original)
         paths[original.sop_instance_uid] = path
-    return gather_originals(originals, lru_cache(maxsize=KEPT_SLICES)(lambda uid: _read_values(paths[uid])))
+    shelf = _Shelf(paths)
+    return gather_originals(originals, lru_cache(maxsize=KEPT_SLICES)(shelf.read_values))
 
 
-def _read_values(path: Path) -> Values:
-    try:
-        return rescale_pixels(dcmread(path))
-    except (InvalidDicomError, *UNREADABLE) as exc:
-        raise PixelsUndecodable(f"{path} cannot be read; export it again") from exc
+class _Shelf:
+    """Files of originals; the one that was read last is kept: a multi-frame Instance is asked for Frame by Frame."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+        self._open = lru_cache(maxsize=1)(_open_slices)
+
+    def read_values(self, place: SlicePlace) -> Values:
+        """Return the values of one Frame; Raises PixelsUndecodable."""
+        uid, number = place
+        path = self._paths[uid]
+        try:
+            return rescale_pixels(self._open(path)[number - 1])
+        except NotEligible as exc:
+            raise PixelsUndecodable(str(exc)) from exc
+        except (InvalidDicomError, *UNREADABLE) as exc:
+            raise PixelsUndecodable(f"{path} cannot be read; export it again") from exc
+
+
+def _open_slices(path: Path) -> Sequence[Dataset]:
+    return spread_frames([dcmread(path)])
 
 
 def _inspect(found: _Found, inspection: Inspection) -> InspectedObject:

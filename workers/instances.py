@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from threading import local
 from typing import Any, overload
@@ -11,35 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import (
-    UID,
-    ComputedRadiographyImageStorage,
-    CTImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-    MRImageStorage,
-    PositronEmissionTomographyImageStorage,
-)
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import UID
 
+from node.codecs import DECODER_ERRORS
 from node.domain.study import InstanceFacts
 from node.domain.uids import UID_PATTERN
-from node.errors import InputMissing, NotEligible, PixelsUndecodable
+from node.errors import InputMissing, NotEligible, PixelsUndecodable, TooLarge
 from workers.decoding.form import Form, read_form
+from workers.decoding.frame_file import FrameFile, open_frame_file
 from workers.decoding.native import NativeReader
 from workers.decoding.pool import DecoderPool
-from workers.pixels import StoredHeader, decode_pixels, read_rescale, rescale
+from workers.frames import SINGLE_FRAME, holds_frames, number_frame, require_few, split_instance, tell_groups
+from workers.pixels import FrameHeader, StoredHeader, decode_pixels, read_rescale, rescale
 
-# Of one Frame, and without functional groups (PS3.3 A.2, A.3, A.4, A.21, A.26).
-SINGLE_FRAME = frozenset({
-    CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage, ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing,
-})  # fmt: skip
 # Of one word each, which nothing can make invalid: what the ledger lacks, the file lacks.
 WORDS = frozenset({"Modality", "BodyPartExamined", "ViewPosition"})
 UIDS = frozenset({"FrameOfReferenceUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "SOPClassUID"})
 PLACING = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
-READ_ERRORS = (InvalidDicomError, ValueError, EOFError, NotImplementedError)
+PIXEL_KEYWORDS = (
+    "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored",
+    "PixelRepresentation",
+)  # fmt: skip
+READ_ERRORS = (InvalidDicomError, BytesLengthException, ValueError, EOFError, NotImplementedError)
 
 
 class StoredInstance:
@@ -90,10 +85,40 @@ class StoredInstance:
         return self.header.get(keyword) if keyword in UIDS and not UID_PATTERN.match(str(told)) else told
 
     @property
-    def is_multi_frame(self) -> bool:
-        """Whether it has several Frames, or keeps what places one in functional groups (PS3.3 C.7.6.16)."""
-        is_one = self.facts.attributes.get("NumberOfFrames", 1) == 1
-        return not (is_one and self.facts.sop_class_uid in SINGLE_FRAME) and holds_frames(self.header)
+    def frame_number(self) -> None:
+        """No Frame of it is meant: a slice of its own."""
+        return None
+
+    def spread(self) -> "Sequence[StoredInstance | StoredFrame]":
+        """Return its slices: itself, or each Frame where it has several or keeps what places one in groups.
+
+        Raises
+        ------
+        InputMissing
+            If the file is gone.
+        NotEligible, TooLarge
+            As `workers.frames.split_instance`.
+        PixelsUndecodable
+            If the file of a multi-frame Instance is no longer what was stored, or its pixels are of another kind than
+            is read here.
+
+        References
+        ----------
+        DICOM PS3.3 C.7.6.16
+        """
+        frames = self.facts.attributes.get("NumberOfFrames", 1)
+        # Before the header is parsed, which is as long.
+        require_few(frames, f"series {self.facts.series_instance_uid}: {self.facts.sop_instance_uid}")
+        if (frames == 1 and self.facts.sop_class_uid in SINGLE_FRAME) or not holds_frames(self.header):
+            return [self]
+        if not self._is_as_told or self.header.get("SOPInstanceUID") != self.facts.sop_instance_uid:
+            raise _damaged(self.facts)
+        try:
+            reader = _FrameReader(self.facts, self.path, self.header, self._pool)
+            return [StoredFrame(header, reader) for header in split_instance(self.header, reader.decode)]
+        except (*DECODER_ERRORS, BytesLengthException) as exc:
+            # What pydicom raises where an element is damaged.
+            raise _damaged(self.facts) from exc
 
     def decode(self) -> NDArray[np.generic]:
         """Return the stored values, (rows, columns); Raises as `decode_pixels`."""
@@ -134,9 +159,9 @@ class StoredInstance:
         rescale(stored, target, slope=slope, intercept=intercept)
 
     def _require_known(self) -> None:
-        """Refuse a file that holds several Frames, or lies elsewhere than the ledger says: there it was placed."""
+        """Refuse a file that lies elsewhere than the ledger says: there it was placed."""
         if holds_frames(self.header):
-            raise tell_frames(self.facts.series_instance_uid, self.facts.sop_instance_uid)
+            raise tell_groups(self.header)
         told = {keyword: self.facts.attributes.get(keyword) for keyword in PLACING}
         if any(value is not None and self.header.get(keyword) != value for keyword, value in told.items()):
             raise _damaged(self.facts)
@@ -145,7 +170,7 @@ class StoredInstance:
     def _decoded(self) -> Iterator[tuple[NDArray[np.generic], Form | None]]:
         """Give the stored values, and the Form by which they were read; None where the file's own header told how."""
         if self._form is not None and not self._form.is_native:
-            with self._named(), self._pool.decode(self.path, self._form) as decoded:
+            with name_undecodable(self.facts), self._pool.decode(self.path, self._form) as decoded:
                 if decoded is not None:
                     yield decoded, self._form
                     return
@@ -169,37 +194,100 @@ class StoredInstance:
         uid = UID(str(self.header.file_meta.get("TransferSyntaxUID", "")))
         if uid.is_transfer_syntax and uid.is_encapsulated:
             shape = int(self.header.get("Rows") or 0), int(self.header.get("Columns") or 0)
-            with self._named(), self._pool.read(self.path, shape) as decoded:
+            with name_undecodable(self.facts), self._pool.read(self.path, shape) as decoded:
                 yield decoded
         else:
             yield decode_pixels(read_dataset(self.path, self.facts))
 
+
+class _FrameReader:
+    """The pixels of a multi-frame Instance of the store; where they lie is found out when the first are wanted."""
+
+    def __init__(self, facts: InstanceFacts, path: Path, header: Dataset, pool: DecoderPool) -> None:
+        self._facts = facts
+        self._path = path
+        self._told = {keyword: header.get(keyword) for keyword in PIXEL_KEYWORDS}
+        self._frames = int(header.NumberOfFrames)
+        self._pool = pool
+        self._file: FrameFile | None = None
+
+    def find(self) -> FrameFile:
+        """Return where the Frames lie; Raises as `open_frame_file`."""
+        if self._file is None:
+            try:
+                self._file = open_frame_file(self._path, self._facts, self._told, frames=self._frames)
+            except FileNotFoundError as exc:
+                raise _gone(self._facts) from exc
+        return self._file
+
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Say which Instance a decoder could not read."""
-        uid = str(self.facts.sop_instance_uid)
-        try:
-            yield
-        except PixelsUndecodable as exc:
-            if uid in str(exc):
-                raise
-            raise PixelsUndecodable(f"instance {uid}: {exc}") from exc
-        except InputMissing as exc:
-            raise _gone(self.facts) from exc
+    def look(self, number: int, reader: NativeReader) -> Iterator[NDArray[np.generic]]:
+        """Give the stored values of a Frame, from 1; they are valid inside of the block only."""
+        file = self.find()
+        if file.form.is_native:
+            try:
+                stored = reader.read_frame(self._path, file.find_frame(number))
+            except FileNotFoundError as exc:
+                raise _gone(self._facts) from exc
+            if stored is None:
+                raise _damaged(self._facts)
+            yield stored
+        else:
+            with name_undecodable(self._facts), self._pool.decode_frame(file, number) as decoded:
+                yield decoded
+
+    def decode(self, number: int) -> NDArray[np.generic]:
+        """Return the stored values of a Frame, from 1, (rows, columns)."""
+        with self.look(number, NativeReader()) as stored:
+            return stored.copy()
+
+
+class StoredFrame:
+    """One Frame of a multi-frame Instance of the store, as a slice."""
+
+    def __init__(self, header: FrameHeader, reader: _FrameReader) -> None:
+        self.header = header
+        self._reader = reader
+        self._rescale = read_rescale(header)
+        # Elements are decoded here, where damage is expected.
+        self._told = {keyword: header.get(keyword) for keyword in (*PLACING, *UIDS, *WORDS)}
+
+    @property
+    def frame_number(self) -> int | None:
+        """Its number, from 1; None of the only one."""
+        return number_frame(self.header)
+
+    def spread(self) -> "Sequence[StoredFrame]":
+        """Return itself."""
+        return [self]
+
+    def value(self, keyword: str) -> Any:
+        """Return the value of an attribute; None where it is absent."""
+        return self._told[keyword] if keyword in self._told else self.header.get(keyword)
+
+    def decode(self) -> NDArray[np.generic]:
+        """Return the stored values, (rows, columns); Raises as `decode_pixels`."""
+        return self._reader.decode(self.header.frame_number)
+
+    def read_into(self, target: NDArray[np.float32], reader: NativeReader) -> None:
+        """Write what the Modality LUT of this Frame makes of its pixels; as `StoredInstance.read_into`."""
+        slope, intercept = self._rescale
+        with self._reader.look(self.header.frame_number, reader) as stored:
+            rescale(stored, target, slope=slope, intercept=intercept)
 
 
 class StoredSeries(Sequence[Dataset]):
-    """Headers of the Instances of one Series, in any order, whose slices stack (`workers.geometry.Slices`).
+    """Headers of the slices of one Series, in any order, which stack (`workers.geometry.Slices`).
 
-    Slices are read by as many threads as `pool` may have processes.
+    Each Frame of a multi-frame Instance is a slice. They are read by as many threads as `pool` may have processes.
     """
 
-    def __init__(self, instances: Sequence[StoredInstance], pool: DecoderPool) -> None:
-        self._instances = tuple(instances)
+    def __init__(self, instances: Sequence[StoredInstance | StoredFrame], pool: DecoderPool) -> None:
+        self._instances = tuple(chain.from_iterable(map(_spread, instances)))
         self._pool = pool
 
     def __len__(self) -> int:
-        """Return how many Instances there are."""
+        """Return how many slices there are."""
         return len(self._instances)
 
     @overload
@@ -209,21 +297,26 @@ class StoredSeries(Sequence[Dataset]):
     def __getitem__(self, index: slice) -> "StoredSeries": ...
 
     def __getitem__(self, index: int | slice) -> "Dataset | StoredSeries":
-        """Return the header of one Instance, or some Instances."""
+        """Return the header of one slice, or some slices."""
         if isinstance(index, slice):
             return StoredSeries(self._instances[index], self._pool)
         return self._instances[index].header
 
     def values(self, keyword: str) -> list[Any]:
-        """Return the value of an attribute in each Instance; None where it is absent."""
+        """Return the value of an attribute in each slice; None where it is absent."""
         return [one.value(keyword) for one in self._instances]
 
-    def is_multi_frame(self, number: int) -> bool:
-        """Tell whether an Instance has several Frames, or functional groups."""
-        return self._instances[number].is_multi_frame
+    def frame_number(self, number: int) -> int | None:
+        """Return which Frame of its Instance a slice is, from 1; None where it is the whole Instance."""
+        return self._instances[number].frame_number
+
+    def prove_split(self) -> None:
+        """Go on when each slice is one; Raises as `StoredInstance.spread`."""
+        for one in self._instances:
+            one.spread()
 
     def prove_decodable(self, number: int) -> None:
-        """Raise PixelsUndecodable if the pixels of an Instance cannot be read."""
+        """Raise PixelsUndecodable if the pixels of a slice cannot be read."""
         self._instances[number].decode()
 
     def read(self, order: Sequence[int], voxels: NDArray[np.float32]) -> None:
@@ -250,8 +343,16 @@ class StoredSeries(Sequence[Dataset]):
                 raise
 
     def arrange(self, order: Sequence[int]) -> "StoredSeries":
-        """Return the Instances in this order."""
+        """Return the slices in this order."""
         return StoredSeries([self._instances[number] for number in order], self._pool)
+
+
+def _spread(one: StoredInstance | StoredFrame) -> Sequence[StoredInstance | StoredFrame]:
+    """Return the slices of an Instance; where there are none, itself: who wants its pixels is told why."""
+    try:
+        return one.spread()
+    except (NotEligible, PixelsUndecodable, TooLarge):
+        return [one]
 
 
 def read_values(datasets: Sequence[Dataset], keyword: str) -> Sequence[Any]:
@@ -259,22 +360,18 @@ def read_values(datasets: Sequence[Dataset], keyword: str) -> Sequence[Any]:
     return datasets.values(keyword) if isinstance(datasets, StoredSeries) else [ds.get(keyword) for ds in datasets]
 
 
-def holds_frames(ds: Dataset) -> bool:
-    """Tell whether an Instance has several Frames, or functional groups, as one of a single Frame may have too.
-
-    References
-    ----------
-    DICOM PS3.3 C.7.6.16
-    """
-    return "PerFrameFunctionalGroupsSequence" in ds or str(ds.get("NumberOfFrames") or 1) != "1"
-
-
-def tell_frames(series_instance_uid: str, sop_instance_uid: str) -> NotEligible:
-    """Return the refusal of an Instance of several Frames."""
-    return NotEligible(
-        f"series {series_instance_uid}: {sop_instance_uid} is a multi-frame Instance (Enhanced CT or MR), which this "
-        "version does not read; let the sender convert the Series to single-frame Instances"
-    )
+@contextmanager
+def name_undecodable(facts: InstanceFacts) -> Iterator[None]:
+    """Say which Instance a decoder could not read."""
+    uid = str(facts.sop_instance_uid)
+    try:
+        yield
+    except PixelsUndecodable as exc:
+        if uid in str(exc):
+            raise
+        raise PixelsUndecodable(f"instance {uid}: {exc}") from exc
+    except InputMissing as exc:
+        raise _gone(facts) from exc
 
 
 def read_dataset(path: Path, facts: InstanceFacts, *, stop_before_pixels: bool = False) -> FileDataset:

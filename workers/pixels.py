@@ -1,12 +1,15 @@
 """Stored values of one Instance as one array, or a refusal; and what the Modality LUT makes of them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from node.codecs import DECODER_ERRORS, MAX_PIXELS, PLUGINS
@@ -41,6 +44,44 @@ class StoredHeader(FileDataset):
         self.decode_stored = decode_stored
 
 
+class FrameHeader(Dataset):
+    """What is said of one Frame of a multi-frame Instance, at one level as of a single-frame one (`workers.frames`).
+
+    Attributes
+    ----------
+    frame_number
+        From 1, as Referenced Frame Number (0008,1160) counts.
+    frame_count
+        How many Frames its Instance holds.
+    whole
+        Returns the header of the Instance. A function, which copies share.
+    decode_stored
+        Returns the stored values as `decode_pixels` does.
+    """
+
+    frame_number: int
+    frame_count: int
+    whole: Callable[[], Dataset]
+    decode_stored: Callable[[], NDArray[np.generic]]
+
+    def __init__(
+        self,
+        elements: dict[BaseTag, DataElement | RawDataElement],
+        whole: Dataset,
+        *,
+        number: int,
+        count: int,
+        decode: Callable[[int], NDArray[np.generic]],
+    ) -> None:
+        super().__init__(elements)
+        self.file_meta = whole.file_meta
+        is_implicit, is_little_endian = whole.original_encoding
+        self.set_original_encoding(is_implicit, is_little_endian, whole.original_character_set)
+        self.frame_number, self.frame_count = number, count
+        self.whole = lambda: whole
+        self.decode_stored = partial(decode, number)
+
+
 def decode_pixels(ds: Dataset) -> NDArray[np.generic]:
     """Return the stored values of a single-frame grayscale Instance.
 
@@ -59,16 +100,41 @@ def decode_pixels(ds: Dataset) -> NDArray[np.generic]:
     ----------
     DICOM PS3.3 C.7.6.3, PS3.5 8.2
     """
-    if isinstance(ds, StoredHeader):
+    if isinstance(ds, StoredHeader | FrameHeader):
         return ds.decode_stored()
-    uid = ds.get("SOPInstanceUID", "without UID")
-    if int(ds.get("NumberOfFrames") or 1) != 1 or int(ds.get("SamplesPerPixel") or 1) != 1:
+    if int(ds.get("NumberOfFrames") or 1) != 1:
+        raise PixelsUndecodable(
+            f"instance {_name(ds)}: expected one grayscale frame; send single-frame grayscale Instances"
+        )
+    return _decode_gray(ds, lambda plugin: _read_only_frame(ds, plugin))
+
+
+def decode_frame(ds: Dataset, number: int) -> NDArray[np.generic]:
+    """Return the stored values of one Frame of an Instance with its Pixel Data; as `decode_pixels`.
+
+    Parameters
+    ----------
+    number
+        From 1.
+    """
+
+    def decode(plugin: str) -> NDArray[np.generic]:
+        pixels: NDArray[np.generic]
+        pixels, _ = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(ds, index=number - 1, decoding_plugin=plugin)
+        return pixels
+
+    return _decode_gray(ds, decode)
+
+
+def _decode_gray(ds: Dataset, decode: Callable[[str], NDArray[np.generic]]) -> NDArray[np.generic]:
+    uid = _name(ds)
+    if int(ds.get("SamplesPerPixel") or 1) != 1:
         raise PixelsUndecodable(f"instance {uid}: expected one grayscale frame; send single-frame grayscale Instances")
     if int(ds.get("Rows") or 0) * int(ds.get("Columns") or 0) > MAX_PIXELS:
         raise PixelsUndecodable(
             f"instance {uid}: {ds.Rows} x {ds.Columns} pixels, at most {MAX_PIXELS} are read; send a smaller image"
         )
-    pixels = _decode(ds, installed_plugins(ds.file_meta.TransferSyntaxUID))
+    pixels = _try_plugins(ds, installed_plugins(ds.file_meta.TransferSyntaxUID), decode)
     if pixels.shape != (ds.Rows, ds.Columns):
         raise PixelsUndecodable(
             f"instance {uid}: {pixels.shape} decoded where the header says {ds.Rows} x {ds.Columns}"
@@ -143,19 +209,29 @@ def installed_plugins(transfer_syntax_uid: UID) -> tuple[str, ...]:
     return tuple(plugin for plugin in named if plugin in installed) or named[:1]
 
 
-def _decode(ds: Dataset, plugins: Sequence[str]) -> NDArray[np.generic]:
+def _read_only_frame(ds: Dataset, plugin: str) -> NDArray[np.generic]:
+    ds.pixel_array_options(decoding_plugin=plugin)
+    pixels: NDArray[np.generic] = ds.pixel_array
+    return pixels
+
+
+def _try_plugins(
+    ds: Dataset, plugins: Sequence[str], decode: Callable[[str], NDArray[np.generic]]
+) -> NDArray[np.generic]:
     first, *others = plugins
     try:
-        ds.pixel_array_options(decoding_plugin=first)
-        pixels: NDArray[np.generic] = ds.pixel_array
+        return decode(first)
     except DECODER_ERRORS as exc:
         if others:
-            return _decode(ds, others)
+            return _try_plugins(ds, others, decode)
         raise PixelsUndecodable(
-            f"instance {ds.get('SOPInstanceUID', 'without UID')}: Pixel Data in {ds.file_meta.TransferSyntaxUID.name} "
-            f"cannot be decoded; resend it from its source ({type(exc).__name__})"
+            f"instance {_name(ds)}: Pixel Data in {ds.file_meta.TransferSyntaxUID.name} cannot be decoded; resend it "
+            f"from its source ({type(exc).__name__})"
         ) from exc
-    return pixels
+
+
+def _name(ds: Dataset) -> str:
+    return str(ds.get("SOPInstanceUID", "without UID"))
 
 
 def _number(ds: Dataset, keyword: str, *, absent: float) -> float:

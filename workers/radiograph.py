@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from node.errors import PixelsUndecodable
+from node.errors import NotEligible, PixelsUndecodable
+from workers.frames import number_frame, whole_of
 from workers.pixels import rescale_pixels
 
 # Half a percent at either end: collimator edges, markers and burnt-in letters.
@@ -34,6 +35,8 @@ def read_radiograph(ds: Dataset) -> Radiograph:
 
     Raises
     ------
+    NotEligible
+        If it is one Frame of several.
     PixelsUndecodable
         If Pixel Data cannot be decoded, or holds a single gray value.
 
@@ -41,6 +44,11 @@ def read_radiograph(ds: Dataset) -> Radiograph:
     ----------
     DICOM PS3.3 C.7.6.3.1.2 (Photometric Interpretation)
     """
+    if number_frame(ds) is not None:
+        raise NotEligible(
+            f"instance {ds.SOPInstanceUID} holds {whole_of(ds).NumberOfFrames} Frames, and one projection image is "
+            "read; send single-frame Instances"
+        )
     pixels = rescale_pixels(ds)
     low, high = (float(v) for v in np.percentile(pixels, CLIP_PERCENTILES))
     if not high > low:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from node.errors import InputMissing, TooFewSlices, TooLarge
-from workers.geometry import Geometry, Slices, name_instance, name_series, prove_geometry
-from workers.instances import StoredSeries, holds_frames, tell_frames
+from workers.frames import number_frame, spread_frames
+from workers.geometry import Geometry, Slices, name_series, prove_geometry
+from workers.instances import StoredSeries
 from workers.pixels import decode_pixels, read_rescale, rescale
 
 MIN_SLICES = 3
@@ -34,7 +35,8 @@ class Volume:
     frame_of_reference_uid
         Frame of Reference UID (0020,0052).
     datasets
-        The source Instances in slice order; those of a Job hold no Pixel Data, and are parsed when one is asked for.
+        The headers of the slices in their order: an Instance each, or a Frame of one (`workers.frames`, whose
+        `name_slice` names it). Those of a Job hold no Pixel Data, and are parsed when one is asked for.
     """
 
     voxels: NDArray[np.float32]
@@ -65,14 +67,14 @@ def read_volume(datasets: Sequence[Dataset], *, min_slices: int = MIN_SLICES) ->
     Parameters
     ----------
     datasets
-        Single-frame Instances of one Series, any order, Pixel Data present.
+        Instances of one Series, any order, Pixel Data present; several Frames of one are as many slices.
     min_slices
         Fewer are refused; > 1.
 
     Raises
     ------
     NotEligible
-        If an Instance holds more than one Frame (Enhanced CT, Enhanced MR).
+        If an Instance has several Frames, and does not say where each lies or what its values mean.
     TooFewSlices, SliceMissing, SliceDoubled, MixedGeometry, NoFrameOfReference
         If the slices do not form an evenly spaced stack that can be measured.
     TooLarge
@@ -86,8 +88,7 @@ def read_volume(datasets: Sequence[Dataset], *, min_slices: int = MIN_SLICES) ->
     """
     if not datasets:
         raise InputMissing("the Series holds no Instances; send it again")
-    slices = datasets if isinstance(datasets, StoredSeries) else _HeldSlices(datasets)
-    _require_single_frames(slices)
+    slices = _list_slices(datasets)
     if len(slices) < FEWEST_FOR_GEOMETRY:
         raise TooFewSlices(_tell_few(slices, FEWEST_FOR_GEOMETRY))
     # A Series that cannot be decoded at all is told so, whatever else is wrong with it.
@@ -108,6 +109,13 @@ def read_volume(datasets: Sequence[Dataset], *, min_slices: int = MIN_SLICES) ->
     )
 
 
+def _list_slices(datasets: Sequence[Dataset]) -> Slices:
+    if isinstance(datasets, StoredSeries):
+        datasets.prove_split()
+        return datasets
+    return _HeldSlices(spread_frames(datasets))
+
+
 class _HeldSlices:
     """Slices of Instances that are in memory, or are asked one by one (`workers.geometry.Slices`)."""
 
@@ -120,8 +128,8 @@ class _HeldSlices:
     def values(self, keyword: str) -> list[Any]:
         return [ds.get(keyword) for ds in self._datasets]
 
-    def is_multi_frame(self, number: int) -> bool:
-        return holds_frames(self._datasets[number])
+    def frame_number(self, number: int) -> int | None:
+        return number_frame(self._datasets[number])
 
     def prove_decodable(self, number: int) -> None:
         decode_pixels(self._datasets[number])
@@ -140,12 +148,6 @@ class _HeldSlices:
 def _tell_few(slices: Slices, needed: int) -> str:
     found = f"{name_series(slices)}: {len(slices)} slices where at least {needed} are needed"
     return f"{found}; send the whole Series"
-
-
-def _require_single_frames(slices: Slices) -> None:
-    for number in range(len(slices)):
-        if slices.is_multi_frame(number):
-            raise tell_frames(str(slices.values("SeriesInstanceUID")[number]), name_instance(slices, number))
 
 
 def _require_room(slices: Slices, geometry: Geometry) -> None:

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from node.domain.result import OWN_MANUFACTURER
-from node.domain.study import InstanceFacts, SeriesFacts, SeriesState, StudyFacts
+from node.domain.study import InstanceFacts, SeriesFacts, SeriesState, StudyFacts, list_frame_positions
 from node.domain.uids import SeriesUID, StudyUID
 
 STUDY_KEYWORDS = (
@@ -79,5 +79,7 @@ def _slice_positions_mm(instances: Sequence[InstanceFacts]) -> tuple[float, ...]
     (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
     found = (i.attributes.get("ImagePositionPatient") for i in instances)
-    positions = (position for position in found if isinstance(position, list) and len(position) == 3)
+    positions = [position for position in found if isinstance(position, list) and len(position) == 3]
+    for instance in instances:
+        positions += list_frame_positions(instance.attributes)
     return tuple(sorted(sum(n * p for n, p in zip(normal, position, strict=True)) for position in positions))

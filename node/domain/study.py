@@ -31,10 +31,19 @@ KEPT_KEYWORDS = (
     "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "ImagesInAcquisition",
 )  # fmt: skip
 
+# Image Position (Patient) of each Frame of a multi-frame image, one after another, mm; beside the attributes that its
+# functional groups hold. No keyword of DICOM.
+FRAME_POSITIONS = "FramePositions"
 # Code Sequences; kept as a list of codes, each behind its Coding Scheme Designator: ``SCT:51185008``.
 CODED_KEYWORDS = ("AnatomicRegionSequence", "ProcedureCodeSequence", "RequestedProcedureCodeSequence")
 
 Attributes = Mapping[str, Any]
+
+
+def list_frame_positions(attributes: Attributes) -> list[list[float]]:
+    """Return Image Position (Patient) of each Frame of a multi-frame image, mm; empty where they are not told."""
+    told = attributes.get(FRAME_POSITIONS) or []
+    return [told[at : at + 3] for at in range(0, len(told), 3)]
 
 
 class Place(NamedTuple):
@@ -52,7 +61,8 @@ class InstanceFacts:
     Attributes
     ----------
     attributes
-        Keyword to value for those of `KEPT_KEYWORDS` and `CODED_KEYWORDS` that are present and not empty.
+        Keyword to value for those of `KEPT_KEYWORDS` and `CODED_KEYWORDS` that are present and not empty, and
+        `FRAME_POSITIONS` where a multi-frame image tells them.
     path
         Where the Part 10 file lies, relative to the store's root.
     pixel_data_offset
@@ -103,7 +113,7 @@ class SeriesFacts:
         Attributes of the Instance with the lowest Instance Number; `ImageType` and the like are those of all Instances
         when they agree, else of that one.
     slice_positions_mm
-        Distance of each Instance along the slice normal, sorted, mm; empty without Image Position (Patient).
+        Distance of each slice along the normal, sorted, mm; empty without Image Position (Patient).
     slice_spacing_mm
         Median distance of neighbouring positions, mm; None with fewer than two positions.
     sop_instance_uids

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from tempfile import TemporaryFile
 
-from node.domain.study import KEPT_KEYWORDS, Attributes, Place
+from node.domain.study import FRAME_POSITIONS, KEPT_KEYWORDS, Attributes, Place
 from node.domain.uids import UID_PATTERN, InstanceUID, SeriesUID, StudyUID, check_uid
 from node.errors import NotDicom, TooLarge
 from node.header.codes import coded_tags, read_codes
 from node.header.elements import PIXEL_DATA, UNDEFINED_LENGTH, Element, ElementReader, Encoded
+from node.header.groups import GROUP_TAGS, PLACED_CLASSES, Groups, read_groups, read_positions
 from node.header.part10 import read_part10
 from node.header.values import MAX_VALUE_BYTES, Value, character_encodings, decode_value, kept_tags
 
@@ -31,7 +32,7 @@ MAX_INFLATED_BYTES = 256 * 2**20
 INFLATE_CHUNK_BYTES = 256 * 1024
 # Pixel Data Provider URL, Float, Double Float and plain Pixel Data: one of them goes with the Image Pixel modules.
 PIXEL_CARRIERS = frozenset({0x00287FE0, 0x7FE00008, 0x7FE00009, PIXEL_DATA})
-SPECIFIC_CHARACTER_SET = 0x00080005
+SPECIFIC_CHARACTER_SET, SOP_CLASS_UID = 0x00080005, 0x00080016
 # How it may be told that an element is one.
 CODE_STRING = frozenset({b"CS", b"UN", b""})
 # Share of the samples that native Pixel Data holds when chrominance is subsampled (PS3.3 C.7.6.3.1.2).
@@ -78,12 +79,15 @@ class Beginning:
         Tag to Value Representation and value, as encoded, of each attribute that is read.
     codes
         Keyword to the codes of each Code Sequence that is read.
+    groups
+        What functional groups tell of Frames that have a place in the patient.
     pixels
         Where Pixel Data (or what stands for it) lies; None when it was not reached.
     """
 
     kept: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)
     codes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Groups = field(default_factory=Groups)
     pixels: Element | None = None
 
     def moved(self, offset: int) -> "Beginning":
@@ -160,7 +164,8 @@ def _scan(data: Encoded, begun: Beginning, *, transfer_syntax_uid: str, start: i
     found = begun.moved(start) if begun.pixels is not None else _collect(reader, begun, start=start)
     if found.pixels is not None:
         found = _collect(reader, found, start=reader.end_of(found.pixels))
-    pixels, values = found.pixels, _decode(found.kept, little_endian=transfer_syntax_uid != EXPLICIT_BIG_ENDIAN)
+    pixels, is_little_endian = found.pixels, transfer_syntax_uid != EXPLICIT_BIG_ENDIAN
+    values = _decode(found.kept, little_endian=is_little_endian)
     _check_pixels(pixels, values, is_native=transfer_syntax_uid in NATIVE)
     return Header(
         study_instance_uid=StudyUID(_uid(values, "StudyInstanceUID")),
@@ -171,6 +176,7 @@ def _scan(data: Encoded, begun: Beginning, *, transfer_syntax_uid: str, start: i
         attributes={
             **{keyword: values[keyword] for keyword in KEPT_KEYWORDS if keyword in values},
             **{keyword: list(codes) for keyword, codes in found.codes.items()},
+            **_describe_frames(found, values, little_endian=is_little_endian),
         },
         data_set_offset=start,
         pixel_data_offset=pixels.offset if pixels is not None and pixels.tag == PIXEL_DATA else None,
@@ -230,7 +236,7 @@ def _reader(data: Encoded, transfer_syntax_uid: str) -> ElementReader:
 
 def _collect(reader: ElementReader, begun: Beginning, *, start: int) -> Beginning:
     """Return `begun` and what follows from byte `start` on, up to Pixel Data or the end."""
-    kept, codes, pixels = dict(begun.kept), dict(begun.codes), begun.pixels
+    kept, codes, groups, pixels = dict(begun.kept), dict(begun.codes), begun.groups, begun.pixels
     for element in reader.find(_wanted_tags(), start):
         if element.tag in kept or (element.tag in PIXEL_CARRIERS and pixels is not None):
             # Some readers take the first, some the last (PS3.5 7.1 allows one).
@@ -242,14 +248,31 @@ def _collect(reader: ElementReader, begun: Beginning, *, start: int) -> Beginnin
         elif element.tag in coded_tags():
             if found := read_codes(reader, element):
                 codes[coded_tags()[element.tag]] = found
+        elif element.tag in GROUP_TAGS:
+            groups = read_groups(reader, element, groups) if _is_placed(kept) else groups
         elif element.length <= MAX_VALUE_BYTES:
             kept[element.tag] = (element.vr, reader.value_of(element))
-    return Beginning(kept=kept, codes=codes, pixels=pixels)
+    return Beginning(kept=kept, codes=codes, groups=groups, pixels=pixels)
 
 
 @cache
 def _wanted_tags() -> frozenset[int]:
-    return frozenset(kept_tags()) | frozenset(coded_tags()) | PIXEL_CARRIERS
+    return frozenset(kept_tags()) | frozenset(coded_tags()) | PIXEL_CARRIERS | GROUP_TAGS
+
+
+def _is_placed(kept: Mapping[int, tuple[bytes, bytes]]) -> bool:
+    _, sop_class_uid = kept.get(SOP_CLASS_UID, (b"", b""))
+    return sop_class_uid.decode("ascii", "replace").strip("\0 ") in PLACED_CLASSES
+
+
+def _describe_frames(found: Beginning, values: Mapping[str, Value], *, little_endian: bool) -> dict[str, Value]:
+    """Return what functional groups tell, under the names that single-frame Instances have for it."""
+    decoded = _decode(found.groups.values, little_endian=little_endian)
+    told = {keyword: value for keyword, value in decoded.items() if keyword not in values}
+    positions = read_positions(found.groups.positions)
+    if positions is None or len(found.groups.positions) != _count(values, "NumberOfFrames"):
+        return told
+    return {**told, FRAME_POSITIONS: [*positions]}
 
 
 def _decode(kept: Mapping[int, tuple[bytes, bytes]], *, little_endian: bool) -> dict[str, Value]:

@@ -1,14 +1,14 @@
 """One Study from near: whose it is, when its last Instance came, and the slices of a Series in their order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import RowMapping, func, select
 
-from node.domain.study import Attributes
+from node.domain.study import Attributes, list_frame_positions
 from node.domain.uids import SeriesUID, StudyUID
 from node.ledger.engine import Desk
 from node.ledger.schema import instances, study_entries
@@ -34,12 +34,16 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """One image of a Series, as far as it can be placed.
+    """One image of a Series, or one Frame of a multi-frame image, as far as it can be placed.
 
     Attributes
     ----------
     digest
         Of its content.
+    number
+        Instance Number (0020,0013), or that of the Frame.
+    frames, frame
+        How many Frames its Instance holds, and which it is, from 1.
     position_mm
         Image Position (Patient) (0020,0032); None where it is absent.
     orientation
@@ -58,6 +62,7 @@ class Slice:
     orientation: tuple[float, ...]
     spacing_mm: tuple[float, ...]
     attributes: Attributes
+    frame: int = 1
 
 
 class CloseupLedger(Desk):
@@ -92,7 +97,7 @@ class CloseupLedger(Desk):
             instances.c.series_instance_uid == series_instance_uid,
         )
         with self.reading() as connection:
-            found = [_to_slice(row) for row in connection.execute(statement).mappings()]
+            found = [one for row in connection.execute(statement).mappings() for one in _to_slices(row)]
         numbered = sorted(found, key=lambda one: (one.number is None, one.number or 0, one.sop_instance_uid))
         heights = [height_of(one) for one in numbered]
         if any(height is None for height in heights):
@@ -115,6 +120,19 @@ def height_of(one: Slice, point: Point | None = None) -> float | None:
     (a, b, c), (d, e, f) = one.orientation[:3], one.orientation[3:]
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
     return sum(along * at for along, at in zip(normal, place, strict=True))
+
+
+def _to_slices(row: RowMapping) -> list[Slice]:
+    """Return an image, or each Frame of one that says where they lie."""
+    whole = _to_slice(row)
+    positions = list_frame_positions(row["attributes"])
+    if len(positions) != whole.frames:
+        # Of several Frames the position of one is not that of all.
+        return [whole if whole.frames == 1 else replace(whole, position_mm=None)]
+    return [
+        replace(whole, number=number, frame=number, position_mm=(x, y, z))
+        for number, (x, y, z) in enumerate(positions, start=1)
+    ]
 
 
 def _to_slice(row: RowMapping) -> Slice:

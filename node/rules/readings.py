@@ -65,8 +65,8 @@ def read_orientation(series: SeriesFacts) -> Reading | None:
 
 
 def read_slice_count(series: SeriesFacts) -> Reading | None:
-    """Return how many slices there are: Instances, or Number of Frames (0028,0008) of a single Instance."""
-    count: float = len(series.sop_instance_uids)
+    """Return how many slices there are: Instances, placed Frames, or Number of Frames (0028,0008) of one Instance."""
+    count: float = max(len(series.sop_instance_uids), len(series.slice_positions_mm))
     if count == 1:
         count = _number(series.attributes.get("NumberOfFrames")) or 1
     return Reading(words=f"{count:g}", number=count) if count else None

@@ -34,7 +34,7 @@ def read_contours(path: str) -> bytes:
     -------
     content
         ``rows``, ``columns``; ``segments``: number, label and tracking_uid; ``frames``: sop_instance_uid of the image,
-        position_mm, orientation and spacing_mm, and outlines by Segment Number.
+        frame, which of its Frames, position_mm, orientation and spacing_mm, and outlines by Segment Number.
 
     Raises
     ------
@@ -100,8 +100,10 @@ def _read_frame(source: Source, number: int, kind: str) -> dict[str, Any]:
         regions = {int(segment): labels != BACKGROUND}
     else:
         regions = {int(value): labels == value for value in np.unique(labels) if value != BACKGROUND}
+    uid, frame = _source_of(source, number)
     return {
-        "sop_instance_uid": _source_of(source, number),
+        "sop_instance_uid": uid,
+        "frame": frame,
         "position_mm": _numbers(_macro(source, number, "PlanePositionSequence").ImagePositionPatient),
         "orientation": _numbers(_macro(source, number, "PlaneOrientationSequence").ImageOrientationPatient),
         "spacing_mm": _numbers(_macro(source, number, "PixelMeasuresSequence").PixelSpacing),
@@ -129,16 +131,20 @@ def _read_segment(item: Dataset) -> dict[str, Any]:
     }
 
 
-def _source_of(source: Source, number: int) -> str:
+def _source_of(source: Source, number: int) -> tuple[str, int]:
+    """Return SOP Instance UID and Frame of the image that a Frame lies on."""
     derivations = source.header.PerFrameFunctionalGroupsSequence[number - 1].get("DerivationImageSequence") or []
     named = {
-        str(image.ReferencedSOPInstanceUID)
+        (str(image.ReferencedSOPInstanceUID), str(image.get("ReferencedFrameNumber") or 1))
         for derivation in derivations
         for image in derivation.get("SourceImageSequence") or []
     }
     if len(named) != 1:
         raise PixelsUndecodable(f"instance {source.uid}: Frame {number} lies on {len(named)} images, not on one")
-    return named.pop()
+    ((uid, frame),) = named
+    if not frame.isdigit():
+        raise PixelsUndecodable(f"instance {source.uid}: Frame {number} lies on several Frames of an image, not on one")
+    return uid, int(frame)
 
 
 def _edges_of(padded: NDArray[np.bool_]) -> dict[Corner, list[Corner]]:

@@ -32,6 +32,7 @@ from tests.analyses import (
     xray_case,
 )
 from tests.edge_cases import bare_case, corrected_case, crowded_case, long_uids_case, one_voxel_case
+from tests.enhanced import enhance_case
 from tests.phantoms import small_brain_mr, small_chest_ct, small_chest_xray
 from tests.validators import (
     dump_report,
@@ -88,6 +89,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "CT with request and predecessor": with_request,
     "CT without type 2 elements": without_type_2,
     "MR": mr_case,
+    "CT of Frames": lambda: enhance_case(ct_case()),
     "X-ray present": xray_case,
     "X-ray absent": lambda: xray_case(Presence.ABSENT),
     "X-ray undecided": lambda: xray_case(Presence.UNDETERMINED),

@@ -2,7 +2,9 @@
 
 import errno
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
@@ -30,7 +33,7 @@ def main() -> None:
     # Each slice takes the same memory again; to give it back and fill it with zeros took a tenth of decoding JPEG-LS.
     keep_freed_memory()
     desk = _Desk(limits.window)
-    serve_requests(limits, {"decode": desk.decode, "read": desk.read})
+    serve_requests(limits, {"decode": desk.decode, "frame": desk.decode_frame, "read": desk.read})
 
 
 class _Desk:
@@ -48,6 +51,16 @@ class _Desk:
         if not bears_out(content[: form.offset], form):
             return ODD
         return self._show(_decode(BytesIO(content), form))
+
+    def decode_frame(self, request: Mapping[str, Any]) -> bytes:
+        """Decode one Frame of a file, whose pieces are told."""
+        try:
+            codestream = _gather(Path(request["path"]), request["pieces"])
+        except OSError as exc:
+            return _tell_unread(exc)
+        # A file of one Frame, for the decoder.
+        form = replace(Form(**request["form"]), offset=0)
+        return self._show(_decode(BytesIO(encapsulate([codestream], has_bot=False)), form))
 
     def read(self, request: Mapping[str, Any]) -> bytes:
         """Decode a file by its own header."""
@@ -69,6 +82,11 @@ class _Desk:
 def _tell_unread(exc: OSError) -> bytes:
     """Keep a share that fails apart from a codestream that does: decoders raise OSError too."""
     return UNREAD + str(exc.errno or errno.EIO).encode()
+
+
+def _gather(path: Path, pieces: Sequence[tuple[int, int]]) -> bytes:
+    with path.open("rb") as file:
+        return b"".join(os.pread(file.fileno(), length, at) for at, length in pieces)
 
 
 def _decode(file: BinaryIO, form: Form) -> NDArray[np.generic]:

@@ -84,6 +84,26 @@ def read_form(facts: InstanceFacts) -> Form | None:
     told, offset = facts.attributes, facts.pixel_data_offset
     if offset is None or offset > MAX_HEADER_BYTES or told.get("NumberOfFrames", 1) != 1:
         return None
+    return describe_form(
+        facts,
+        told,
+        unwanted=(*NEVER_WANTED, *(tag for keyword, tag in WHERE_KEPT.items() if keyword not in told)),
+    )
+
+
+def describe_form(facts: InstanceFacts, told: Mapping[str, Any], *, unwanted: tuple[int, ...] = ()) -> Form | None:
+    """Return how the Frames of an Instance are stored; None where they are no gray ones that are read here.
+
+    Parameters
+    ----------
+    told
+        Keyword to value of the Image Pixel Module and of the rescaling.
+    unwanted
+        See `Form`.
+    """
+    offset = facts.pixel_data_offset
+    if offset is None or told.get("SamplesPerPixel", 1) != 1:
+        return None
     if told.get("PhotometricInterpretation") not in GRAYSCALE or not _is_readable(facts.transfer_syntax_uid, told):
         return None
     return Form(
@@ -98,7 +118,7 @@ def read_form(facts: InstanceFacts) -> Form | None:
         photometric_interpretation=told["PhotometricInterpretation"],
         slope=float(told.get("RescaleSlope", 1.0)),
         intercept=float(told.get("RescaleIntercept", 0.0)),
-        unwanted=(*NEVER_WANTED, *(tag for keyword, tag in WHERE_KEPT.items() if keyword not in told)),
+        unwanted=unwanted,
     )
 
 

@@ -41,17 +41,28 @@ class NativeReader:
         """
         if len(self._head) != form.offset:
             self._head = bytearray(form.offset)
+        count = self._fill(path, form, [self._head], 0)
+        if count != form.offset + form.size_bytes or not bears_out(self._head, form):
+            return None
+        return self._view(form)
+
+    def read_frame(self, path: Path, form: Form) -> NDArray[np.generic] | None:
+        """Return the stored values at the offset of a Form, as `read`; None where the file ends before."""
+        return self._view(form) if self._fill(path, form, [], form.offset) == form.size_bytes else None
+
+    def _fill(self, path: Path, form: Form, before: list[bytearray], start: int) -> int:
+        """Read what stands before the pixels, and the pixels, by one call; return how many bytes came."""
         if self._pixels.nbytes != form.size_bytes:
             self._pixels = np.empty(form.size_bytes, np.uint8)
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            count = os.preadv(descriptor, [self._head, self._pixels.data], 0)
+            return os.preadv(descriptor, [*before, self._pixels.data], start)
         finally:
             os.close(descriptor)
-        if count != form.offset + form.size_bytes or not bears_out(self._head, form):
-            return None
+
+    def _view(self, form: Form) -> NDArray[np.generic]:
         dtype = form.dtype
-        stored = self._pixels.view(dtype).reshape(form.rows, form.columns)
+        stored: NDArray[np.generic] = self._pixels.view(dtype).reshape(form.rows, form.columns)
         if not dtype.isnative:
             stored = stored.byteswap(inplace=True).view(dtype.newbyteorder("="))
         drop_unused_bits(stored, form.bits_stored)

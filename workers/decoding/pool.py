@@ -17,6 +17,7 @@ from node.cage.process import DONE, Bounds, CagedProcess, Idlers
 from node.codecs import MAX_PIXELS
 from node.errors import DecoderDied, InputMissing, PixelsUndecodable
 from workers.decoding.form import Form
+from workers.decoding.frame_file import FrameFile
 from workers.decoding.window import ODD, UNREAD, Window
 
 MODULE = "workers.decoding.captive"
@@ -84,6 +85,16 @@ class DecoderPool:
             yield pixels
 
     @contextmanager
+    def decode_frame(self, file: FrameFile, number: int) -> Iterator[NDArray[np.generic]]:
+        """Give the stored values of one Frame of a file, from 1; as `decode`."""
+        form = file.form
+        request = {
+            "task": "frame", "path": str(file.path), "form": form.as_json(), "pieces": file.pieces[number - 1],
+        }  # fmt: skip
+        with self._answer(request, (form.rows, form.columns)) as pixels:
+            yield _require_told(pixels)
+
+    @contextmanager
     def read(self, path: Path, shape: tuple[int, int]) -> Iterator[NDArray[np.generic]]:
         """Give the stored values of a slice of which the ledger tells too little; as `decode`.
 
@@ -94,9 +105,7 @@ class DecoderPool:
         """
         request = {"task": "read", "path": str(path)}
         with self._answer(request, shape) as found:
-            if found is None:
-                raise PixelsUndecodable("its decoder did not say what it decoded")
-            yield found
+            yield _require_told(found)
 
     def close(self) -> None:
         """End every process; those that are needed later start again."""
@@ -141,6 +150,12 @@ class DecoderPool:
             if is_fresh or decoder is None or decoder.is_late:
                 raise
         return self._ask(request, shape, lent, is_fresh=True)
+
+
+def _require_told(found: NDArray[np.generic] | None) -> NDArray[np.generic]:
+    if found is None:
+        raise PixelsUndecodable("its decoder did not say what it decoded")
+    return found
 
 
 def _tell_unread(number: int, path: str) -> OSError | InputMissing:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from node.domain.finding import Finding
 from workers.drawing.page_frame import PageContext
 from workers.drawing.slice_panel import Window
+from workers.frames import number_frame
 from workers.pipelines.base import find_key_slice
 from workers.volume import Volume
 
@@ -32,7 +33,10 @@ class Shown:
 
 
 def name_image(volume: Volume, index: int) -> str:
-    """Return ``image 142`` by Instance Number, else ``slice 12`` by position."""
+    """Return ``frame 12`` of a multi-frame Instance, ``image 142`` by Instance Number, else ``slice 12``."""
+    frame = number_frame(volume.datasets[index])
+    if frame is not None:
+        return f"frame {frame}"
     number = volume.datasets[index].get("InstanceNumber")
     return f"image {number}" if number is not None else f"slice {index + 1}"
 

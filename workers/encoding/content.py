@@ -11,6 +11,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from node.domain.codes import Code
 from node.errors import ResultCheckFailed
+from workers.encoding.frames import refer_to_images
 from workers.encoding.raw_elements import write_element, write_long_text, write_sequence, write_text
 
 CONTAINS = "CONTAINS"
@@ -92,9 +93,8 @@ def write_image(
     segment_number: int | None = None,
     children: Iterable[bytes] = (),
 ) -> bytes:
-    """Return an IMAGE item that refers to `image`, or to one Segment of it."""
-    reference = write_text("ReferencedSOPClassUID", "UI", str(image.SOPClassUID))
-    reference += write_text("ReferencedSOPInstanceUID", "UI", str(image.SOPInstanceUID))
+    """Return an IMAGE item that refers to `image`, an Instance or a Frame, or to one Segment of it."""
+    (reference,) = refer_to_images([image])
     if segment_number is not None:
         reference += write_element("ReferencedSegmentNumber", "US", struct.pack("<H", segment_number))
     start = write_sequence("ReferencedSOPSequence", [reference]) + _start(name, "IMAGE", relationship)

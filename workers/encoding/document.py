@@ -3,6 +3,7 @@
 import highdicom as hd
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import Tag
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from node.domain import codes
@@ -14,6 +15,7 @@ from workers.encoding.headers import copy_header
 from workers.encoding.stamping import stamp_object
 from workers.provenance import DOC_SERIES_NUMBER
 
+FRAMES = Tag("ReferencedFrameNumber")
 MIME_TYPE = "application/pdf"
 # What the SR of the same Job is called too.
 TITLE = to_concept(codes.IMAGING_MEASUREMENT_REPORT)
@@ -67,8 +69,13 @@ def _enclose(document: Dataset, draft: Draft) -> None:
     document.AcquisitionDateTime = None
     document.DocumentTitle = title
     document.ConceptNameCodeSequence = DicomSequence([hd.sr.CodedConcept.from_code(TITLE)])
-    document.SourceInstanceSequence = draft.picture.SourceImageSequence
+    document.SourceInstanceSequence = DicomSequence(_without_frames(item) for item in draft.picture.SourceImageSequence)
     document.MIMETypeOfEncapsulatedDocument = MIME_TYPE
     # A value has an even length; how much of it is the document stands beside it.
     document.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
     document.EncapsulatedDocumentLength = len(content)
+
+
+def _without_frames(reference: Dataset) -> Dataset:
+    """Return a reference to the whole Instance: no other has a place there (PS3.3 Table 10-11)."""
+    return Dataset({tag: element for tag, element in reference.items() if tag != FRAMES})

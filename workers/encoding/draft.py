@@ -7,6 +7,7 @@ from pydicom import Dataset
 
 from node.domain.finding import Finding, Presence
 from workers.drawing.canvas import Drawing
+from workers.frames import name_slice
 from workers.pipelines.base import Analysis, find_key_slice, require_mask
 from workers.provenance import Provenance
 
@@ -37,7 +38,7 @@ class Draft:
 
 
 def list_key_images(analysis: Analysis) -> list[tuple[Finding, Dataset]]:
-    """Return each Finding that is present with the source Instance that shows it best; empty when nothing was found.
+    """Return each Finding that is present with the source slice that shows it best; empty when nothing was found.
 
     Raises
     ------
@@ -54,5 +55,5 @@ def list_key_images(analysis: Analysis) -> list[tuple[Finding, Dataset]]:
 
 
 def each_once(images: Sequence[tuple[Finding, Dataset]]) -> list[Dataset]:
-    """Return the Instances of `list_key_images`, each once, in the order of their first Finding."""
-    return list({str(ds.SOPInstanceUID): ds for _, ds in images}.values())
+    """Return the slices of `list_key_images`, each once, in the order of their first Finding."""
+    return list({name_slice(ds): ds for _, ds in images}.values())

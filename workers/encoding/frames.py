@@ -11,6 +11,7 @@ from pydicom.valuerep import DSfloat
 
 from workers.encoding.jpegls import compress_labels
 from workers.encoding.raw_elements import write_element, write_elements, write_sequence, write_text
+from workers.frames import gather_frames
 
 # Dimension Index Values (0020,9157): (Segment Number, place of the slice), or the place alone; both count from 1.
 FrameIndex = tuple[int, ...]
@@ -88,13 +89,25 @@ def write_frame_groups(model: Dataset, sources: Sequence[Dataset], indices: Iter
     ]
 
 
-def refer_to_instances(datasets: Iterable[Dataset]) -> list[bytes]:
-    """Return the Items of a Sequence that refers to these Instances (PS3.3 10.8, Table 10-11)."""
-    return [
-        write_text("ReferencedSOPClassUID", "UI", str(ds.SOPClassUID))
-        + write_text("ReferencedSOPInstanceUID", "UI", str(ds.SOPInstanceUID))
-        for ds in datasets
-    ]
+def refer_to_instances(slices: Sequence[Dataset]) -> list[bytes]:
+    """Return the Items of a Sequence that refers to the Instances of these slices (PS3.3 10.8, Table 10-11)."""
+    return [_write_reference(*named) for named in gather_frames(slices)]
+
+
+def refer_to_images(slices: Sequence[Dataset]) -> list[bytes]:
+    """Return the Items of a Sequence that refers to these slices, an Item an Instance (PS3.3 10.3, Table 10-3)."""
+    return [_write_reference(*named) + write_frame_numbers(numbers) for named, numbers in gather_frames(slices).items()]
+
+
+def write_frame_numbers(numbers: Sequence[int]) -> bytes:
+    """Return Referenced Frame Number (0008,1160); nothing where a reference is to a whole Instance."""
+    return write_text("ReferencedFrameNumber", "IS", "\\".join(map(str, numbers))) if numbers else b""
+
+
+def _write_reference(sop_class_uid: str, sop_instance_uid: str) -> bytes:
+    return write_text("ReferencedSOPClassUID", "UI", sop_class_uid) + write_text(
+        "ReferencedSOPInstanceUID", "UI", sop_instance_uid
+    )
 
 
 def _write_derivations(model: Dataset, sources: Sequence[Dataset]) -> list[bytes]:
@@ -107,7 +120,7 @@ def _write_derivations(model: Dataset, sources: Sequence[Dataset]) -> list[bytes
             "DerivationImageSequence",
             [write_sequence("SourceImageSequence", [reference + said_of_source]) + code],
         )
-        for reference in refer_to_instances(sources)
+        for reference in (refer_to_images([ds])[0] for ds in sources)
     ]
 
 

@@ -7,11 +7,12 @@ from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID
+from pydicom.uid import UID, CTImageStorage
 from pydicom.valuerep import DSfloat, format_number_as_ds
 
 from workers.encoding.character_sets import UTF_8
 from workers.encoding.source_elements import read_element, read_terms
+from workers.pixels import FrameHeader
 from workers.volume import Volume
 
 # Identity, patient, de-identification, acquisition, relationship, pixel description, request; no bulk data.
@@ -76,6 +77,7 @@ SLICE_TAGS = (
     *(Tag(keyword) for keyword in ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "SliceThickness")),
 )
 IMAGE_ORIENTATION, FRAME_OF_REFERENCE = Tag("ImageOrientationPatient"), Tag("FrameOfReferenceUID")
+SOP_CLASS = Tag("SOPClassUID")
 MODALITY, SLICE_DISTANCE, SLICE_THICKNESS = Tag("Modality"), Tag("SpacingBetweenSlices"), Tag("SliceThickness")
 
 
@@ -106,6 +108,8 @@ def copy_header(ds: Dataset) -> Dataset:
 def copy_slices(volume: Volume, indices: Sequence[int]) -> list[Dataset]:
     """Return headers of some slices of a Volume, in this order; the first is complete, the others geometry only.
 
+    Those of Frames look like a CT's of one Frame: highdicom asks the SOP Class whether to look for functional groups.
+
     Parameters
     ----------
     indices
@@ -118,6 +122,8 @@ def copy_slices(volume: Volume, indices: Sequence[int]) -> list[Dataset]:
     # highdicom wants one orientation to the last digit; scanners round each slice by itself.
     orientation = volume.datasets[0][IMAGE_ORIENTATION].value
     for header in headers:
+        if isinstance(volume.datasets[0], FrameHeader):
+            header[SOP_CLASS] = _element(SOP_CLASS, "UI", CTImageStorage)
         header[MODALITY] = _element(MODALITY, "CS", headers[0].Modality)
         header[IMAGE_ORIENTATION] = _element(IMAGE_ORIENTATION, "DS", orientation)
         header[FRAME_OF_REFERENCE] = _element(FRAME_OF_REFERENCE, "UI", UID(volume.frame_of_reference_uid))

@@ -7,6 +7,7 @@ from workers.encoding.concepts import to_concept
 from workers.encoding.draft import Draft, each_once, list_key_images
 from workers.encoding.headers import copy_header, refer_to
 from workers.encoding.selection import Selection, write_selection
+from workers.frames import gather_frames
 from workers.provenance import KO_SERIES_NUMBER
 
 TITLE = to_concept(codes.OF_INTEREST)
@@ -29,13 +30,16 @@ def encode_key_objects(draft: Draft) -> Dataset | None:
     if not images:
         return None
     provenance, header = draft.provenance, copy_header(draft.source)
-    selected = [*(copy_header(ds) for ds in each_once(images)), refer_to(draft.report)]
+    slices = each_once(images)
+    instances = {str(ds.SOPInstanceUID): ds for ds in slices}.values()
+    selected = [*(copy_header(ds) for ds in instances), refer_to(draft.report)]
     labels = ", ".join(f"AI {finding.label}" for finding, _ in images)
     model = provenance.model
     selection = Selection(
         title=TITLE,
         description=f"{DESCRIPTION} {labels}. Model {model.name} {model.version}.",
         objects=selected,
+        frames={uid: tuple(numbers) for (_, uid), numbers in gather_frames(slices).items()},
         kind="KO",
         tag=("KO",),
         series_number=KO_SERIES_NUMBER,

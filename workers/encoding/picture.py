@@ -1,5 +1,7 @@
 """The one-page picture becomes a Secondary Capture Image (PS3.3 A.8)."""
 
+from collections.abc import Sequence
+
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from workers.drawing.canvas import Drawing
 from workers.encoding.concepts import SOURCE_IMAGE
 from workers.encoding.headers import copy_header
 from workers.encoding.stamping import name_body_part, stamp_object
+from workers.frames import gather_frames
 from workers.pipelines.base import Analysis, find_key_slice, require_mask
 from workers.provenance import SC_SERIES_NUMBER, Provenance
 
@@ -39,7 +42,7 @@ def encode_picture(drawing: Drawing, analysis: Analysis, provenance: Provenance,
     sc.ConversionType = "WSD"
     sc.BurnedInAnnotation = "YES"
     sc.DerivationDescription = f"AI summary, {provenance.model.name} {provenance.model.version}, unverified"
-    sc.SourceImageSequence = DicomSequence([_refer(ds) for ds in _list_shown(analysis, source)])
+    sc.SourceImageSequence = DicomSequence(_refer(_list_shown(analysis, source)))
     name_body_part(sc, header)
     stamp_object(sc, header, provenance, kind="SC")
     sc.DateOfSecondaryCapture, sc.TimeOfSecondaryCapture = sc.ContentDate, sc.ContentTime
@@ -69,7 +72,7 @@ def _capture(pixels: NDArray[np.uint8], provenance: Provenance, header: Dataset)
 
 
 def _list_shown(analysis: Analysis, source: Dataset) -> list[Dataset]:
-    """Return the source Instances of the findings, or the one the page stands for."""
+    """Return the source slices of the findings, or the one the page stands for."""
     if analysis.reference is None or analysis.mask is None:
         return [source]
     volume, mask = require_mask(analysis)
@@ -77,9 +80,14 @@ def _list_shown(analysis: Analysis, source: Dataset) -> list[Dataset]:
     return [volume.datasets[key] for key in keys]
 
 
-def _refer(ds: Dataset) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = ds.SOPClassUID
-    item.ReferencedSOPInstanceUID = ds.SOPInstanceUID
-    item.PurposeOfReferenceCodeSequence = DicomSequence([hd.sr.CodedConcept.from_code(SOURCE_IMAGE)])
-    return item
+def _refer(slices: Sequence[Dataset]) -> list[Dataset]:
+    items = []
+    for (sop_class_uid, sop_instance_uid), numbers in gather_frames(slices).items():
+        item = Dataset()
+        item.ReferencedSOPClassUID = sop_class_uid
+        item.ReferencedSOPInstanceUID = sop_instance_uid
+        if numbers:
+            item.ReferencedFrameNumber = numbers
+        item.PurposeOfReferenceCodeSequence = DicomSequence([hd.sr.CodedConcept.from_code(SOURCE_IMAGE)])
+        items.append(item)
+    return items

@@ -1,6 +1,6 @@
 """Outlines and words on the key images become a Grayscale Softcopy Presentation State (PS3.3 A.33.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import highdicom as hd
@@ -21,6 +21,7 @@ from workers.encoding.headers import copy_header
 from workers.encoding.heat_map import require_heat
 from workers.encoding.segmentation import track
 from workers.encoding.stamping import name_body_part, stamp_object
+from workers.frames import gather_frames, name_slice
 from workers.outline import trace_outlines
 from workers.pipelines.base import Analysis, require_mask
 from workers.pixels import rescale_pixels
@@ -39,9 +40,10 @@ Lines = list[NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Marked:
-    """A Finding, the header of its key image, and the closed lines around it, (column, row) pixels."""
+    """A Finding, its key image with the header of that, and the closed lines around it, (column, row) pixels."""
 
     finding: Finding
+    image: Dataset
     header: Dataset
     lines: Lines
 
@@ -68,6 +70,7 @@ def encode_presentation_state(draft: Draft) -> Dataset | None:
     if len(rescaling) != 1:
         return None
     state = _present(marked, draft)
+    _name_frames(state, marked)
     _keep_aspect(state, draft.source)
     header = copy_header(draft.source)
     name_body_part(state, header)
@@ -111,7 +114,7 @@ def _present(marked: Sequence[_Marked], draft: Draft) -> Dataset:
 def _mark_images(analysis: Analysis) -> list[_Marked]:
     """Return what is to be drawn; empty when nothing was found or nothing says where it lies."""
     images = list_key_images(analysis)
-    headers = {str(ds.SOPInstanceUID): _copy_image(ds) for ds in each_once(images)}
+    headers = {name_slice(ds): _copy_image(ds) for ds in each_once(images)}
     if not images:
         return []
     if analysis.radiograph is not None:
@@ -119,17 +122,39 @@ def _mark_images(analysis: Analysis) -> list[_Marked]:
         lines = [] if heat is None else _trace_heat(heat)
         # The heat map tells what moved the score of the first label that is present.
         finding, ds = images[0]
-        return [_Marked(finding=finding, header=headers[str(ds.SOPInstanceUID)], lines=lines)] if lines else []
+        return [_Marked(finding=finding, image=ds, header=headers[name_slice(ds)], lines=lines)] if lines else []
     volume, mask = require_mask(analysis)
-    places = {str(ds.SOPInstanceUID): index for index, ds in enumerate(volume.datasets)}
+    places = {name_slice(ds): index for index, ds in enumerate(volume.datasets)}
     return [
         _Marked(
             finding=finding,
-            header=headers[str(ds.SOPInstanceUID)],
-            lines=trace_outlines(mask[places[str(ds.SOPInstanceUID)]] == finding.segment_number),
+            image=ds,
+            header=headers[name_slice(ds)],
+            lines=trace_outlines(mask[places[name_slice(ds)]] == finding.segment_number),
         )
         for finding, ds in images
     ]
+
+
+def _name_frames(state: Dataset, marked: Sequence[_Marked]) -> None:
+    """Put in place to which Frames the state applies, and each annotation (PS3.3 C.11.11, C.10.5).
+
+    highdicom takes the headers of Frames for those of single-frame images.
+    """
+    frames = {uid: numbers for (_, uid), numbers in gather_frames([one.image for one in marked]).items()}
+    for series in state.ReferencedSeriesSequence:
+        _put_frames(series.ReferencedImageSequence, frames)
+    for annotation, one in zip(state.GraphicAnnotationSequence, marked, strict=True):
+        named = name_slice(one.image)
+        if named.frame_number is not None:
+            _put_frames(annotation.ReferencedImageSequence, {named.sop_instance_uid: [named.frame_number]})
+
+
+def _put_frames(references: Iterable[Dataset], frames: Mapping[str, list[int]]) -> None:
+    for item in references:
+        numbers = frames[str(item.ReferencedSOPInstanceUID)]
+        if numbers:
+            item.ReferencedFrameNumber = numbers
 
 
 def _trace_heat(heat: NDArray[np.float32]) -> Lines:

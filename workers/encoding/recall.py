@@ -1,7 +1,9 @@
 """An Analysis, read back from what was written of it; and what is left of it when a person strikes findings."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import highdicom as hd
 import numpy as np
@@ -12,6 +14,7 @@ from node.domain.finding import Finding
 from node.domain.job import Job
 from node.errors import InputMissing
 from workers.encoding.quiet import quiet_libraries
+from workers.frames import name_slice, number_frame
 from workers.pipelines.base import Analysis, number_segment
 from workers.radiograph import read_radiograph
 from workers.volume import FEWEST_FOR_GEOMETRY, Volume, read_volume
@@ -37,13 +40,16 @@ def recall_analysis(
     InputMissing
         If an Instance that the Results refer to is no longer there.
     """
-    known = {str(ds.SOPInstanceUID): ds for datasets in inputs.values() for ds in datasets}
+    known: dict[str, dict[int | None, Dataset]] = defaultdict(dict)
+    for ds in chain.from_iterable(inputs.values()):
+        known[str(ds.SOPInstanceUID)][number_frame(ds)] = ds
     findings = tuple(Finding.from_json(entry) for entry in job.findings)
     if segmentation is None or segmentation.SegmentationType == HEAT_MAP_TYPE:
-        radiograph = read_radiograph(_find(known, _read_image(report)))
+        radiograph = read_radiograph(_find(known, _read_image(report))[0])
         return Analysis(findings=findings, radiograph=radiograph, threshold=job.threshold, notes=job.notes)
     (series,) = segmentation.ReferencedSeriesSequence
-    slices = [_find(known, str(item.ReferencedSOPInstanceUID)) for item in series.ReferencedInstanceSequence]
+    named = [str(item.ReferencedSOPInstanceUID) for item in series.ReferencedInstanceSequence]
+    slices = [ds for uid in named for ds in _find(known, uid)]
     volume = read_volume(slices, min_slices=FEWEST_FOR_GEOMETRY)
     mask = _read_mask(segmentation, volume)
     return Analysis(findings=findings, reference=volume, mask=mask, threshold=job.threshold, notes=job.notes)
@@ -84,18 +90,32 @@ def _read_image(report: Dataset) -> str:
     raise InputMissing(f"report {report.SOPInstanceUID} names no image; process the Study again")
 
 
-def _find(known: Mapping[str, Dataset], uid: str) -> Dataset:
+def _find(known: Mapping[str, Mapping[int | None, Dataset]], uid: str) -> list[Dataset]:
+    """Return the slices of an Instance."""
     if uid not in known:
         raise InputMissing(f"instance {uid} is gone from the store; send it again")
-    return known[uid]
+    return list(known[uid].values())
 
 
 def _read_mask(segmentation: Dataset, volume: Volume) -> NDArray[np.uint8]:
+    mask = np.zeros(volume.voxels.shape, np.uint8)
+    places: dict[str, dict[int | None, int]] = defaultdict(dict)
+    for place, ds in enumerate(volume.datasets):
+        named = name_slice(ds)
+        places[named.sop_instance_uid][named.frame_number] = place
+    whole = {uid: frames.pop(None) for uid, frames in places.items() if None in frames}
     with quiet_libraries():
         seg = hd.seg.Segmentation.from_dataset(segmentation, copy=False)
-        mask: NDArray[np.uint8] = seg.get_pixels_by_source_instance(
-            source_sop_instance_uids=[str(ds.SOPInstanceUID) for ds in volume.datasets],
-            combine_segments=True,
-            assert_missing_frames_are_empty=True,
-        )
-    return mask.astype(np.uint8)
+        if whole:
+            mask[list(whole.values())] = seg.get_pixels_by_source_instance(
+                source_sop_instance_uids=list(whole), combine_segments=True, assert_missing_frames_are_empty=True
+            )
+        for uid, frames in places.items():
+            if frames:
+                mask[list(frames.values())] = seg.get_pixels_by_source_frame(
+                    uid,
+                    [number for number in frames if number is not None],
+                    combine_segments=True,
+                    assert_missing_frames_are_empty=True,
+                )
+    return mask

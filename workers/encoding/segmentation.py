@@ -15,7 +15,13 @@ from node.domain.finding import Finding
 from node.domain.result import OWN_MANUFACTURER, SegmentationForm
 from node.errors import ResultCheckFailed
 from workers.encoding.concepts import ARTIFICIAL_INTELLIGENCE, OTHER_COLOR, SEGMENT_COLORS, to_concept
-from workers.encoding.frames import compress_slices, pack_segments, refer_to_instances, write_frame_groups
+from workers.encoding.frames import (
+    compress_slices,
+    pack_segments,
+    refer_to_images,
+    refer_to_instances,
+    write_frame_groups,
+)
 from workers.encoding.headers import copy_slices
 from workers.encoding.raw_elements import keep_raw, put_items, write_sequence, write_text
 from workers.encoding.stamping import name_coding_schemes, stamp_object
@@ -67,7 +73,7 @@ def encode_segmentation(analysis: Analysis, provenance: Provenance) -> Dataset:
     header = copy_slices(volume, touched[-1:])[0]
     seg = _start_with(header, slices[-1], findings, provenance)
     _put_frames(seg, slices, [volume.datasets[index] for index in touched], provenance.segmentation)
-    put_items(seg, "SourceImageSequence", refer_to_instances(volume.datasets[index] for index in reversed(touched)))
+    put_items(seg, "SourceImageSequence", refer_to_images([volume.datasets[index] for index in reversed(touched)]))
     _refer_to_series(seg, volume)
     stamp_object(seg, header, provenance, kind="SEG")
     used = [code for f in findings for code in (f.code, f.category, f.site, f.laterality) if code]

@@ -1,7 +1,7 @@
 """A Key Object Selection Document: some objects of a Study, a title and a sentence (PS3.3 A.35.4)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import highdicom as hd
 from pydicom import Dataset
@@ -20,7 +20,9 @@ class Selection:
     Attributes
     ----------
     objects
-        Headers of what is selected, complete enough to be referred to.
+        Headers of what is selected, each Instance once, complete enough to be referred to.
+    frames
+        SOP Instance UID to the numbers of the Frames that are meant; empty or absent where all are.
     kind
         Stands in Series Description.
     tag
@@ -33,6 +35,7 @@ class Selection:
     kind: str
     tag: tuple[str, ...]
     series_number: int
+    frames: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def write_selection(selection: Selection, header: Dataset, provenance: Provenance) -> Dataset:
@@ -67,8 +70,18 @@ def write_selection(selection: Selection, header: Dataset, provenance: Provenanc
     document.DeviceSerialNumber = provenance.node_aet
     document.SoftwareVersions = provenance.software_version
     unname_references(document)
+    _name_frames(document, selection.frames)
     stamp_object(document, header, provenance, kind=selection.kind)
     return document
+
+
+def _name_frames(document: Dataset, frames: Mapping[str, Sequence[int]]) -> None:
+    """Put in place which Frames are selected; highdicom has no argument for it (PS3.3 C.18.4)."""
+    for item in document.ContentSequence:
+        for reference in item.get("ReferencedSOPSequence") or ():
+            numbers = frames.get(str(reference.ReferencedSOPInstanceUID))
+            if numbers:
+                reference.ReferencedFrameNumber = list(numbers)
 
 
 def _observe(provenance: Provenance) -> hd.sr.ObserverContext:

@@ -13,6 +13,7 @@ from pydicom.errors import InvalidDicomError
 
 from node.errors import TruthInvalid
 from workers.evaluation.truth import Labels, Lesion, Truth, place_labels, require_grid
+from workers.frames import name_slice
 from workers.proving.objects import UNREADABLE
 from workers.proving.originals import Plane
 from workers.proving.report_reading import read_name, walk_content
@@ -192,10 +193,11 @@ def _place_group(outline: Dataset, diameter_mm: float | None, volume: Volume, *,
 def _lift(outline: Dataset, points: NDArray[np.float64], volume: Volume, *, name: str) -> NDArray[np.float64]:
     """Return points of an image, (column, row) from the corner of its first pixel, in LPS mm."""
     images = [child for child in outline.get("ContentSequence") or () if child.ValueType == "IMAGE"]
-    uid = str(images[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID) if images else ""
-    slices = {str(ds.SOPInstanceUID): number for number, ds in enumerate(volume.datasets)}
-    if uid not in slices:
+    named = images[0].ReferencedSOPSequence[0] if images else Dataset()
+    place = str(named.get("ReferencedSOPInstanceUID")), int(named.get("ReferencedFrameNumber") or 1)
+    slices = {name_slice(ds).place: number for number, ds in enumerate(volume.datasets)}
+    if place not in slices:
         raise TruthInvalid(f"{name}: an outline on an image that is not of the Series; is it of this Study?")
-    index = np.column_stack([np.full(len(points), slices[uid]), points[:, 1] - 0.5, points[:, 0] - 0.5])
+    index = np.column_stack([np.full(len(points), slices[place]), points[:, 1] - 0.5, points[:, 0] - 0.5])
     lifted: NDArray[np.float64] = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     return lifted

@@ -13,12 +13,13 @@ from node.errors import ResultCheckFailed
 from workers.encoding.encoder import EncodedResult, find_source
 from workers.encoding.header_values import read_text
 from workers.encoding.quiet import quiet_libraries
+from workers.frames import name_slice, spread_frames, whole_of
 from workers.pipelines.base import Analysis
 from workers.pixels import rescale_pixels
 from workers.proving.extras import prove_extras
 from workers.proving.heat_map import prove_heat_map
 from workers.proving.objects import UNREADABLE, Inspection
-from workers.proving.originals import OriginalReader, Originals, Values, gather_originals
+from workers.proving.originals import OriginalReader, Originals, SlicePlace, Values, gather_originals
 from workers.proving.placed_segments import PlacedSegmentation
 from workers.proving.proof import require
 from workers.proving.references import Surroundings, read_header
@@ -123,16 +124,20 @@ def _inspect(objects: Mapping[ResultKind, Dataset], analysis: Analysis, inputs: 
 
 
 def _read_originals(analysis: Analysis, inputs: Inputs) -> Originals:
-    datasets = {str(ds.SOPInstanceUID): ds for some in inputs.values() for ds in some}
+    slices = {name_slice(ds).place: ds for some in inputs.values() for ds in spread_frames(some)}
     volume = analysis.reference
-    places = {} if volume is None else {str(ds.SOPInstanceUID): n for n, ds in enumerate(volume.datasets)}
-    require(places.keys() <= datasets.keys(), "the reference volume holds Instances that were no input")
+    places = {} if volume is None else {name_slice(ds).place: n for n, ds in enumerate(volume.datasets)}
+    require(places.keys() <= slices.keys(), "the reference volume holds slices that were no input")
 
-    def read_values(uid: str) -> Values:
+    def read_values(place: SlicePlace) -> Values:
         # Decoded once already, when the volume was read.
-        return volume.voxels[places[uid]] if volume is not None and uid in places else rescale_pixels(datasets[uid])
+        if volume is not None and place in places:
+            voxels: Values = volume.voxels[places[place]]
+            return voxels
+        return rescale_pixels(slices[place])
 
-    return gather_originals(map(OriginalReader().read, datasets.values()), read_values)
+    instances = {uid: whole_of(ds) for (uid, _), ds in slices.items()}
+    return gather_originals(map(OriginalReader().read, instances.values()), read_values)
 
 
 def _prove_origin(ds: Dataset, kind: ResultKind, source: Dataset) -> None:

@@ -10,9 +10,12 @@ from node.domain.codes import KEY_OBJECT_DESCRIPTION, OF_INTEREST
 from node.domain.finding import Finding
 from node.domain.result import ResultKind
 from workers.encoding.draft import list_key_images
+from workers.frames import name_slice
 from workers.outline import area_of
 from workers.pipelines.base import Analysis
+from workers.proving.originals import SlicePlace
 from workers.proving.proof import require
+from workers.proving.segment_reading import list_frame_numbers
 
 UNVERIFIED = "unverified"
 # FL holds seven digits; a pixel edge is a whole number.
@@ -45,17 +48,19 @@ def _prove_key_objects(ko: Dataset, analysis: Analysis, *, report: Dataset) -> N
     require(title.CodeValue == OF_INTEREST.value, "KO: the title is not Of Interest")
     require(UNVERIFIED in _describe(ko), "KO: the description does not say that nobody verified it")
     named = [
-        str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        place
         for item in ko.ContentSequence
         if item.ValueType in ("IMAGE", "COMPOSITE")
+        for place in _list_places(item.ReferencedSOPSequence[0])
     ]
-    require(named.count(str(report.SOPInstanceUID)) == 1, "KO: the SR is not among the key objects")
-    images = [uid for uid in named if uid != str(report.SOPInstanceUID)]
+    own = (str(report.SOPInstanceUID), 1)
+    require(named.count(own) == 1, "KO: the SR is not among the key objects")
+    images = [place for place in named if place != own]
     require(len(set(images)) == len(images), "KO: an image is named twice")
     shown = list_key_images(analysis)
-    require(set(images) == {str(ds.SOPInstanceUID) for _, ds in shown}, "KO: the images are not those of the findings")
+    require(set(images) == {name_slice(ds).place for _, ds in shown}, "KO: the images are not those of the findings")
     for finding, _ in shown:
-        carried = analysis.radiograph is not None or any(_cut(analysis, finding, uid).any() for uid in images)
+        carried = analysis.radiograph is not None or any(_cut(analysis, finding, place).any() for place in images)
         require(carried, f"KO: no key image carries {finding.label}")
 
 
@@ -72,13 +77,20 @@ def _prove_presentation_state(pr: Dataset, analysis: Analysis) -> None:
     layers = {str(item.GraphicLayer) for item in pr.GraphicLayerSequence}
     shown = list_key_images(analysis)[: None if analysis.radiograph is None else 1]
     annotations = pr.GraphicAnnotationSequence
+    applied = {
+        place
+        for series in pr.ReferencedSeriesSequence
+        for item in series.ReferencedImageSequence
+        for place in _list_places(item)
+    }
     require(
         len(annotations) == len(shown), f"PR: {len(annotations)} findings are outlined where {len(shown)} were found"
     )
     for annotation, (finding, ds) in zip(annotations, shown, strict=True):
         require(str(annotation.GraphicLayer) in layers, f"PR: the layer of {finding.label} is not described")
-        images = [str(item.ReferencedSOPInstanceUID) for item in annotation.ReferencedImageSequence]
-        require(images == [str(ds.SOPInstanceUID)], f"PR: {finding.label} is not outlined on its key image")
+        images = [place for item in annotation.ReferencedImageSequence for place in _list_places(item)]
+        require(images == [name_slice(ds).place], f"PR: {finding.label} is not outlined on its key image")
+        require(images[0] in applied, f"PR: the state does not apply to the key image of {finding.label}")
         words = [str(item.UnformattedTextValue) for item in annotation.TextObjectSequence]
         require(
             len(words) == 1 and words[0].startswith(f"AI {finding.label}") and words[0].endswith(UNVERIFIED),
@@ -126,13 +138,18 @@ def _prove_document(document: Dataset) -> None:
     require(bool(document.get("SourceInstanceSequence")), "DOC: no source is named")
 
 
-def _cut(analysis: Analysis, finding: Finding, uid: str) -> NDArray[np.bool_]:
-    """Return where a Finding is on the slice of that SOP Instance UID, (rows, columns) bool."""
+def _list_places(reference: Dataset) -> list[SlicePlace]:
+    """Return the slices that a reference names."""
+    return [(str(reference.ReferencedSOPInstanceUID), number) for number in list_frame_numbers(reference) or [1]]
+
+
+def _cut(analysis: Analysis, finding: Finding, shown: SlicePlace) -> NDArray[np.bool_]:
+    """Return where a Finding is on a slice, (rows, columns) bool."""
     volume, mask = analysis.reference, analysis.mask
     if volume is None or mask is None:
         return np.zeros((1, 1), bool)
-    place = next((n for n, ds in enumerate(volume.datasets) if str(ds.SOPInstanceUID) == uid), None)
-    require(place is not None, f"{uid} is no slice of the reference volume")
+    place = next((n for n, ds in enumerate(volume.datasets) if name_slice(ds).place == shown), None)
+    require(place is not None, f"{shown[0]} frame {shown[1]} is no slice of the reference volume")
     return np.asarray(mask[place] == finding.segment_number)
 
 

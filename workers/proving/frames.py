@@ -9,7 +9,7 @@ from math import dist
 from pydicom import Dataset
 
 from node.codecs import DECODER_ERRORS
-from workers.proving.originals import Original, Originals, Plane
+from workers.proving.originals import Original, Originals, Plane, SourceSlice
 from workers.proving.pixels import prove_pixel_length
 from workers.proving.placed_segments import PlacedSegmentation
 from workers.proving.proof import Complaint, Contradiction, Unproven, list_some
@@ -30,14 +30,14 @@ ORIENTATION_TOLERANCE = 1e-3
 SPACING_TOLERANCE = 1e-3
 BACKGROUND = 0
 
-Source = tuple[Original, Plane]
+Located = tuple[SourceSlice, Plane]
 
 
 @dataclass(slots=True, kw_only=True)
 class _Search:
     """What came of looking for the source slice of each Frame."""
 
-    sources: dict[int, Original] = field(default_factory=dict)
+    sources: dict[int, SourceSlice] = field(default_factory=dict)
     displaced_mm: dict[int, float] = field(default_factory=dict)
     turned: list[int] = field(default_factory=list)
     stretched: list[int] = field(default_factory=list)
@@ -65,7 +65,7 @@ def prove_frames(seg: Dataset, originals: Originals) -> tuple[PlacedSegmentation
         reading=reading,
         sources=search.sources,
         patches=_read_patches(seg, reading),
-        distance_mm=None if first is None else originals.measure_distance(first.series_instance_uid),
+        distance_mm=None if first is None else originals.measure_distance(first.original.series_instance_uid),
     )
     complaints = [
         *_prove_numbers(seg, reading),
@@ -129,12 +129,20 @@ def _find_sources(reading: ReadSegmentation, originals: Originals) -> _Search:
         named = [one for uid, _ in frame.sources if (one := originals.by_uid.get(uid)) is not None]
         if len(frame.sources) == 1 and not named:
             search.lost.append(frame.number)
-        elif len(frame.sources) == 1:
-            _compare(frame, named[0], search)
+        elif len(frame.sources) == 1 and (slice_ := _find_named(frame, named[0])) is not None:
+            _compare(frame, slice_, search)
         elif frame.plane is not None:
             series = [one.series_instance_uid for one in named[:1]] or reading.series_instance_uids
             _adopt(frame, frame.plane, slices.find(frame.plane, series), search)
     return search
+
+
+def _find_named(frame: ReadFrame, original: Original) -> SourceSlice | None:
+    """Return the one slice that a Frame names; None where it names an Instance of several Frames as a whole."""
+    number = frame.sources[0][1]
+    if number is None and len(original.planes) > 1:
+        return None
+    return SourceSlice(original=original, frame_number=number or 1)
 
 
 class _Slices:
@@ -142,24 +150,25 @@ class _Slices:
 
     def __init__(self, originals: Originals) -> None:
         self._originals = originals
-        self._by_series: dict[str, dict[tuple[int, ...], list[Source]]] = {}
+        self._by_series: dict[str, dict[tuple[int, ...], list[Located]]] = {}
 
-    def find(self, plane: Plane, series_instance_uids: Sequence[str]) -> Source | None:
+    def find(self, plane: Plane, series_instance_uids: Sequence[str]) -> Located | None:
         """Return the slice of one of these Series that lies where `plane` lies."""
         corner = _round_place(plane)
         nearby = [tuple(a + b for a, b in zip(corner, step, strict=True)) for step in product((0, -1, 1), repeat=3)]
         for uid in series_instance_uids:
             by_place = self._by_series.setdefault(uid, self._sort(uid))
-            for source in (one for place in nearby for one in by_place.get(place, ())):
-                if _measure_shift(plane, source[1]) <= _find_tolerance(source[1]):
-                    return source
+            for located in (one for place in nearby for one in by_place.get(place, ())):
+                if _measure_shift(plane, located[1]) <= _find_tolerance(located[1]):
+                    return located
         return None
 
-    def _sort(self, series_instance_uid: str) -> dict[tuple[int, ...], list[Source]]:
+    def _sort(self, series_instance_uid: str) -> dict[tuple[int, ...], list[Located]]:
         by_place = defaultdict(list)
         for original in self._originals.by_series.get(series_instance_uid, ()):
-            for plane in original.planes:
-                by_place[_round_place(plane)].append((original, plane))
+            for number, plane in enumerate(original.planes, start=1):
+                source = SourceSlice(original=original, frame_number=number)
+                by_place[_round_place(plane)].append((source, plane))
         return by_place
 
 
@@ -175,15 +184,18 @@ def _find_tolerance(plane: Plane) -> float:
     return min(PLACE_TOLERANCE_MM, PLACE_TOLERANCE_PIXELS * min(plane.spacing_mm))
 
 
-def _compare(frame: ReadFrame, source: Original, search: _Search) -> None:
+def _compare(frame: ReadFrame, source: SourceSlice, search: _Search) -> None:
+    if source.original.planes and source.plane is None:
+        # A Frame beyond the last one.
+        search.lost.append(frame.number)
+        return
     search.sources[frame.number] = source
-    number = frame.sources[0][1]
-    if len(source.planes) < number:
+    expected = source.plane
+    if expected is None:
         return
     if frame.plane is None:
         search.unplaced.append(frame.number)
         return
-    expected = source.planes[number - 1]
     shift_mm = _measure_shift(frame.plane, expected)
     if shift_mm > _find_tolerance(expected):
         search.displaced_mm[frame.number] = shift_mm
@@ -197,12 +209,12 @@ def _compare_axes(number: int, plane: Plane, expected: Plane, search: _Search) -
         search.stretched.append(number)
 
 
-def _adopt(frame: ReadFrame, plane: Plane, source: Source | None, search: _Search) -> None:
-    if source is None:
+def _adopt(frame: ReadFrame, plane: Plane, located: Located | None, search: _Search) -> None:
+    if located is None:
         search.stray.append(frame.number)
         return
-    search.sources[frame.number] = source[0]
-    _compare_axes(frame.number, plane, source[1], search)
+    search.sources[frame.number] = located[0]
+    _compare_axes(frame.number, plane, located[1], search)
 
 
 def _prove_places(search: _Search) -> Iterator[Complaint]:
@@ -241,7 +253,7 @@ def _prove_places(search: _Search) -> Iterator[Complaint]:
 
 def _prove_grid(placed: PlacedSegmentation) -> Iterator[Contradiction]:
     reading = placed.reading
-    sources = {one.sop_instance_uid: one for one in placed.sources.values()}.values()
+    sources = {one.original.sop_instance_uid: one.original for one in placed.sources.values()}.values()
     frames_of_reference = {one.frame_of_reference_uid for one in sources} - {""}
     if frames_of_reference and frames_of_reference != {reading.frame_of_reference_uid}:
         yield Contradiction(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.errors import PixelsUndecodable
-from workers.proving.originals import Originals
+from workers.proving.originals import Originals, SourceSlice
 from workers.proving.placed_segments import (
     Box,
     PlacedSegmentation,
@@ -131,7 +131,7 @@ def _prove_side(subject: _Subject, side: str) -> Iterator[Contradiction]:
 
 
 def _prove_series(subject: _Subject) -> Iterator[Contradiction]:
-    sources = {one.series_instance_uid for one in subject.placed.sources.values()}
+    sources = {one.original.series_instance_uid for one in subject.placed.sources.values()}
     named = sources | set(subject.placed.reading.series_instance_uids)
     foreign = [uid for uid in subject.group.source_series_uids if named and uid not in named]
     if foreign:
@@ -203,7 +203,7 @@ def _prove_length(subject: _Subject, stated_mm: float) -> Iterator[Complaint]:
 
 def _prove_attenuation(subject: _Subject, stated_hu: float, measurement: ReadMeasurement) -> Iterator[Complaint]:
     thing = f"attenuation of {subject.name}"
-    if any(one.modality != CT for one in subject.placed.sources.values()):
+    if any(one.original.modality != CT for one in subject.placed.sources.values()):
         yield Unproven(thing=thing, reason="the originals are no CT")
         return
     try:
@@ -235,7 +235,7 @@ def _derive(derivation: str, values: NDArray[np.float32]) -> tuple[str, float | 
 def _prove_outline(
     group: ReadGroup, outline: ReadOutline, originals: Originals, segmentations: Mapping[str, PlacedSegmentation]
 ) -> Iterator[Contradiction]:
-    image = originals.by_uid.get(outline.sop_instance_uid)
+    image = originals.by_uid.get(outline.place[0])
     if image is None:
         return
     columns, rows = zip(*outline.points, strict=True)
@@ -249,10 +249,10 @@ def _prove_outline(
         )
     box = Box(top=min(rows), bottom=max(rows), left=min(columns), right=max(columns))
     for placed, number in _find_tracked(group, segmentations):
-        series = {one.series_instance_uid for one in placed.sources.values()}
+        series = {one.original.series_instance_uid for one in placed.sources.values()}
         if image.series_instance_uid not in series or not placed.is_placed(number):
             continue
-        boxes = placed.find_boxes(number, outline.sop_instance_uid)
+        boxes = placed.find_boxes(number, outline.place)
         if not any(_overlap(box, other) for other in boxes):
             yield Contradiction(
                 thing=f"outline of {group.name}",
@@ -264,10 +264,12 @@ def _prove_outline(
 
 def _prove_planar_lengths(group: ReadGroup, outline: ReadOutline, originals: Originals) -> Iterator[Contradiction]:
     """Yield lengths of a planar group that its outline does not have."""
-    image = originals.by_uid.get(outline.sop_instance_uid)
-    if image is None or len(image.planes) != 1 or group.segments:
+    uid, number = outline.place
+    image = originals.by_uid.get(uid)
+    plane = None if image is None else SourceSlice(original=image, frame_number=number).plane
+    if plane is None or group.segments:
         return
-    row_mm, column_mm = image.planes[0].spacing_mm
+    row_mm, column_mm = plane.spacing_mm
     points = np.array(outline.points) * (column_mm, row_mm)
     reach_mm = max(float(np.linalg.norm(points - point, axis=1).max()) for point in points)
     # Its two points are the center and one on the circle (PS3.3 C.18.6.1.2).

@@ -51,6 +51,8 @@ SAME_PLACE_MM = 1e-3
 ORIENTATION_TOLERANCE = 1e-3
 
 Values = NDArray[np.float32]
+# SOP Instance UID, and which Frame of the Instance, from 1.
+SlicePlace = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,19 +114,43 @@ class Original:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSlice:
+    """One Frame of a source Instance.
+
+    Attributes
+    ----------
+    frame_number
+        From 1, as Referenced Frame Number counts; 1 of an Instance of one Frame.
+    """
+
+    original: Original
+    frame_number: int
+
+    @property
+    def place(self) -> SlicePlace:
+        """SOP Instance UID and number of the Frame."""
+        return self.original.sop_instance_uid, self.frame_number
+
+    @property
+    def plane(self) -> Plane | None:
+        """Where it lies; None where the header does not tell."""
+        planes = self.original.planes
+        return planes[self.frame_number - 1] if 0 < self.frame_number <= len(planes) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Originals:
     """All source Instances at hand.
 
     Attributes
     ----------
     read_values
-        Gives (rows, columns) float32 of a single-frame Instance after the Modality LUT (HU for CT); raises
-        PixelsUndecodable.
+        Gives (rows, columns) float32 of a Frame after the Modality LUT (HU for CT); raises PixelsUndecodable.
     """
 
     by_uid: Mapping[str, Original]
     by_series: Mapping[str, tuple[Original, ...]]
-    read_values: Callable[[str], Values]
+    read_values: Callable[[SlicePlace], Values]
 
     def measure_distance(self, series_instance_uid: str) -> float | None:
         """Return the distance between neighboring slices of a Series, mm, from Image Position (Patient) alone.
@@ -143,7 +169,7 @@ class Originals:
         return float(steps[steps <= GAP * np.median(steps)].mean()) if steps.size else None
 
 
-def gather_originals(originals: Iterable[Original], read_values: Callable[[str], Values]) -> Originals:
+def gather_originals(originals: Iterable[Original], read_values: Callable[[SlicePlace], Values]) -> Originals:
     """Return Originals by Instance and by Series."""
     by_uid = {one.sop_instance_uid: one for one in originals}
     by_series: dict[str, list[Original]] = defaultdict(list)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.proving.originals import Original, Originals, Plane
+from workers.proving.originals import Originals, Plane, SlicePlace, SourceSlice
 from workers.proving.segment_reading import Patch, ReadSegment, ReadSegmentation
 
 # Directions in which an extent is looked for: neighbors lie 0.1 rad apart, which loses less than 0.2 %.
@@ -33,7 +33,7 @@ class PlacedSegmentation:
     Attributes
     ----------
     sources
-        Frame number to its source Instance; a Frame without one is absent.
+        Frame number to its source slice; a Frame without one is absent.
     patches
         Segment Number to its pixels; None where Pixel Data cannot be read.
     distance_mm
@@ -41,7 +41,7 @@ class PlacedSegmentation:
     """
 
     reading: ReadSegmentation
-    sources: Mapping[int, Original]
+    sources: Mapping[int, SourceSlice]
     patches: Mapping[int, tuple[Patch, ...]] | None
     distance_mm: float | None
 
@@ -62,12 +62,12 @@ class PlacedSegmentation:
         """Return how many voxels a Segment holds."""
         return sum(int(patch.mask.sum()) for patch in self.list_patches(number))
 
-    def find_boxes(self, number: int, sop_instance_uid: str) -> list[Box]:
+    def find_boxes(self, number: int, place: SlicePlace) -> list[Box]:
         """Return what a Segment covers on one source slice; nothing where it has no pixel there."""
         return [
             Box(patch.top, patch.top + patch.mask.shape[0], patch.left, patch.left + patch.mask.shape[1])
             for patch in self.list_patches(number)
-            if patch.frame in self.sources and self.sources[patch.frame].sop_instance_uid == sop_instance_uid
+            if patch.frame in self.sources and self.sources[patch.frame].place == place
         ]
 
 
@@ -76,11 +76,11 @@ def measure_voxel(placed: PlacedSegmentation, number: int) -> tuple[float, float
 
     The volume is slice distance × pixel spacing, from the originals; None where these do not tell.
     """
-    planes = placed.sources[placed.list_patches(number)[0].frame].planes
-    if placed.distance_mm is None or not planes:
+    plane = placed.sources[placed.list_patches(number)[0].frame].plane
+    if placed.distance_mm is None or plane is None:
         return None
-    area = planes[0].spacing_mm[0] * planes[0].spacing_mm[1]
-    thickness_mm = planes[0].slice_thickness_mm
+    area = plane.spacing_mm[0] * plane.spacing_mm[1]
+    thickness_mm = plane.slice_thickness_mm
     return placed.distance_mm * area, None if thickness_mm is None else thickness_mm * area
 
 
@@ -123,11 +123,11 @@ def gather_values(placed: PlacedSegmentation, originals: Originals, number: int)
     Raises
     ------
     PixelsUndecodable
-        If a slice cannot be decoded, or is of more than one frame.
+        If a slice cannot be decoded.
     """
     found = []
     for patch in placed.list_patches(number):
-        values = originals.read_values(placed.sources[patch.frame].sop_instance_uid)
+        values = originals.read_values(placed.sources[patch.frame].place)
         rows, columns = patch.mask.shape
         found.append(values[patch.top : patch.top + rows, patch.left : patch.left + columns][patch.mask])
     return np.concatenate(found)

@@ -10,7 +10,7 @@ from workers.encoding.encoder import EncodedResult
 from workers.encoding.header_values import read_text
 from workers.encoding.quiet import quiet_libraries
 from workers.proving.objects import UNREADABLE, Inspection
-from workers.proving.originals import OriginalReader, Values, gather_originals
+from workers.proving.originals import OriginalReader, SlicePlace, Values, gather_originals
 from workers.proving.proof import require
 from workers.proving.references import Surroundings, read_header
 
@@ -45,5 +45,5 @@ def _check(note: Dataset, rejected: Sequence[Dataset]) -> None:
     require(named == originals.by_uid.keys(), "rejection note: it does not name exactly what is taken back")
 
 
-def _read_no_values(uid: str) -> Values:
-    raise ResultCheckFailed(f"rejection note: it speaks of pixels of {uid}")
+def _read_no_values(place: SlicePlace) -> Values:
+    raise ResultCheckFailed(f"rejection note: it speaks of pixels of {place[0]}")

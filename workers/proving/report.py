@@ -147,7 +147,7 @@ def _prove_outlines(groups: Sequence[ReadGroup], placed: PlacedSegmentation) -> 
     for group in groups:
         require(group.tracking_uid in numbers, f"SR: {group.name} is tracked but is no segment of the SEG")
         for outline in group.outlines:
-            boxes = placed.find_boxes(numbers[group.tracking_uid], outline.sop_instance_uid)
+            boxes = placed.find_boxes(numbers[group.tracking_uid], outline.place)
             require(len(boxes) == 1, f"SR: the outline of {group.name} lies on a slice without its segment")
             columns, rows = zip(*outline.points, strict=True)
             is_inside = boxes[0].left <= min(columns) and max(columns) <= boxes[0].right

@@ -7,7 +7,8 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from workers.encoding.header_values import read_plain, read_text
-from workers.proving.segment_reading import read_side
+from workers.proving.originals import SlicePlace
+from workers.proving.segment_reading import list_frame_numbers, read_side
 
 IMAGE_LIBRARY, MEASUREMENT_GROUP = "111028", "125007"
 TRACKING_IDENTIFIER, TRACKING_UID = "112039", "112040"
@@ -49,13 +50,13 @@ class ReadOutline:
         Graphic Type (0070,0023).
     points
         (column, row) from the corner of the first pixel, as Graphic Data (0070,0022) holds them.
-    sop_instance_uid
-        The image that it is selected from; empty where none is named.
+    place
+        The image that it is selected from, and which Frame of it, from 1; no UID where none is named.
     """
 
     graphic_type: str
     points: tuple[tuple[float, float], ...]
-    sop_instance_uid: str
+    place: SlicePlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,10 +189,11 @@ def _read_measurement(item: Dataset) -> ReadMeasurement:
 def _read_outline(item: Dataset) -> ReadOutline:
     numbers = [float(value) for value in item.GraphicData]
     images = [child for child in item.get("ContentSequence") or () if child.ValueType == "IMAGE"]
+    named = images[0].ReferencedSOPSequence[0] if images else Dataset()
     return ReadOutline(
         graphic_type=str(item.GraphicType),
         points=tuple(zip(numbers[::2], numbers[1::2], strict=True)),
-        sop_instance_uid=str(images[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID) if images else "",
+        place=(str(named.get("ReferencedSOPInstanceUID") or ""), next(iter(list_frame_numbers(named)), 1)),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 from pydicom.pixels.utils import iter_pixels
 
 from node.codecs import PLUGINS
@@ -53,14 +54,14 @@ class ReadFrame:
     segment
         Referenced Segment Number (0062,000B); None in a LABELMAP, whose pixels name their Segments.
     sources
-        SOP Instance UID and Referenced Frame Number of each Source Image (0008,2112).
+        SOP Instance UID and Referenced Frame Number of each Source Image (0008,2112); None where no Frame is named.
     plane
         Where it lies; None where that is not told.
     """
 
     number: int
     segment: int | None
-    sources: tuple[tuple[str, int], ...]
+    sources: tuple[tuple[str, int | None], ...]
     plane: Plane | None
 
 
@@ -186,6 +187,14 @@ def read_side(modifiers: object) -> str:
     return ""
 
 
+def list_frame_numbers(reference: Dataset) -> list[int]:
+    """Return what a reference says in Referenced Frame Number (0008,1160); empty where it is to a whole Instance."""
+    value = reference.get("ReferencedFrameNumber")
+    if value is None:
+        return []
+    return [int(one) for one in value] if isinstance(value, MultiValue) else [int(value)]
+
+
 def _list_values(pixels: NDArray[np.generic]) -> list[int]:
     """Return the values of a LABELMAP Frame that are no background."""
     return [int(value) for value in np.flatnonzero(np.bincount(pixels.ravel())) if value]
@@ -223,9 +232,10 @@ def _read_frame(item: Dataset, shared: Dataset, *, number: int, is_labelmap: boo
         number=number,
         segment=None if is_labelmap else int(named.ReferencedSegmentNumber),
         sources=tuple(
-            (str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber") or 1))
+            (str(source.ReferencedSOPInstanceUID), number)
             for derivation in item.get("DerivationImageSequence") or shared.get("DerivationImageSequence") or ()
             for source in derivation.get("SourceImageSequence") or ()
+            for number in list_frame_numbers(source) or (None,)
         ),
         plane=read_plane(*spread_groups(item, shared)),
     )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from node.domain.codes import Code
 from node.domain.finding import Finding
 from workers.encoding.segmentation import MAX_SEGMENT_LABEL
+from workers.frames import name_slice
 from workers.pipelines.base import Analysis, number_segment, require_mask
 from workers.proving.frames import BACKGROUND
 from workers.proving.inventory import Inventory
@@ -71,13 +72,13 @@ def name_side(laterality: Code | None) -> str:
 
 def _prove_pixels(placed: PlacedSegmentation, analysis: Analysis) -> None:
     volume, mask = require_mask(analysis)
-    places = {str(ds.SOPInstanceUID): index for index, ds in enumerate(volume.datasets)}
+    places = {name_slice(ds).place: index for index, ds in enumerate(volume.datasets)}
     by_slice: dict[int, list[Patch]] = defaultdict(list)
     for number in (segment.number for segment in placed.reading.segments):
         for patch in placed.list_patches(number):
-            uid = placed.sources[patch.frame].sop_instance_uid
-            require(uid in places, f"SEG: frame {patch.frame} names no slice of the reference volume")
-            by_slice[places[uid]].append(patch)
+            place = placed.sources[patch.frame].place
+            require(place in places, f"SEG: frame {patch.frame} names no slice of the reference volume")
+            by_slice[places[place]].append(patch)
     touched = np.flatnonzero(mask.any(axis=(1, 2))).tolist()
     require(sorted(by_slice) == touched, f"SEG: {len(by_slice)} slices are segmented, the mask has {len(touched)}")
     for index, patches in by_slice.items():

@@ -108,9 +108,9 @@ def stack_under(ledger: CloseupLedger, job: Job, told: Mapping[str, Any]) -> Sta
     PixelsUndecodable
         If it lies on none that the Job has read, and that are still kept.
     """
-    named = {frame["sop_instance_uid"] for frame in told["frames"]}
+    named = {(frame["sop_instance_uid"], frame["frame"]) for frame in told["frames"]}
     for stack in _stacks_of(ledger, job):
-        if named <= {one.sop_instance_uid for one in stack.slices}:
+        if named <= {(one.sop_instance_uid, one.frame) for one in stack.slices}:
             return stack
     raise PixelsUndecodable(
         "the SEG lies on no stack of slices that is kept of what its Job has read; nothing is drawn"
@@ -122,7 +122,7 @@ def _stacks_of(ledger: CloseupLedger, job: Job) -> Iterator[Stack]:
         if job.order.study_of(role) != job.order.study_instance_uid:
             continue
         slices = ledger.slices_of(job.order.study_instance_uid, series)
-        if len(slices) > 1 and all(height_of(one) is not None and one.frames == 1 for one in slices):
+        if len(slices) > 1 and all(height_of(one) is not None for one in slices):
             start, window = _start(slices, job), choose_window(slices[0])
             yield Stack(series_instance_uid=series, slices=slices, start=start, window=window)
 
@@ -136,7 +136,8 @@ def choose_window(one: Slice) -> Window | None:
 
 def picture_url(study: str, stack: Stack, one: Slice) -> str:
     """Return where a slice is had as a picture."""
-    place = f"{DICOM_WEB}/studies/{study}/series/{stack.series_instance_uid}/instances/{one.sop_instance_uid}/rendered"
+    image = f"{DICOM_WEB}/studies/{study}/series/{stack.series_instance_uid}/instances/{one.sop_instance_uid}"
+    place = f"{image}/rendered" if one.frames == 1 else f"{image}/frames/{one.frame}/rendered"
     window = stack.window
     return place if window is None else f"{place}?window={window.center:g},{window.width:g},linear"
 
@@ -202,11 +203,11 @@ def describe(study: str, stack: Stack, told: Mapping[str, Any], numbers: Mapping
     PixelsUndecodable
         If the SEG does not lie on the pixels of these slices.
     """
-    places = {one.sop_instance_uid: index for index, one in enumerate(stack.slices)}
+    places = {(one.sop_instance_uid, one.frame): index for index, one in enumerate(stack.slices)}
     drawn: dict[int, list[dict[str, Any]]] = {}
     areas: dict[int, dict[int, float]] = {}
     for frame in told["frames"]:
-        index = places[frame["sop_instance_uid"]]
+        index = places[frame["sop_instance_uid"], frame["frame"]]
         _require_same_place(told, frame, stack.slices[index])
         for segment, outlines in frame["outlines"].items():
             number = numbers.get(int(segment))

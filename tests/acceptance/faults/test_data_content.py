@@ -40,7 +40,7 @@ from tests.instances import (
     ct_slice,
     encode,
 )
-from tests.node_process import Launch, NodeProcess, run_radnode
+from tests.node_process import Launch, NodeProcess, command_words, run_radnode
 from tests.pdus import COMMAND, DATA, LAST, STORAGE_ID, STORE_RSP, Aborted, Closed, Response, p_data, pdv, store_rq
 from tests.peers import wait_until
 from tests.storing import RULE_OF_NOTHING, Archive, Offer, exercise, offered, store, storing
@@ -395,7 +395,7 @@ def test_no_codestream_is_looked_into(node: NodeProcess, archive: Archive) -> No
 
 
 def test_deflate_bomb_takes_no_memory(node: NodeProcess) -> None:
-    receivers = [child for child in node.process.children() if "receiver" in child.cmdline()]
+    receivers = [child for child in node.process.children(recursive=True) if "receiver" in command_words(child)]
     before = sum(map(peak_bytes, receivers))
     answer = store(node, of(bomb(), DEFLATED))
     assert isinstance(answer, Response)

@@ -23,6 +23,7 @@ from pydicom.uid import (
 
 from node.domain.uids import derive_uid
 from node.rehearsal.headers import write_datasets
+from tests.enhanced import enhance
 from tests.node_process import run_radnode
 from tests.phantoms import SMALL_NODULES, small_chest_ct, small_chest_xray
 
@@ -176,7 +177,13 @@ def rescale_each(series: Series) -> Series:
     return series
 
 
-def enhanced(series: Series) -> Series:
+def frames_of_one_instance(series: Series) -> Series:
+    """The first Frame lies in the middle of the stack."""
+    whole = enhance(series[20:] + series[:20])
+    return [FileDataset("", whole, file_meta=whole.file_meta)]
+
+
+def frames_without_place(series: Series) -> Series:
     ds = series[0]
     set_class(ds, EnhancedCTImageStorage)
     ds.NumberOfFrames, ds.PixelData = 4, ds.PixelData * 4
@@ -205,6 +212,7 @@ ANSWERED: Mapping[str, Callable[[Series], Series]] = {
     "localizer and dose report beside axial": localizer_and_dose_report,
     "feet first": feet_first,
     "rescale of each slice": rescale_each,
+    "Frames of one Enhanced CT": frames_of_one_instance,
 }
 REFUSED: Mapping[str, tuple[Callable[[Series], Series], str]] = {
     "gantry tilt": (tilt_gantry, "mixed-geometry"),
@@ -218,12 +226,12 @@ REFUSED: Mapping[str, tuple[Callable[[Series], Series], str]] = {
     # Read, and found out by the check of the Results, which would be of two patients.
     "patient merged half way": (other_patient, "result-check-failed"),
 }
-UNMATCHED: Mapping[str, Callable[[Series], Series]] = {
-    "one slice": one_slice,
-    "phases in one Series": two_phases,
-    "localizer in the Series": localizer_in_the_series,
-    "enhanced multi-frame": enhanced,
-    "secondary capture that says CT": says_ct_and_is_a_capture,
+UNMATCHED: Mapping[str, tuple[Callable[[Series], Series], str]] = {
+    "one slice": (one_slice, "no-rule-matched"),
+    "phases in one Series": (two_phases, "no-rule-matched"),
+    "localizer in the Series": (localizer_in_the_series, "no-rule-matched"),
+    "Frames that nothing places": (frames_without_place, "rules-undetermined"),
+    "secondary capture that says CT": (says_ct_and_is_a_capture, "no-rule-matched"),
 }
 
 
@@ -262,7 +270,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, dict[str, 
     """Return what `radnode process` says of each Study, by its name here."""
     folder = tmp_path_factory.mktemp("studies")
     ct = small_chest_ct().datasets
-    makers = {**ANSWERED, **{name: maker for name, (maker, _) in REFUSED.items()}, **UNMATCHED}
+    makers = {**ANSWERED, **{name: maker for name, (maker, _) in {**REFUSED, **UNMATCHED}.items()}}
     studies = {name: maker(study(name, ct)) for name, maker in makers.items()} | films()
     for number, datasets in enumerate(studies.values()):
         write_datasets(datasets, folder / "in" / f"{number:02}")
@@ -302,7 +310,7 @@ def test_study_that_is_not_sound_is_refused_with_its_reason(answers: Mapping[str
 @pytest.mark.parametrize("name", UNMATCHED)
 def test_study_that_no_pipeline_reads_matches_no_rule(answers: Mapping[str, dict[str, Any]], name: str) -> None:
     told = answers[name]
-    assert (told["jobs"], told["refusal"]["code"]) == ([], "no-rule-matched")
+    assert (told["jobs"], told["refusal"]["code"]) == ([], UNMATCHED[name][1])
     assert all(decision["clause"] for decision in told["decisions"])
 
 

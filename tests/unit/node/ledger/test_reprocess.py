@@ -119,9 +119,10 @@ def test_slices_are_told_along_their_normal_and_the_study_until_it_settled(books
     books.studies.record_routing(
         books.studies.study_facts(STUDY), decisions=(), orders=(order,), forwards=(), now=at(9)
     )
-    frame = {"sop_instance_uid": slices[1].sop_instance_uid}
+    frame = {"sop_instance_uid": slices[1].sop_instance_uid, "frame": 1}
     assert stack_under(closeups, books.only_job(), {"frames": [frame]}).slices == slices
-    with pytest.raises(PixelsUndecodable, match="nothing is drawn"):
-        stack_under(closeups, books.only_job(), {"frames": [frame, {"sop_instance_uid": "9.9"}]})
+    for other in ({"sop_instance_uid": "9.9", "frame": 1}, {**frame, "frame": 2}):
+        with pytest.raises(PixelsUndecodable, match="nothing is drawn"):
+            stack_under(closeups, books.only_job(), {"frames": [frame, other]})
     arrival = closeups.arrival_of(STUDY, before=at(2))
     assert (arrival.last_at, arrival.instances, arrival.associations) == (at(2), 2, 1)

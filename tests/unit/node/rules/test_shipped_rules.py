@@ -1,6 +1,9 @@
 """The shipped rules on what technologists write, in several languages."""
 
+from dataclasses import replace
+
 import pytest
+from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from node.domain.decision import Outcome
 from node.domain.study import SeriesFacts
@@ -98,6 +101,15 @@ def test_other_parts_are_no_head(description: str) -> None:
 def test_a_chest_is_known_by_part_or_description(part: str | None, description: str | None, outcome: Outcome) -> None:
     series = chest_ct_series(2, BodyPartExamined=part, SeriesDescription=description)
     assert evaluate(SHIPPED["lung_nodules"], make_study(series)).outcome is outcome
+
+
+@pytest.mark.parametrize("sop_class_uid", [EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage])
+def test_a_chest_of_frames_is_read_like_one_of_slices(sop_class_uid: str) -> None:
+    series = replace(chest_ct_series(2, BodyPartExamined="CHEST"), sop_class_uids=(sop_class_uid,))
+    assert evaluate(SHIPPED["lung_nodules"], make_study(series)).outcome is Outcome.MATCH
+    assert evaluate(SHIPPED["lung_nodules"], make_study(replace(series, slice_spacing_mm=None))).outcome is (
+        Outcome.UNDETERMINED
+    )
 
 
 def test_bolus_tracking_is_no_thin_series_and_leaves_nothing_undetermined() -> None:

@@ -22,7 +22,9 @@ from node.web.console.slices import Outlines
 from node.web.contours import read_contours, trace
 from node.web.pixels import PixelPool
 from tests.analyses import SPACING_MM, Case, ct_case, known
+from tests.enhanced import enhance_case
 from tests.instances import EXPLICIT
+from workers.frames import name_slice
 
 Outline = list[tuple[float, float]]
 
@@ -90,6 +92,19 @@ def test_outlines_of_a_ball_are_circles_of_its_size_about_its_center(name: str, 
                 assert dist(point, ball.center_mm) == pytest.approx(ball.radius_mm, abs=max(SPACING_MM[1:]) / 2)
     assert seen == set(range(1, len(case.balls) + 1))
     assert {item["number"]: item["label"] for item in told["segments"]}[1] == case.analysis.findings[0].label
+
+
+def test_outlines_name_the_frame_that_they_lie_on(tmp_path: Path) -> None:
+    case = enhance_case(ct_case())
+    path = tmp_path / "seg.dcm"
+    path.write_bytes(next(one.content for one in case.encode() if one.kind is ResultKind.SEG))
+    volume = case.analysis.reference
+    assert volume is not None
+    lies = {name_slice(ds).place: [float(v) for v in ds.ImagePositionPatient] for ds in volume.datasets}
+    frames = json.loads(read_contours(str(path)))["frames"]
+    assert frames
+    for frame in frames:
+        assert frame["position_mm"] == pytest.approx(lies[frame["sop_instance_uid"], frame["frame"]], abs=1e-3)
 
 
 def test_what_is_said_of_all_frames_together_counts_for_each(tmp_path: Path) -> None:

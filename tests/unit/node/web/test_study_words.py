@@ -245,6 +245,7 @@ def make_contours(*, rows: int = 4, **changes: Any) -> dict[str, Any]:
     frames = [
         {
             "sop_instance_uid": f"1.{number}",
+            "frame": 1,
             "position_mm": [0.0, 0.0, 2.0 * number],
             "outlines": {"1": [outline]},
             **plane,
@@ -262,6 +263,18 @@ def test_outlines_stand_with_their_slices_and_the_largest_is_jumped_to() -> None
     assert told["outlines"][1][0]["finding"] == 2
     assert (told["name"], told["sides"], told["window"]) == ("Series 3 · Lung", ("R", "L"), "L \u2212400 W 1400")
     assert told["slices"][0]["src"].endswith("/studies/9/series/1/instances/1.0/rendered?window=-400,1400,linear")
+
+
+def test_outlines_stand_with_the_frames_of_one_instance() -> None:
+    slices = tuple(make_slice(n, sop_instance_uid="1.9", frames=3, frame=n + 1) for n in range(3))
+    contours = make_contours()
+    for frame, number in zip(contours["frames"], (2, 3), strict=True):
+        frame |= {"sop_instance_uid": "1.9", "frame": number}
+    told = describe("9", Stack(series_instance_uid="1", slices=slices, start=1, window=None), contours, {1: 2})
+    assert (told["keys"], sorted(told["outlines"])) == ({2: 2}, [1, 2])
+    assert [entry["src"].rpartition("/1.9/")[2] for entry in told["slices"]] == [
+        f"frames/{number}/rendered" for number in (1, 2, 3)
+    ]
 
 
 @pytest.mark.parametrize(

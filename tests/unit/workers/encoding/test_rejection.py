@@ -9,14 +9,17 @@ from pydicom import Dataset, dcmread
 
 from node.domain.finding import Finding
 from node.domain.job import Job, JobID, JobOrder, JobState, Priority
-from node.domain.result import OptionalResult, ResultKind, ResultWishes
+from node.domain.result import OptionalResult, ResultKind, ResultWishes, SegmentationForm
 from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import InputMissing, ResultCheckFailed
-from tests.analyses import ACCEPTED, Case, known, read_results
+from tests.analyses import ACCEPTED, Case, ct_case, known, read_results
+from tests.enhanced import enhance_case
 from workers.encoding.encoder import encode
 from workers.encoding.recall import recall_analysis, strike_entries, strike_findings
 from workers.encoding.rejection import encode_rejection
+from workers.frames import name_slice
+from workers.pipelines.base import require_mask
 from workers.proving.check import check_results
 from workers.proving.rejection import check_rejection
 
@@ -69,6 +72,16 @@ def recalled(name: str) -> tuple[Case, dict[ResultKind, Dataset]]:
     objects = read_results(results)
     analysis = recall_analysis(job_of(case), case.inputs, report=objects[SR], segmentation=objects.get(SEG))
     return replace(case, analysis=analysis), objects
+
+
+@pytest.mark.parametrize("form", SegmentationForm)
+def test_a_mask_comes_back_from_the_frames_that_its_seg_names(form: SegmentationForm) -> None:
+    case = enhance_case(ct_case())
+    objects = read_results(case.encode(segmentation=form))
+    again = recall_analysis(job_of(case), case.inputs, report=objects[SR], segmentation=objects[SEG])
+    (volume, mask), (recalled_volume, recalled_mask) = require_mask(case.analysis), require_mask(again)
+    assert np.array_equal(recalled_mask, mask)
+    assert [name_slice(ds) for ds in recalled_volume.datasets] == [name_slice(ds) for ds in volume.datasets]
 
 
 @pytest.mark.parametrize("name", ["ct", "mr", "xray"])

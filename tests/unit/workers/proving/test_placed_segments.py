@@ -19,7 +19,7 @@ from workers.proving.segment_reading import cut_patches, read_segmentation, unpa
 
 def read_originals(datasets: Sequence[Dataset]) -> Originals:
     by_uid = {str(ds.SOPInstanceUID): ds for ds in datasets}
-    return gather_originals(map(OriginalReader().read, datasets), lambda uid: rescale_pixels(by_uid[uid]))
+    return gather_originals(map(OriginalReader().read, datasets), lambda place: rescale_pixels(by_uid[place[0]]))
 
 
 def read_seg(case: Case, form: SegmentationForm = SegmentationForm.BINARY) -> Dataset:
