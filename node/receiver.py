@@ -1,7 +1,7 @@
 """A receiver: a process that takes the connections which the gate passes on, and stores what comes over them.
 
-The node starts it as ``python -m node receiver``, with its settings in the environment. It has engine, store and
-registrar of its own, imports neither Celery nor Redis, and ends when the gate says so, or is gone.
+The nursery of the node becomes it, with its settings in the environment. It has engine, store and registrar
+of its own, and ends when the gate says so, or is gone.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from threading import Timer
 
 from node.audit.witness import Witness
+from node.children import Process
 from node.clock import utc_now
 from node.destinations import event_peers, workitem_premises
 from node.dimse.acceptor import ABORT_S
@@ -36,13 +36,16 @@ from node.ledger.notices import NoticeLedger
 from node.ledger.registrar import Registrar
 from node.ledger.subscriptions import SubscriptionLedger
 from node.ledger.workitems import WorkitemLedger
-from node.logs import configure_logging
+from node.nurse import Order
+from node.nursery import Nursery
 from node.settings import Settings, TlsSettings, load_settings
 from node.store.files import FileStore
 from node.tls import TlsIdentity
 from node.volumes import open_store, open_trail
 
 logger = logging.getLogger(__name__)
+
+VERB = "receiver"
 
 # A thread that comes back from the disk or the network waits so long for a busy one; Python's own 5 ms would be longer
 # than everything else that an Instance takes.
@@ -62,7 +65,6 @@ def main(words: Sequence[str]) -> None:
         signal.signal(name, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     settings = load_settings()
-    configure_logging(settings.log.level)
     try:
         receive(settings, number=arguments.number, endpoint=socket.socket(fileno=arguments.channel))
     except NodeError as exc:
@@ -114,12 +116,14 @@ def receive(settings: Settings, *, number: int, endpoint: socket.socket) -> None
     engine.dispose()
 
 
-def spawn_receiver(settings: Settings, number: int, endpoint: socket.socket) -> "subprocess.Popen[bytes]":
+def spawn_receiver(nursery: Nursery, settings: Settings, number: int, endpoint: socket.socket) -> Process:
     """Start a receiver with these very settings at the other end of the channel."""
-    descriptor = endpoint.fileno()
-    command = [sys.executable, "-m", "node", "receiver", "--number", str(number), "--channel", str(descriptor)]
-    environment = {**os.environ, **settings.as_environment()}
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), env=environment)
+    order = Order(
+        program=VERB,
+        words=("--number", str(number), "--channel", "{0}"),
+        environment={**os.environ, **settings.as_environment()},
+    )
+    return nursery.bear(order, [endpoint])
 
 
 def build_intake(settings: Settings, *, store: FileStore, ledger: Registrar, witness: Witness) -> Intake:

@@ -1,6 +1,6 @@
 """A web process: what comes over HTTP, stored by the same intake as what comes by DICOM.
 
-The node starts it as ``python -m node web``, with its settings in the environment. For the ledger it is one more
+The nursery of the node becomes it, with its settings in the environment. For the ledger it is one more
 receiver: it has engine, store, registrar and journal of its own, and ends when the node says so, or is gone. Of
 several, the first listens and serves everything; the others are passed their share of the connections that store.
 """
@@ -28,7 +28,6 @@ from node.ledger.instances import InstanceLedger, association_prefix
 from node.ledger.registrar import Registrar
 from node.ledger.retractions import RetractionLedger
 from node.ledger.views import LedgerView
-from node.logs import configure_logging
 from node.receiver import (
     SWITCH_INTERVAL_S,
     build_intake,
@@ -65,7 +64,6 @@ def main(words: Sequence[str]) -> None:
         signal.signal(name, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     settings = load_settings()
-    configure_logging(settings.log.level)
     post = Post(
         number=arguments.number, listening=arguments.listening, link=arguments.link, lanes=tuple(arguments.lane)
     )

@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 from node.errors import DestinationDown
 from node.peers.association import echo
 from tests.ledgers import SERVER_VARIABLE
-from tests.node_process import NodeProcess
+from tests.node_process import NodeProcess, command_words
 
 # pynetdicom's timers and ours are looked at once a second.
 GIVE_BACK_LIMIT_S = 30.0
@@ -48,7 +48,7 @@ def measure_footprint(node: psutil.Process) -> Footprint:
     for process in (node, *node.children(recursive=True)):
         # One of them may end meanwhile.
         with suppress(psutil.NoSuchProcess, FileNotFoundError):
-            if process.cmdline()[1:3] == ["-m", "node"]:
+            if command_words(process)[1:3] == ["-m", "node"]:
                 threads += process.num_threads()
                 descriptors += _count_descriptors(process.pid)
                 processes += 1

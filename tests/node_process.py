@@ -150,7 +150,8 @@ class NodeProcess:
         """Return the child whose command line holds one of `words`."""
 
         def find() -> psutil.Process | None:
-            children = self.process.children()
+            # A worker before its own children.
+            children = [*self.process.children(), *self.process.children(recursive=True)]
             return next((c for c in children if any(w in " ".join(c.cmdline()) for w in words)), None)
 
         return wait_until(find, what=f"a child called {words}", limit_s=60.0)
@@ -235,3 +236,8 @@ first_retry_seconds = 0.5
 max_retry_seconds = 2.0
 
 """
+
+
+def command_words(process: psutil.Process) -> list[str]:
+    """Return the words of its command line; one that was forked has written its own, padded, over another."""
+    return " ".join(process.cmdline()).split()

@@ -27,6 +27,7 @@ BROAD_EXCEPTS = frozenset({
     ("node/dimse/services.py", "ServiceSink.finish"),
     ("node/hl7/order_desk.py", "OrderDesk.answer"),
     ("node/ledger/registrar.py", "Registrar._commit"),
+    ("node/nurse.py", "run_to_its_end"),
     ("node/scheduler.py", "Belt._tick"),
     ("node/web/access.py", "AccessLog.__call__"),
     ("node/web/audience.py", "_read"),

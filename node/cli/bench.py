@@ -14,6 +14,7 @@ from node.cli.bench_receive import (
     bench_receive_memory,
     bench_receive_set_up,
 )
+from node.cli.bench_rest import bench_rest
 from node.cli.bench_scale import bench_scale
 from node.cli.bench_send import bench_responses, bench_send
 from node.cli.bench_stow import bench_stow
@@ -36,6 +37,7 @@ app.command("receive-memory")(bench_receive_memory)
 app.command("stow")(bench_stow)
 app.command("latency")(bench_latency)
 app.command("pipeline")(bench_pipeline)
+app.command("rest")(bench_rest)
 app.command("scale")(bench_scale)
 app.command("send")(bench_send)
 app.command("responses")(bench_responses)

@@ -11,6 +11,7 @@ import typer
 from node.app import NodeApp, Role
 from node.cli.context import DeviceOption, SettingsOption, read_settings
 from node.cli.output import reports_errors, stdout
+from node.household import prepare_ledger
 from node.logs import configure_logging
 from node.web.host import url_of
 
@@ -41,7 +42,10 @@ def _tell_web(app: NodeApp, url: str) -> None:
 def _run(path: Path | None, role: Role) -> None:
     settings = read_settings(path)
     configure_logging(settings.log.level)
+    prepare_ledger(settings)
     app = NodeApp(settings, role)
+    # At the last moment at which this process has no thread.
+    app.fork_nursery()
     ending = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: ending.set())

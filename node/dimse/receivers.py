@@ -1,11 +1,10 @@
 """The receiver processes behind the gate: as many as settings say, each started again when it dies."""
 
 import socket
-import subprocess
 from collections.abc import Callable
 from functools import partial
 
-from node.children import Child
+from node.children import Child, Process
 from node.dimse.acceptor import ABORT_S
 from node.dimse.channel import open_pair
 from node.dimse.gate import Gate
@@ -16,7 +15,7 @@ DRAIN_S = 10.0
 STOP_S = DRAIN_S + ABORT_S + 8.0
 START_S = 60.0
 
-Spawn = Callable[[int, socket.socket], "subprocess.Popen[bytes]"]
+Spawn = Callable[[int, socket.socket], Process]
 
 
 class Receivers:
@@ -72,7 +71,7 @@ class Receivers:
         for child in self._children:
             child.stop()
 
-    def _spawn(self, number: int) -> "subprocess.Popen[bytes]":
+    def _spawn(self, number: int) -> Process:
         ours, theirs = open_pair()
         with theirs:
             try:

@@ -1,6 +1,7 @@
 """How much memory the processes of a node hold, as the system tells it (Linux; elsewhere nothing is told)."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -9,12 +10,14 @@ from pathlib import Path
 from node.lock import LOCK_FILE
 
 PROC = Path("/proc")
+PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 LOCKS = PROC / "locks"
 NODE = "node"
 # python -m node receiver
 WORDS = 4
 # A word of a command line to the kind of process; children have the kind of their parent unless a word says another.
 KINDS: Mapping[str, str] = {
+    "nursery": "nursery",
     "receiver": "receiver",
     "web": "web",
     "node.web.picture": "decoder",
@@ -26,9 +29,10 @@ KINDS: Mapping[str, str] = {
 
 
 def measure_memory(data_dir: Path) -> Mapping[str, int]:
-    """Return kind to the resident bytes of all processes of that kind that the node of a data folder has started.
+    """Return kind to the bytes in memory of all processes of that kind that the node of a data folder has started.
 
-    A page that processes share counts in each. Nothing is told where the node does not run, or not on this machine.
+    A page that processes share counts in each with its part. Nothing is told where the node does not run, or not on
+    this machine, or by another user.
     """
     node = _holder(data_dir / LOCK_FILE)
     if node is None:
@@ -42,7 +46,7 @@ def measure_memory(data_dir: Path) -> Mapping[str, int]:
         pid, kind = waiting.pop()
         # It may end at any moment.
         with suppress(OSError, ValueError, IndexError):
-            held[kind] += _resident_bytes(pid)
+            held[kind] += _proportional_bytes(pid)
         waiting += [(child, _kind(child, otherwise=kind)) for child in children.get(pid, ())]
     return held
 
@@ -71,9 +75,9 @@ def _parents() -> Iterable[tuple[int, int]]:
                 yield int(entry.name), int(told[1])
 
 
-def _resident_bytes(pid: int) -> int:
-    told = (PROC / str(pid) / "statm").read_text(encoding="ascii").split()
-    return int(told[1]) * os.sysconf("SC_PAGE_SIZE")
+def _proportional_bytes(pid: int) -> int:
+    told = PSS.search((PROC / str(pid) / "smaps_rollup").read_text(encoding="ascii"))
+    return int(told[1]) * 1024 if told else 0
 
 
 def _kind(pid: int, *, otherwise: str) -> str:

@@ -3,19 +3,19 @@
 import logging
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
 
-from node.children import Child
+from node.children import Child, Process
 from node.errors import Misconfigured
 from node.networks import is_loopback, open_listener
+from node.nurse import Order
+from node.nursery import Nursery
 from node.settings import Settings, WebSettings
 from node.tls import TlsIdentity, prove_identity
-from node.web.handover import open_lane
+from node.web.lane import open_lane
 from node.web.link import heed, open_pair
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Post:
 
 
 # Starts a web process.
-Spawn = Callable[[Post], "subprocess.Popen[bytes]"]
+Spawn = Callable[[Post], Process]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,7 @@ class WebHost:
             if opened is not None:
                 opened.close()
 
-    def _spawn(self, number: int, endpoint: socket.socket) -> "subprocess.Popen[bytes]":
+    def _spawn(self, number: int, endpoint: socket.socket) -> Process:
         if self._listening is None:
             raise Misconfigured("the web has no port; open it before it starts")
         if number:
@@ -183,7 +183,7 @@ class _Kept:
     def __init__(
         self,
         number: int,
-        spawn: Callable[[int, socket.socket], "subprocess.Popen[bytes]"],
+        spawn: Callable[[int, socket.socket], Process],
         heed: Callable[[socket.socket], None],
     ) -> None:
         self._number = number
@@ -210,7 +210,7 @@ class _Kept:
             # It is gone already.
             logger.debug("web process gone")
 
-    def _spawn(self) -> "subprocess.Popen[bytes]":
+    def _spawn(self) -> Process:
         ours, theirs = open_pair()
         with theirs:
             try:
@@ -256,16 +256,18 @@ def url_of(web: WebSettings) -> str:
     return f"{scheme}://{f'[{name}]' if ':' in name else name}:{web.port}"
 
 
-def spawn_web(settings: Settings, post: Post, *, node: str) -> "subprocess.Popen[bytes]":
+def spawn_web(nursery: Nursery, settings: Settings, post: Post, *, node: str) -> Process:
     """Start a web process with these very settings."""
     handed: Sequence[tuple[str, socket.socket | None]] = (
         ("--listening", post.listening),
         ("--link", post.link),
         *(("--lane", lane) for lane in post.lanes),
     )
-    places = [(option, end.fileno()) for option, end in handed if end is not None]
-    words = [word for option, descriptor in places for word in (option, str(descriptor))]
-    command = [sys.executable, "-m", "node", VERB, "--number", str(post.number), "--node", node, *words]
-    environment = {**os.environ, **settings.as_environment()}
-    descriptors = [descriptor for _, descriptor in places]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=descriptors, env=environment)
+    options = [(option, end) for option, end in handed if end is not None]
+    words = [word for place, (option, _) in enumerate(options) for word in (option, f"{{{place}}}")]
+    order = Order(
+        program=VERB,
+        words=("--number", str(post.number), "--node", node, *words),
+        environment={**os.environ, **settings.as_environment()},
+    )
+    return nursery.bear(order, [end for _, end in options])

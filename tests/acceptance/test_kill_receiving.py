@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from node.domain.durability import Durability
-from tests.node_process import Launch, NodeProcess
+from tests.node_process import Launch, NodeProcess, command_words
 from tests.peers import free_port, wait_until
 from tests.testimony import count_kept, prove_kept, read_testimony
 
@@ -99,10 +99,10 @@ class Scene:
 
     def _find_receivers(self) -> list[psutil.Process]:
         found = []
-        for process in self.node.process.children():
+        for process in self.node.process.children(recursive=True):
             # The one that was killed last may not be buried yet.
             with suppress(psutil.Error):
-                if "receiver" in process.cmdline():
+                if "receiver" in command_words(process):
                     found.append(process)
         return found
 

@@ -15,8 +15,9 @@ from threading import Event, Thread
 import psutil
 import pytest
 
+from node.lock import LOCK_FILE
 from tests.instances import ct_slice, encode
-from tests.node_process import Launch, NodeProcess
+from tests.node_process import Launch, NodeProcess, command_words
 from tests.pdus import (
     STORAGE_ID,
     Closed,
@@ -54,7 +55,14 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
 
 
 def receivers(node: NodeProcess) -> Sequence[psutil.Process]:
-    return [child for child in node.process.children() if child.cmdline()[1:4] == ["-m", "node", "receiver"]]
+    return [child for child in node.process.children(recursive=True) if is_receiver(child)]
+
+
+def is_receiver(process: psutil.Process) -> bool:
+    # It may end at any moment.
+    with suppress(psutil.NoSuchProcess):
+        return command_words(process)[1:4] == ["-m", "node", "receiver"]
+    return False
 
 
 def store(wire: Wire, uid: str, *, level: int = 7) -> bytes:
@@ -207,6 +215,36 @@ def test_rows_that_killed_receivers_owed_are_made_without_a_restart(node: NodePr
     wait_until(lambda: "journal adopted" in [line["event"] for line in log(node)], what="a line", limit_s=LIMIT_S)
 
 
+def test_receivers_share_what_is_loaded_and_are_handed_nothing_of_the_node(node: NodeProcess) -> None:
+    wait_until(lambda: len(receivers(node)) == 2, what="two receivers", limit_s=LIMIT_S)
+    for process in receivers(node):
+        memory = process.memory_full_info()
+        assert memory.uss < memory.rss / 2
+        assert not [one for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+        assert not [file.path for file in process.open_files() if Path(file.path).name == LOCK_FILE]
+    # Nobody decodes here.
+    of_all = "".join(Path(f"/proc/{one.pid}/maps").read_text() for one in (node.process, *receivers(node)))
+    assert "pydantic_core" in of_all
+    assert "gdcm" not in of_all
+
+
+def test_receivers_outlive_their_nursery_and_come_back_from_a_new_one(node: NodeProcess) -> None:
+    mine = receivers(node)
+    nursery = node.child("-m node nursery")
+    nursery.kill()
+    wait_until(lambda: not alive([nursery]), what="the end of the nursery", limit_s=LIMIT_S)
+    with associated(node.peer) as wire:
+        assert is_answered(wire)
+    assert alive(mine) == mine
+    for process in mine:
+        process.kill()
+    wait_until(lambda: not alive(mine), what="the end of the receivers", limit_s=LIMIT_S)
+    wait_until(lambda: len(receivers(node)) == 2, what="receivers of a new nursery", limit_s=LIMIT_S)
+    assert node.child("-m node nursery") != nursery
+    with associated(node.peer) as wire:
+        store(wire, "1.2.3.8.1")
+
+
 def test_a_later_version_that_only_the_journal_knows_survives_the_node(node: NodeProcess) -> None:
     """The start-up scan alone would take the file without a row for the superseded one."""
     with associated(node.peer) as wire:
@@ -305,7 +343,7 @@ def test_a_network_that_is_not_allowed_is_refused_and_found_by_a_person(tmp_path
         assert "127.0.0.1" in found[0].text
 
 
-def test_a_receiver_carries_only_what_receiving_needs() -> None:
+def test_a_receiver_loads_only_what_receiving_needs() -> None:
     probe = "import sys, node.receiver; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
     assert not {"celery", "kombu", "redis", "typer", "torch"} & set(loaded)

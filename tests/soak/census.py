@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import psutil
 
-from tests.node_process import NodeProcess
+from tests.node_process import NodeProcess, command_words
 
 BROKERS = ("valkey", "redis")
 
@@ -45,7 +45,7 @@ def _members(children: list[psutil.Process]) -> Iterator[Member]:
     # Parents come before their children.
     for process in children:
         with suppress(psutil.Error):
-            words = process.cmdline()
+            words = command_words(process)
             if process.ppid() in workers:
                 yield Member(Role.WORKER_CHILD, process)
             elif "workers" in words:

@@ -19,7 +19,7 @@ from node.errors import OUT_OF_RESOURCES
 from node.store.paths import instance_path
 from tests.instances import SERIES, STUDY, ct_slice, encode
 from tests.interposed import FAILING_DISK, WRONG_CLOCK, interpose
-from tests.node_process import QUICK, Launch, NodeProcess, run_radnode
+from tests.node_process import QUICK, Launch, NodeProcess, command_words, run_radnode
 from tests.pdus import (
     ECHO_RSP,
     STORAGE_ID,
@@ -113,8 +113,8 @@ class Bench:
 
     def processes(self) -> list[psutil.Process]:
         """Return the node's own processes: itself and its receivers."""
-        children = self.node.process.children()
-        return [self.node.process, *(child for child in children if "receiver" in child.cmdline())]
+        children = self.node.process.children(recursive=True)
+        return [self.node.process, *(child for child in children if "receiver" in command_words(child))]
 
 
 def data_set(uid: str, pixel_bytes: int) -> bytes:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from node.web.handover import MAX_BEGUN_BYTES, Handover, open_lane, take_over
+from node.web.handover import Handover, take_over
+from node.web.lane import MAX_BEGUN_BYTES, open_lane
 
 BEGUN = b"POST /dicom-web/studies HTTP/1.1\r\n"
 Pair = tuple[socket.socket, socket.socket]
