@@ -248,7 +248,7 @@ class LungNodules:
         slices = len(chest.volume.voxels)
         notes = [
             f"{slices} of {slices} slices were read, {chest.volume.spacing_mm[0]:.2f} mm apart.",
-            f"Nodules with a long axis below {self._min_long_axis_mm:.0f} mm are not reported.",
+            f"Nodules with a long axis below {self._min_long_axis_mm:g} mm are not reported.",
         ]
         cell_cm2 = (COARSE_MM / 10) ** 2
         for name, plane in (("first", chest.lungs.mask[0]), ("last", chest.lungs.mask[-1])):

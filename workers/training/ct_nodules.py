@@ -58,15 +58,15 @@ PARTS = ("train", "tune", "held")
 # The later rounds begin by looking for what the network takes for nodules.
 ROUNDS: Mapping[str, Plan] = MappingProxyType(
     {
-        "round-1": Plan(steps=1200, peak_rate=3e-3, average=0.995),
-        "round-2": Plan(steps=400, peak_rate=1.5e-3, average=0.99),
-        "round-3": Plan(steps=400, peak_rate=1e-3, average=0.99),
-        "round-4": Plan(steps=400, peak_rate=1e-3, average=0.99),
+        "round-1": Plan(steps=1600, peak_rate=3e-3, average=0.995),
+        "round-2": Plan(steps=800, peak_rate=1.5e-3, average=0.99),
+        "round-3": Plan(steps=800, peak_rate=1e-3, average=0.99),
+        "round-4": Plan(steps=800, peak_rate=1e-3, average=0.99),
     }
 )
 OUTLINES = "outlines"
 BATCH = 64
-SHARES = {Source.SLAB: 0.2, Source.CHEST: 0.25, Source.SCAN: 0.55}
+SHARES = {Source.SLAB: 0.2, Source.CHEST: 0.3, Source.SCAN: 0.5}
 HARD_SHARE = 0.15  # of the negatives of a source, the ones that the network takes for nodules
 
 
@@ -89,7 +89,7 @@ class Amounts:
     """
 
     phantoms: int = 22
-    chests: int = 8
+    chests: int = 32
     slabs: int = 14
     rehearsals: int = 16
     variants: int = 24

@@ -37,6 +37,7 @@ BYTE = 255
 UNMASKED_MM = 42.0  # half the diagonal of a scene
 # How the rehearsal's chests are scanned: coarse pixels and thick slices have noise and edges of their own.
 MATRICES = (256, 256, 320, 384, 512)
+CHEST_MATRICES = (256, 384, 512)
 SLICE_DISTANCES_MM = (1.0, 1.5, 2.0, 2.0, 2.5, 3.0)
 EXTENT_MM = (90.0, 230.0)
 MAX_SLICES = 120
@@ -128,10 +129,11 @@ def sample_phantoms(*, count: int, seed: int, nodules: int = 14) -> Iterator[Sam
 
 
 def sample_chests(*, seeds: range) -> Iterator[Samples]:
-    """Yield the patches of the rehearsal's chests, one a seed, each with six nodules of its own."""
+    """Yield the patches of the rehearsal's chests, one a seed, with six nodules of its own."""
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        scan = CtScan(slices=int(rng.integers(90, 121)), slice_distance_mm=2.0)
+        slices, matrix = int(rng.integers(90, 121)), int(rng.choice(CHEST_MATRICES))
+        scan = CtScan(slices=slices, slice_distance_mm=2.0, matrix=matrix)
         nodules = draw_nodules(draw_chest(seed), count=6)
         voxels, _ = chest_ct_voxels(seed=seed, nodules=nodules, scan=scan)
         lungs = as_lung_scan(as_phantom(voxels, scan, nodules))
