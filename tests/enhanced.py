@@ -66,7 +66,18 @@ def enhance(slices: Sequence[Dataset], name: str = "enhanced", *, is_shared: boo
 
 def enhance_case(case: Case) -> Case:
     """Return a Case on the same slices as Frames, each Series in two Instances: from head to foot, then a shuffle."""
-    inputs: Inputs = {role: _enhance_series(slices) for role, slices in case.inputs.items()}
+    return _exchange(case, {role: _enhance_series(slices) for role, slices in case.inputs.items()})
+
+
+def mix_case(case: Case, frames: Sequence[int]) -> Case:
+    """Return a Case of one Series on the same slices, where some, from the feet on, are Frames of one Instance."""
+    ((role, shuffled),) = case.inputs.items()
+    slices = sorted(shuffled, key=lambda ds: float(ds.ImagePositionPatient[2]))
+    others = [ds for number, ds in enumerate(slices) if number not in frames]
+    return _exchange(case, {role: [*others, enhance([slices[number] for number in frames])]})
+
+
+def _exchange(case: Case, inputs: Inputs) -> Case:
     reference = case.analysis.reference
     role = next(role for role, slices in case.inputs.items() if reference and slices[0] in list(reference.datasets))
     uids = {role: [InstanceUID(str(ds.SOPInstanceUID)) for ds in datasets] for role, datasets in inputs.items()}
@@ -139,7 +150,9 @@ def _learn(path: Path) -> InstanceFacts:
 
 def _enhance_series(slices: Sequence[Dataset]) -> list[Dataset]:
     half = len(slices) // 2
-    return [enhance(slices[:half], "first"), enhance(slices[half:], "second", is_shared=False)]
+    first, second = enhance(slices[:half], "first"), enhance(slices[half:], "second", is_shared=False)
+    second.InstanceNumber = 2
+    return [first, second]
 
 
 def _group(ds: Dataset, keyword: str) -> Dataset:

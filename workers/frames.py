@@ -1,8 +1,8 @@
 """Frames of a multi-frame Instance, each as a slice that reads like a single-frame Instance (PS3.3 C.7.6.16)."""
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,14 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
 )
 
+from node.domain.frame_groups import (
+    FRAME_GROUPS,
+    MAX_FRAMES,
+    PLACING_KEYWORDS,
+    UNASSIGNED_KEYWORDS,
+    UNASSIGNED_OF_FRAME,
+    UNASSIGNED_SHARED,
+)
 from node.errors import NotEligible, TooLarge
 from workers.pixels import FrameHeader, decode_frame
 
@@ -26,22 +34,11 @@ SINGLE_FRAME = frozenset({
     CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage, ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing,
 })  # fmt: skip
-# Functional groups that are read. Of a legacy-converted Instance the unassigned ones hold what the slices said besides.
-UNASSIGNED = ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence")
-GROUPS = (
-    "PixelMeasuresSequence",
-    "PlaneOrientationSequence",
-    "PlanePositionSequence",
-    "PixelValueTransformationSequence",
-    "FrameVOILUTSequence",
-    "FrameContentSequence",
-    "FrameAnatomySequence",
-    "CTImageFrameTypeSequence",
-    "CTReconstructionSequence",
-    "CTXRayDetailsSequence",
-    "MRImageFrameTypeSequence",
-    "PETFrameTypeSequence",
-)
+# Functional group to what is read of it. What a sender puts there besides must not name another patient or Instance.
+GROUPS = {Tag(keyword): frozenset(map(Tag, known)) for keyword, known in FRAME_GROUPS.items()}
+UNASSIGNED = {
+    Tag(keyword): frozenset(map(Tag, UNASSIGNED_KEYWORDS)) for keyword in (UNASSIGNED_SHARED, UNASSIGNED_OF_FRAME)
+}
 # Of all Frames, or of none: what counts and sorts them, and what has its place in a group and would lie elsewhere.
 LEFT_OUT = tuple(
     Tag(keyword)
@@ -51,10 +48,7 @@ LEFT_OUT = tuple(
         "NumberOfFrames",
         "DimensionOrganizationSequence",
         "DimensionIndexSequence",
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "PixelSpacing",
-        "SliceThickness",
+        *PLACING_KEYWORDS,
         "ExtendedOffsetTable",
         "ExtendedOffsetTableLengths",
         "PixelData",
@@ -62,12 +56,10 @@ LEFT_OUT = tuple(
         "DoubleFloatPixelData",
     )
 )
-# 2^30 pixels, as many as are read together, of 256 x 256: each Frame takes a header of some kilobytes.
-MAX_FRAMES = 2**14
-INSTANCE_NUMBER = Tag("InstanceNumber")
 # What a Frame calls its Image Type.
 FRAME_TYPE, IMAGE_TYPE = Tag("FrameType"), Tag("ImageType")
 CT = "CT"
+RESCALE = ("RescaleSlope", "RescaleIntercept")
 
 Elements = dict[BaseTag, DataElement | RawDataElement]
 
@@ -109,14 +101,24 @@ def number_frame(ds: Dataset) -> int | None:
 
 
 def gather_frames(slices: Sequence[Dataset]) -> dict[tuple[str, str], list[int]]:
-    """Return SOP Class and Instance UID of each Instance, once, in order, with the numbers of its named Frames."""
-    gathered: dict[tuple[str, str], list[int]] = {}
+    """Return SOP Class and Instance UID of each Instance, once, in order, with the numbers of its named Frames.
+
+    There are none where all that the Instance holds is meant.
+
+    References
+    ----------
+    DICOM PS3.3 Table 10-3, C.18.4
+    """
+    gathered: dict[tuple[str, str], dict[int, None]] = {}
+    counts: dict[tuple[str, str], int] = {}
     for ds in slices:
         named = name_slice(ds)
-        numbers = gathered.setdefault((named.sop_class_uid, named.sop_instance_uid), [])
-        if named.frame_number is not None and named.frame_number not in numbers:
-            numbers.append(named.frame_number)
-    return gathered
+        uids = named.sop_class_uid, named.sop_instance_uid
+        numbers = gathered.setdefault(uids, {})
+        if named.frame_number is not None:
+            numbers[named.frame_number] = None
+        counts[uids] = ds.frame_count if isinstance(ds, FrameHeader) else 1
+    return {uids: list(numbers) if len(numbers) < counts[uids] else [] for uids, numbers in gathered.items()}
 
 
 def whole_of(ds: Dataset) -> Dataset:
@@ -139,23 +141,80 @@ def spread_frames(datasets: Sequence[Dataset]) -> Sequence[Dataset]:
 
     Raises
     ------
-    NotEligible
+    NotEligible, TooLarge
         As `split_instance`.
     """
     if not any(map(holds_frames, datasets)):
         return datasets
-    return [slice_ for ds in datasets for slice_ in _spread(ds)]
+    return [slice_ for ds in datasets for slice_ in spread_instance(ds)]
 
 
-def _spread(ds: Dataset) -> Sequence[Dataset]:
+def spread_instance(ds: Dataset) -> Sequence[Dataset]:
+    """Return the slices of one Instance that is in memory; as `spread_frames`."""
     return split_instance(ds, partial(decode_frame, ds)) if holds_frames(ds) else [ds]
 
 
-def split_instance(whole: Dataset, decode: Callable[[int], NDArray[np.generic]]) -> list[FrameHeader]:
+class Frames(Sequence[FrameHeader]):
+    """The Frames of a multi-frame Instance in the order in which they are stored (`split_instance`).
+
+    The header of one is made each time somebody asks for it, and kept by nobody: copies of what is said of all, for
+    each of thousands, would be far longer than the file.
+    """
+
+    def __init__(self, whole: Dataset, decode: Callable[[int], NDArray[np.generic]]) -> None:
+        self._whole = whole
+        self._decode = decode
+        shared = next(iter(whole.get("SharedFunctionalGroupsSequence") or ()), Dataset())
+        # What the Instance itself says goes before what its slices once said.
+        self._common: Elements = (
+            _read_groups(shared, UNASSIGNED) | dict(_list_raw(whole, LEFT_OUT)) | _read_groups(shared, GROUPS)
+        )
+        items = _list_items(whole)
+        self._own = [_read_groups(item, GROUPS) for item in items]
+        self._once = [_read_groups(item, UNASSIGNED) for item in items]
+        # Decodes a value once for all Frames.
+        self._decoded = self._make(0, self._common.copy())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._own)
+
+    @overload
+    def __getitem__(self, index: int) -> FrameHeader: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[FrameHeader]: ...
+
+    def __getitem__(self, index: int | slice) -> FrameHeader | list[FrameHeader]:
+        """Return the header of a Frame, or of some."""
+        places = range(len(self))[index]
+        return self._read(places) if isinstance(places, int) else [self._read(place) for place in places]
+
+    def glance(self, number: int, keywords: Iterable[str]) -> FrameHeader:
+        """Return no more than these attributes of the header of a Frame, from 1."""
+        own, once = self._own[number - 1], self._once[number - 1]
+        elements: Elements = {}
+        for tag in map(Tag, keywords):
+            if tag in own:
+                elements[tag] = own[tag]
+            elif tag in self._decoded:
+                elements[tag] = self._decoded[tag]
+            elif tag in once:
+                elements[tag] = once[tag]
+        return self._make(number, elements)
+
+    def _read(self, place: int) -> FrameHeader:
+        return self._make(place + 1, self._once[place] | self._common | self._own[place])
+
+    def _make(self, number: int, elements: Elements) -> FrameHeader:
+        return FrameHeader(elements, self._whole, number=number, count=len(self), decode=self._decode)
+
+
+def split_instance(whole: Dataset, decode: Callable[[int], NDArray[np.generic]]) -> Frames:
     """Return the Frames of a multi-frame Instance in the order in which they are stored.
 
     Each holds what is said of all, and at the same level what its functional groups say: those of the Frame before
-    those that all share. It has neither Pixel Data nor the groups, and for Instance Number the number of the Frame.
+    those that all share. It has neither Pixel Data nor the groups.
 
     Parameters
     ----------
@@ -175,26 +234,11 @@ def split_instance(whole: Dataset, decode: Callable[[int], NDArray[np.generic]])
     DICOM PS3.3 C.7.6.16
     """
     require_few(whole.get("NumberOfFrames"), _name(whole))
-    frames = list(whole.get("PerFrameFunctionalGroupsSequence") or ())
-    _require_groups(whole, len(frames))
-    shared = next(iter(whole.get("SharedFunctionalGroupsSequence") or ()), Dataset())
-    common: Elements = dict(_list_raw(whole, LEFT_OUT))
-    for keyword in UNASSIGNED:
-        # What the Instance itself says goes before what its slices once said.
-        common = dict(_list_elements(keyword, shared)) | common
-    for keyword in GROUPS:
-        common.update(_list_elements(keyword, shared))
-    slices = []
-    for number, own in enumerate(frames, start=1):
-        elements = common.copy()
-        for keyword in UNASSIGNED:
-            elements = dict(_list_elements(keyword, own)) | elements
-        for keyword in GROUPS:
-            elements.update(_list_elements(keyword, own))
-        elements[INSTANCE_NUMBER] = DataElement(INSTANCE_NUMBER, "IS", number)
-        slices.append(FrameHeader(elements, whole, number=number, count=len(frames), decode=decode))
-    _require_rescale(slices)
-    return slices
+    _require_groups(whole, len(_list_items(whole)))
+    frames = Frames(whole, decode)
+    if whole.get("Modality") == CT:
+        _require_rescale(whole, frames)
+    return frames
 
 
 def require_few(frames: object, name: str) -> None:
@@ -203,14 +247,25 @@ def require_few(frames: object, name: str) -> None:
         raise TooLarge(f"{name} has {frames} Frames, at most {MAX_FRAMES} are read together; send a part of it")
 
 
-def _list_elements(keyword: str, item: Dataset) -> Iterator[tuple[BaseTag, DataElement | RawDataElement]]:
-    """Yield the elements of one functional group under the names that a single-frame Instance has for them."""
-    if keyword not in item:
-        return
-    for group in list(item[keyword].value or ())[:1]:
-        yield from _list_raw(group, (FRAME_TYPE,))
-        if FRAME_TYPE in group:
+def _list_items(whole: Dataset) -> Sequence[Dataset]:
+    return tuple(whole.get("PerFrameFunctionalGroupsSequence") or ())
+
+
+def _read_groups(item: Dataset, groups: Mapping[BaseTag, Container[BaseTag]]) -> Elements:
+    """Return the elements of functional groups under the names that a single-frame Instance has for them."""
+    elements: Elements = {}
+    for tag in item.keys() & groups.keys():
+        for group in list(item[tag].value or ())[:1]:
+            elements.update(_list_elements(group, groups[tag]))
+    return elements
+
+
+def _list_elements(group: Dataset, known: Container[BaseTag]) -> Iterator[tuple[BaseTag, DataElement | RawDataElement]]:
+    for element in group.values():
+        if element.tag == FRAME_TYPE and FRAME_TYPE in known:
             yield IMAGE_TYPE, DataElement(IMAGE_TYPE, "CS", group[FRAME_TYPE].value)
+        elif element.tag in known:
+            yield element.tag, element
 
 
 def _list_raw(ds: Dataset, left_out: Container[BaseTag]) -> Iterator[tuple[BaseTag, DataElement | RawDataElement]]:
@@ -249,14 +304,13 @@ def _require_groups(whole: Dataset, items: int) -> None:
         )
 
 
-def _require_rescale(slices: Sequence[FrameHeader]) -> None:
+def _require_rescale(whole: Dataset, frames: Frames) -> None:
     """Refuse Frames of a CT that nothing turns into Hounsfield units (PS3.3 C.7.6.16.2.9, required there)."""
-    for ds in slices:
-        if ds.get("Modality") != CT:
-            continue
-        for keyword in ("RescaleSlope", "RescaleIntercept"):
-            if ds.get(keyword) in (None, ""):
+    for number in range(1, len(frames) + 1):
+        told = frames.glance(number, RESCALE)
+        for keyword in RESCALE:
+            if told.get(keyword) in (None, ""):
                 raise NotEligible(
-                    f"series {ds.get('SeriesInstanceUID')}: {keyword} of Pixel Value Transformation Sequence "
-                    f"(0028,9145) is absent in {ds.get('SOPInstanceUID')} frame {ds.frame_number}; correct the sender"
+                    f"series {whole.get('SeriesInstanceUID')}: {keyword} of Pixel Value Transformation Sequence "
+                    f"(0028,9145) is absent in {whole.get('SOPInstanceUID')} frame {number}; correct the sender"
                 )

@@ -11,9 +11,9 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from node.errors import NotEligible, NotFound, PixelsUndecodable
+from node.errors import NotEligible, NotFound, PixelsUndecodable, TooLarge
 from workers.encoding.quiet import quiet_libraries
-from workers.frames import spread_frames
+from workers.frames import spread_instance
 from workers.pixels import rescale_pixels
 from workers.proving.objects import UNREADABLE, Inspection, name_kind
 from workers.proving.originals import (
@@ -193,14 +193,14 @@ class _Shelf:
         path = self._paths[uid]
         try:
             return rescale_pixels(self._open(path)[number - 1])
-        except NotEligible as exc:
+        except (NotEligible, TooLarge) as exc:
             raise PixelsUndecodable(str(exc)) from exc
         except (InvalidDicomError, *UNREADABLE) as exc:
             raise PixelsUndecodable(f"{path} cannot be read; export it again") from exc
 
 
 def _open_slices(path: Path) -> Sequence[Dataset]:
-    return spread_frames([dcmread(path)])
+    return spread_instance(dcmread(path))
 
 
 def _inspect(found: _Found, inspection: Inspection) -> InspectedObject:

@@ -1,6 +1,6 @@
 """The Instances of a Series of a Job: headers are parsed, and pixels read, when somebody asks for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
@@ -23,13 +23,15 @@ from workers.decoding.form import Form, read_form
 from workers.decoding.frame_file import FrameFile, open_frame_file
 from workers.decoding.native import NativeReader
 from workers.decoding.pool import DecoderPool
-from workers.frames import SINGLE_FRAME, holds_frames, number_frame, require_few, split_instance, tell_groups
+from workers.frames import RESCALE, SINGLE_FRAME, Frames, holds_frames, require_few, split_instance, tell_groups
 from workers.pixels import FrameHeader, StoredHeader, decode_pixels, read_rescale, rescale
 
 # Of one word each, which nothing can make invalid: what the ledger lacks, the file lacks.
 WORDS = frozenset({"Modality", "BodyPartExamined", "ViewPosition"})
 UIDS = frozenset({"FrameOfReferenceUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "SOPClassUID"})
 PLACING = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+# What is asked of every slice before one is read.
+TOLD = (*PLACING, *UIDS, *WORDS)
 PIXEL_KEYWORDS = (
     "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated", "BitsStored",
     "PixelRepresentation",
@@ -115,7 +117,8 @@ class StoredInstance:
             raise _damaged(self.facts)
         try:
             reader = _FrameReader(self.facts, self.path, self.header, self._pool)
-            return [StoredFrame(header, reader) for header in split_instance(self.header, reader.decode)]
+            frames = split_instance(self.header, reader.decode)
+            return [StoredFrame(frames, number, reader) for number in range(1, len(frames) + 1)]
         except (*DECODER_ERRORS, BytesLengthException) as exc:
             # What pydicom raises where an element is damaged.
             raise _damaged(self.facts) from exc
@@ -243,19 +246,32 @@ class _FrameReader:
 
 
 class StoredFrame:
-    """One Frame of a multi-frame Instance of the store, as a slice."""
+    """One Frame of a multi-frame Instance of the store, as a slice.
 
-    def __init__(self, header: FrameHeader, reader: _FrameReader) -> None:
-        self.header = header
+    Parameters
+    ----------
+    number
+        Which of the Frames, from 1.
+    """
+
+    def __init__(self, frames: Frames, number: int, reader: _FrameReader) -> None:
+        self._frames = frames
+        self._number = number
         self._reader = reader
-        self._rescale = read_rescale(header)
         # Elements are decoded here, where damage is expected.
-        self._told = {keyword: header.get(keyword) for keyword in (*PLACING, *UIDS, *WORDS)}
+        told = frames.glance(number, (*TOLD, *RESCALE))
+        self._rescale = read_rescale(told)
+        self._told = {keyword: told.get(keyword) for keyword in TOLD}
+
+    @property
+    def header(self) -> FrameHeader:
+        """The header, made anew."""
+        return self._frames[self._number - 1]
 
     @property
     def frame_number(self) -> int | None:
         """Its number, from 1; None of the only one."""
-        return number_frame(self.header)
+        return self._number if len(self._frames) > 1 else None
 
     def spread(self) -> "Sequence[StoredFrame]":
         """Return itself."""
@@ -267,12 +283,12 @@ class StoredFrame:
 
     def decode(self) -> NDArray[np.generic]:
         """Return the stored values, (rows, columns); Raises as `decode_pixels`."""
-        return self._reader.decode(self.header.frame_number)
+        return self._reader.decode(self._number)
 
     def read_into(self, target: NDArray[np.float32], reader: NativeReader) -> None:
         """Write what the Modality LUT of this Frame makes of its pixels; as `StoredInstance.read_into`."""
         slope, intercept = self._rescale
-        with self._reader.look(self.header.frame_number, reader) as stored:
+        with self._reader.look(self._number, reader) as stored:
             rescale(stored, target, slope=slope, intercept=intercept)
 
 
@@ -353,6 +369,13 @@ def _spread(one: StoredInstance | StoredFrame) -> Sequence[StoredInstance | Stor
         return one.spread()
     except (NotEligible, PixelsUndecodable, TooLarge):
         return [one]
+
+
+def choose_slices(datasets: Sequence[Dataset], sop_instance_uids: Collection[str]) -> Sequence[Dataset]:
+    """Return the slices of some Instances; of a Job, without parsing a header."""
+    uids = read_values(datasets, "SOPInstanceUID")
+    chosen = [number for number, uid in enumerate(uids) if uid in sop_instance_uids]
+    return datasets.arrange(chosen) if isinstance(datasets, StoredSeries) else [datasets[number] for number in chosen]
 
 
 def read_values(datasets: Sequence[Dataset], keyword: str) -> Sequence[Any]:

@@ -1,7 +1,6 @@
 """Stored values of one Instance as one array, or a refusal; and what the Modality LUT makes of them."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +53,9 @@ class FrameHeader(Dataset):
     frame_count
         How many Frames its Instance holds.
     whole
-        Returns the header of the Instance. A function, which copies share.
+        Returns the header of the Instance.
     decode_stored
-        Returns the stored values as `decode_pixels` does.
+        Returns the stored values as `decode_pixels` does. Both are functions, which copies share.
     """
 
     frame_number: int
@@ -79,7 +78,8 @@ class FrameHeader(Dataset):
         self.set_original_encoding(is_implicit, is_little_endian, whole.original_character_set)
         self.frame_number, self.frame_count = number, count
         self.whole = lambda: whole
-        self.decode_stored = partial(decode, number)
+        # A partial would be copied with all that it holds.
+        self.decode_stored = lambda: decode(number)
 
 
 def decode_pixels(ds: Dataset) -> NDArray[np.generic]:

@@ -31,9 +31,12 @@ KEPT_KEYWORDS = (
     "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "ImagesInAcquisition",
 )  # fmt: skip
 
-# Image Position (Patient) of each Frame of a multi-frame image, one after another, mm; beside the attributes that its
-# functional groups hold. No keyword of DICOM.
-FRAME_POSITIONS = "FramePositions"
+# Image Position (Patient) of the Frames of a multi-frame image, mm: all x, all y, all z, each once where all Frames
+# have the same; beside the attributes that its functional groups hold. No keyword of DICOM.
+FRAME_POSITIONS = "FramePlaces"
+# Whether contrast was given, where not Contrast/Bolus Agent (0018,0010) tells but a Sequence, or the lack of one:
+# "YES" or "NO". No keyword of DICOM.
+CONTRAST_GIVEN = "ContrastGiven"
 # Code Sequences; kept as a list of codes, each behind its Coding Scheme Designator: ``SCT:51185008``.
 CODED_KEYWORDS = ("AnatomicRegionSequence", "ProcedureCodeSequence", "RequestedProcedureCodeSequence")
 
@@ -42,8 +45,10 @@ Attributes = Mapping[str, Any]
 
 def list_frame_positions(attributes: Attributes) -> list[list[float]]:
     """Return Image Position (Patient) of each Frame of a multi-frame image, mm; empty where they are not told."""
-    told = attributes.get(FRAME_POSITIONS) or []
-    return [told[at : at + 3] for at in range(0, len(told), 3)]
+    columns = attributes.get(FRAME_POSITIONS) or []
+    count = int(attributes.get("NumberOfFrames") or 0)
+    spread = [column * count if len(column) == 1 else column for column in columns]
+    return [[x, y, z] for x, y, z in zip(*spread, strict=True)]
 
 
 class Place(NamedTuple):
@@ -62,7 +67,7 @@ class InstanceFacts:
     ----------
     attributes
         Keyword to value for those of `KEPT_KEYWORDS` and `CODED_KEYWORDS` that are present and not empty, and
-        `FRAME_POSITIONS` where a multi-frame image tells them.
+        `FRAME_POSITIONS` and `CONTRAST_GIVEN` where a multi-frame image tells them.
     path
         Where the Part 10 file lies, relative to the store's root.
     pixel_data_offset

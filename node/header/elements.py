@@ -1,6 +1,6 @@
 """Data Elements of an encoded data set, found without decoding a value; a cut or endless one is refused (PS3.5 7)."""
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple, Protocol
 
@@ -90,6 +90,8 @@ class ElementReader:
         self._is_little_endian = little_endian
         # Elements and items inside sequences, so far.
         self._inner = 0
+        # Where the sequence begins that `look_into` walked over last, and the byte behind it.
+        self._walked = (-1, -1)
         self._max_elements = max_elements
         self._tag_and_length = Struct(order + "HHI")
         self._short_header = Struct(order + "HH2sH")
@@ -145,6 +147,77 @@ class ElementReader:
         """Return the value of an element of defined length, as encoded; what is cut is missing."""
         return self._data[element.offset : element.offset + element.length]
 
+    def holds_items(self, element: Element) -> bool:
+        """Return whether the value begins as that of a sequence which is not empty; Raises NotDicom if it is cut."""
+        return element.length >= HEADER_BYTES and self.element_at(element.offset, implicit=True).tag == ITEM
+
+    def look_into(
+        self, sequence: Element, wanted: Collection[int], *, most: int
+    ) -> Iterator[Mapping[int, Element | None]]:
+        """Yield, of each item of a sequence of the data set itself, its elements of `wanted` tags.
+
+        Whoever takes all of them walks for `find`, too: nothing is walked over, or counted, twice.
+
+        Parameters
+        ----------
+        most
+            Of so many items elements are found; others are walked over, and yielded empty.
+
+        Returns
+        -------
+        found
+            Tag to element, None where there is none; no length is undefined, the delimiter counts as value.
+
+        Raises
+        ------
+        NotDicom
+            If it is cut or damaged.
+        TooComplex
+            As `end_of`.
+        """
+        before = self._inner
+        try:
+            yield from self._look(sequence, wanted, most)
+        finally:
+            if sequence.length <= DEEPEST_BYTES or self._walked[0] != sequence.offset:
+                # `find` passes over it, or walks over it again.
+                self._inner = before
+
+    def value_in(self, sequence: Element, tag: int, *, max_bytes: int) -> bytes:
+        """Return a value out of the first item of a short sequence; empty where it is absent, longer, or behind others.
+
+        Only elements of defined length, in the order of their tags, are passed over on the way to it.
+
+        Parameters
+        ----------
+        sequence
+            As `look_into` yields it.
+
+        Raises
+        ------
+        NotDicom
+            If an element is damaged.
+        """
+        if not self.holds_items(sequence):
+            return b""
+        at, end, implicit = sequence.offset + HEADER_BYTES, sequence.offset + sequence.length, _is_implicit(sequence)
+        while at < end:
+            element = self.element_at(at, implicit=implicit)
+            at = element.offset + element.length
+            if element.tag >= tag or at > end:
+                is_it = element.tag == tag and element.length <= max_bytes and at <= end
+                return self.value_of(element) if is_it else b""
+        return b""
+
+    def within(self, sequence: Element, *, max_elements: int) -> "ElementReader":
+        """Return a reader of the value of a sequence alone, as `look_into` yields it; it holds a copy."""
+        return ElementReader(
+            self.value_of(sequence),
+            implicit=_is_implicit(sequence),
+            little_endian=self._is_little_endian,
+            max_elements=max_elements,
+        )
+
     def items(self, sequence: Element) -> Iterator["ElementReader"]:
         """Yield a reader of each item of a sequence.
 
@@ -194,7 +267,34 @@ class ElementReader:
         TooComplex
             If sequences nest deeper than `MAX_DEPTH`, or there are more than `max_elements`.
         """
+        if element.offset == self._walked[0]:
+            return self._walked[1]
         return self._end(element, implicit=self._implicit, depth=0)
+
+    def _look(self, sequence: Element, wanted: Collection[int], most: int) -> Iterator[Mapping[int, Element | None]]:
+        if sequence.vr not in SEQUENCE_VRS:
+            return
+        at, end, implicit = sequence.offset, None, self._implicit or sequence.vr == b"UN"
+        if sequence.length != UNDEFINED_LENGTH:
+            end = self._require(at + sequence.length)
+        try:
+            while end is None or at < end:
+                item = self._item_at(at)
+                if end is None and item.tag == SEQUENCE_DELIMITER:
+                    at = item.offset
+                    break
+                found: dict[int, Element | None] | None = dict.fromkeys(wanted) if most > 0 else None
+                at = self._end_of_item(item, implicit=implicit, depth=1, found=found)
+                most -= 1
+                yield found or {}
+        except TooComplex:
+            raise
+        except NotDicom:
+            if end is not None:
+                # As in `_walk`: it hides nothing that follows.
+                self._walked = (sequence.offset, end)
+            raise
+        self._walked = (sequence.offset, at if end is None else end)
 
     def _end(self, element: Element, *, implicit: bool, depth: int) -> int:
         # A sequence of unknown VR is in Implicit VR, whatever surrounds it (PS3.5 6.2.2 note 2).
@@ -225,7 +325,9 @@ class ElementReader:
                 return item.offset
             at = self._end_of_item(item, implicit=implicit, depth=depth)
 
-    def _end_of_item(self, item: Element, *, implicit: bool, depth: int) -> int:
+    def _end_of_item(
+        self, item: Element, *, implicit: bool, depth: int, found: dict[int, Element | None] | None = None
+    ) -> int:
         end = None if item.length == UNDEFINED_LENGTH else self._require(item.offset + item.length)
         at = item.offset
         while at != end:
@@ -233,6 +335,8 @@ class ElementReader:
             if element.tag == ITEM_DELIMITER and end in (None, element.offset):
                 return element.offset
             at = self._end(element, implicit=implicit, depth=depth)
+            if found is not None and element.tag in found:
+                found[element.tag] = Element(element.tag, element.vr, element.offset, at - element.offset)
             # Readers differ in where they go on then, and all of them are lost.
             if end is not None and (at > end or element.tag == ITEM_DELIMITER):
                 raise NotDicom(f"an item ends inside an element at byte {element.offset} of the data set; resend it")
@@ -280,6 +384,11 @@ class ElementReader:
         # Some senders fill up with zeros behind the last element.
         chunks = range(at, len(self._data), PADDING_CHUNK_BYTES)
         return not any(self._data[begin : begin + PADDING_CHUNK_BYTES].strip(b"\0") for begin in chunks)
+
+
+def _is_implicit(sequence: Element) -> bool:
+    """Return whether the items of a sequence are in Implicit VR, as whatever is in one of unknown VR."""
+    return sequence.vr in (b"", b"UN")
 
 
 def _harmless_bytes(depth: int) -> int:

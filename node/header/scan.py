@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from tempfile import TemporaryFile
+from typing import Any
 
-from node.domain.study import FRAME_POSITIONS, KEPT_KEYWORDS, Attributes, Place
+from node.domain.frame_groups import CONVERTED_CLASSES, PLACED_CLASSES, PLACING_KEYWORDS
+from node.domain.study import CODED_KEYWORDS, CONTRAST_GIVEN, FRAME_POSITIONS, KEPT_KEYWORDS, Attributes, Place
 from node.domain.uids import UID_PATTERN, InstanceUID, SeriesUID, StudyUID, check_uid
 from node.errors import NotDicom, TooLarge
 from node.header.codes import coded_tags, read_codes
 from node.header.elements import PIXEL_DATA, UNDEFINED_LENGTH, Element, ElementReader, Encoded
-from node.header.groups import GROUP_TAGS, PLACED_CLASSES, Groups, read_groups, read_positions
+from node.header.groups import GROUP_TAGS, Groups, Told, list_columns, read_groups
 from node.header.part10 import read_part10
-from node.header.values import MAX_VALUE_BYTES, Value, character_encodings, decode_value, kept_tags
+from node.header.values import MAX_VALUE_BYTES, Value, character_encodings, decode_value, decoded_tags, kept_tags
 
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -32,9 +34,11 @@ MAX_INFLATED_BYTES = 256 * 2**20
 INFLATE_CHUNK_BYTES = 256 * 1024
 # Pixel Data Provider URL, Float, Double Float and plain Pixel Data: one of them goes with the Image Pixel modules.
 PIXEL_CARRIERS = frozenset({0x00287FE0, 0x7FE00008, 0x7FE00009, PIXEL_DATA})
-SPECIFIC_CHARACTER_SET, SOP_CLASS_UID = 0x00080005, 0x00080016
+SPECIFIC_CHARACTER_SET, SOP_CLASS_UID, CONTRAST_AGENTS = 0x00080005, 0x00080016, 0x00180012
 # How it may be told that an element is one.
 CODE_STRING = frozenset({b"CS", b"UN", b""})
+# Contrast/Bolus Agent Administered (0018,9342), and what is kept of it.
+YES, NO = "YES", "NO"
 # Share of the samples that native Pixel Data holds when chrominance is subsampled (PS3.3 C.7.6.3.1.2).
 SUBSAMPLED = {"YBR_FULL_422": (2, 3), "YBR_PARTIAL_422": (2, 3), "YBR_PARTIAL_420": (1, 2)}
 
@@ -47,7 +51,8 @@ class Header:
     ----------
     attributes
         Keyword to value for those of `KEPT_KEYWORDS` and `CODED_KEYWORDS` that are present, not empty and valid. A
-        list exactly where the dictionary allows more than one value.
+        list exactly where the dictionary allows more than one value. Beside them `FRAME_POSITIONS` and
+        `CONTRAST_GIVEN`, where they are told.
     data_set_offset
         Byte of the scanned content at which the data set begins.
     pixel_data_offset
@@ -79,6 +84,8 @@ class Beginning:
         Tag to Value Representation and value, as encoded, of each attribute that is read.
     codes
         Keyword to the codes of each Code Sequence that is read.
+    has_agents
+        Whether Contrast/Bolus Agent Sequence (0018,0012) names one.
     groups
         What functional groups tell of Frames that have a place in the patient.
     pixels
@@ -87,6 +94,7 @@ class Beginning:
 
     kept: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)
     codes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    has_agents: bool = False
     groups: Groups = field(default_factory=Groups)
     pixels: Element | None = None
 
@@ -173,11 +181,7 @@ def _scan(data: Encoded, begun: Beginning, *, transfer_syntax_uid: str, start: i
         sop_instance_uid=InstanceUID(_uid(values, "SOPInstanceUID")),
         sop_class_uid=_uid(values, "SOPClassUID"),
         transfer_syntax_uid=transfer_syntax_uid,
-        attributes={
-            **{keyword: values[keyword] for keyword in KEPT_KEYWORDS if keyword in values},
-            **{keyword: list(codes) for keyword, codes in found.codes.items()},
-            **_describe_frames(found, values, little_endian=is_little_endian),
-        },
+        attributes=_list_attributes(found, values, little_endian=is_little_endian),
         data_set_offset=start,
         pixel_data_offset=pixels.offset if pixels is not None and pixels.tag == PIXEL_DATA else None,
     )
@@ -236,7 +240,7 @@ def _reader(data: Encoded, transfer_syntax_uid: str) -> ElementReader:
 
 def _collect(reader: ElementReader, begun: Beginning, *, start: int) -> Beginning:
     """Return `begun` and what follows from byte `start` on, up to Pixel Data or the end."""
-    kept, codes, groups, pixels = dict(begun.kept), dict(begun.codes), begun.groups, begun.pixels
+    kept, told, pixels = dict(begun.kept), begun, begun.pixels
     for element in reader.find(_wanted_tags(), start):
         if element.tag in kept or (element.tag in PIXEL_CARRIERS and pixels is not None):
             # Some readers take the first, some the last (PS3.5 7.1 allows one).
@@ -245,34 +249,82 @@ def _collect(reader: ElementReader, begun: Beginning, *, start: int) -> Beginnin
             pixels = element
             if element.tag == PIXEL_DATA:
                 break
-        elif element.tag in coded_tags():
-            if found := read_codes(reader, element):
-                codes[coded_tags()[element.tag]] = found
-        elif element.tag in GROUP_TAGS:
-            groups = read_groups(reader, element, groups) if _is_placed(kept) else groups
+        elif element.tag in _sequence_tags():
+            told = _read_sequence(reader, element, told, is_placed=_class_of(kept) in PLACED_CLASSES)
         elif element.length <= MAX_VALUE_BYTES:
             kept[element.tag] = (element.vr, reader.value_of(element))
-    return Beginning(kept=kept, codes=codes, groups=groups, pixels=pixels)
+    return replace(told, kept=kept, pixels=pixels)
+
+
+def _read_sequence(reader: ElementReader, element: Element, known: Beginning, *, is_placed: bool) -> Beginning:
+    if element.tag in GROUP_TAGS:
+        return replace(known, groups=read_groups(reader, element, known.groups)) if is_placed else known
+    if element.tag == CONTRAST_AGENTS:
+        return replace(known, has_agents=reader.holds_items(element))
+    codes = read_codes(reader, element)
+    return replace(known, codes={**known.codes, coded_tags()[element.tag]: codes}) if codes else known
 
 
 @cache
 def _wanted_tags() -> frozenset[int]:
-    return frozenset(kept_tags()) | frozenset(coded_tags()) | PIXEL_CARRIERS | GROUP_TAGS
+    return frozenset(kept_tags()) | PIXEL_CARRIERS | _sequence_tags()
 
 
-def _is_placed(kept: Mapping[int, tuple[bytes, bytes]]) -> bool:
+@cache
+def _sequence_tags() -> frozenset[int]:
+    return frozenset(coded_tags()) | GROUP_TAGS | {CONTRAST_AGENTS}
+
+
+def _class_of(kept: Mapping[int, tuple[bytes, bytes]]) -> str:
     _, sop_class_uid = kept.get(SOP_CLASS_UID, (b"", b""))
-    return sop_class_uid.decode("ascii", "replace").strip("\0 ") in PLACED_CLASSES
+    return sop_class_uid.decode("ascii", "replace").strip("\0 ")
 
 
-def _describe_frames(found: Beginning, values: Mapping[str, Value], *, little_endian: bool) -> dict[str, Value]:
-    """Return what functional groups tell, under the names that single-frame Instances have for it."""
-    decoded = _decode(found.groups.values, little_endian=little_endian)
-    told = {keyword: value for keyword, value in decoded.items() if keyword not in values}
-    positions = read_positions(found.groups.positions)
-    if positions is None or len(found.groups.positions) != _count(values, "NumberOfFrames"):
-        return told
-    return {**told, FRAME_POSITIONS: [*positions]}
+def _list_attributes(found: Beginning, values: Mapping[str, Value], *, little_endian: bool) -> dict[str, Any]:
+    """Return what is kept; of multi-frame images as if each Frame were an Instance."""
+    told: dict[str, Any] = {**values, **_list_codes(found.codes)}
+    if _class_of(found.kept) not in PLACED_CLASSES:
+        return {**_only_kept(told), **({CONTRAST_GIVEN: YES} if found.has_agents else {})}
+    told = {keyword: value for keyword, value in told.items() if keyword not in PLACING_KEYWORDS}
+    if not found.groups.are_read:
+        return _only_kept(told)
+    charset = {tag: raw for tag, raw in found.kept.items() if tag == SPECIFIC_CHARACTER_SET}
+
+    def decode(one: Told) -> dict[str, Any]:
+        return {**_decode({**one.kept, **charset}, little_endian=little_endian), **_list_codes(one.codes)}
+
+    told = {**decode(found.groups.unassigned or Told()), **told, **decode(found.groups.assigned)}
+    columns, given = list_columns(found.groups), _tell_contrast(found, told)
+    has_all = columns is not None and len(found.groups.positions) == _count(values, "NumberOfFrames")
+    return {
+        **_only_kept(told),
+        **({FRAME_POSITIONS: columns} if has_all else {}),
+        **({CONTRAST_GIVEN: given} if given else {}),
+    }
+
+
+def _tell_contrast(found: Beginning, told: Mapping[str, Any]) -> str:
+    """Return whether contrast was given when Frames were acquired; empty where that is open.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.4b (its Sequence is required where contrast was applied), C.7.6.16.2.12
+    """
+    administered = told.get("ContrastBolusAgentAdministered")
+    if found.has_agents:
+        # Of Frames before the agent, or of a mixture.
+        return "" if administered == NO else YES
+    if _class_of(found.kept) in CONVERTED_CLASSES and found.groups.unassigned is None:
+        return ""
+    return YES if administered == YES else NO
+
+
+def _list_codes(codes: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {keyword: list(found) for keyword, found in codes.items()}
+
+
+def _only_kept(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {keyword: told[keyword] for keyword in (*KEPT_KEYWORDS, *CODED_KEYWORDS) if keyword in told}
 
 
 def _decode(kept: Mapping[int, tuple[bytes, bytes]], *, little_endian: bool) -> dict[str, Value]:
@@ -281,7 +333,7 @@ def _decode(kept: Mapping[int, tuple[bytes, bytes]], *, little_endian: bool) -> 
         # Some readers stop at it, and could read nothing else of the Instance.
         raise NotDicom("Specific Character Set (0008,0005) is no Code String; correct the sender")
     encodings = character_encodings(charset)
-    wanted = kept_tags()
+    wanted = decoded_tags()
     values: dict[str, Value] = {}
     for tag, (vr, raw) in kept.items():
         value = decode_value(wanted[tag], vr, raw, encodings, little_endian=little_endian)

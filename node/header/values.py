@@ -16,6 +16,8 @@ Value = Scalar | list[Scalar]
 
 # Read for the check of Pixel Data only, not kept.
 CHECKED_KEYWORDS = ("SamplesPerPixel",)
+# Read of functional groups, for `CONTRAST_GIVEN` only.
+GROUP_KEYWORDS = ("ContrastBolusAgentAdministered",)
 # A kept attribute that is longer is no attribute that a rule reads.
 MAX_VALUE_BYTES = 16384
 # A longer value is decoded each time it comes, not remembered.
@@ -28,8 +30,14 @@ BINARY_FORMATS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "
 
 @cache
 def kept_tags() -> Mapping[int, str]:
-    """Return tag to keyword of every attribute that is read."""
+    """Return tag to keyword of every attribute that is read of a data set itself."""
     return {int(Tag(keyword)): keyword for keyword in (*KEPT_KEYWORDS, *CHECKED_KEYWORDS)}
+
+
+@cache
+def decoded_tags() -> Mapping[int, str]:
+    """Return tag to keyword of every attribute that is read, be it of functional groups."""
+    return {**kept_tags(), **{int(Tag(keyword)): keyword for keyword in GROUP_KEYWORDS}}
 
 
 @cache

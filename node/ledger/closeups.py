@@ -130,7 +130,7 @@ def _to_slices(row: RowMapping) -> list[Slice]:
         # Of several Frames the position of one is not that of all.
         return [whole if whole.frames == 1 else replace(whole, position_mm=None)]
     return [
-        replace(whole, number=number, frame=number, position_mm=(x, y, z))
+        replace(whole, number=number if whole.frames > 1 else whole.number, frame=number, position_mm=(x, y, z))
         for number, (x, y, z) in enumerate(positions, start=1)
     ]
 

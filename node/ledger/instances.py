@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from node.domain.recording import Recording
-from node.domain.study import InstanceFacts, Place, SeriesState
+from node.domain.study import Attributes, InstanceFacts, Place, SeriesState
 from node.domain.uids import StudyUID
 from node.errors import IdentifierClash
 from node.ledger.catalogue import correct_entries, enter_series
@@ -25,6 +25,7 @@ OWNERS = select(
     instances.c.series_instance_uid,
     instances.c.digest,
     instances.c.path,
+    instances.c.attributes,
 )
 OWNER = select(instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.digest).where(
     instances.c.sop_instance_uid == bindparam("uid")
@@ -56,7 +57,8 @@ class InstanceLedger(Desk):
     def record_instance(self, facts: InstanceFacts) -> Recording:
         """Commit one Instance whose bytes are already durable, and open its Series and Study.
 
-        A known SOP Instance UID with the same bytes changes nothing; with other bytes its row is replaced.
+        A known SOP Instance UID with the same bytes changes nothing, unless more is read of them now than when they
+        came first: then its attributes are renewed, and its Study is asked again. With other bytes its row is replaced.
 
         Raises
         ------
@@ -160,6 +162,9 @@ class _Batch:
             row.sop_instance_uid: (row.study_instance_uid, row.series_instance_uid, row.digest, row.path)
             for row in rows
         }
+        self._told: dict[str, Attributes] = {row.sop_instance_uid: row.attributes for row in rows}
+        # With what was told of each before.
+        self._renewed: list[tuple[Attributes, InstanceFacts]] = []
         self._new: dict[str, InstanceFacts] = {}
         self._changed: list[InstanceFacts] = []
         # The last Instance of each Series and Association.
@@ -175,9 +180,11 @@ class _Batch:
             require_same_series(facts.place, known[:2])
         self._count(facts)
         if known is not None and known[2:] == (facts.digest, facts.path):
+            self._take_more(facts)
             return Recording.SAME
+        self._told[uid] = facts.attributes
         self._known[uid] = (facts.study_instance_uid, facts.series_instance_uid, facts.digest, facts.path)
-        self._opened[facts.study_instance_uid, facts.series_instance_uid, facts.association_id] = facts
+        self._open(facts)
         if known is None:
             self._new[uid] = facts
             return Recording.NEW
@@ -190,16 +197,34 @@ class _Batch:
             _open_series(self._connection, facts)
         if self._new:
             self._connection.execute(insert(instances), [_values(facts) for facts in self._new.values()])
+        for before, facts in self._renewed:
+            self._renew(before, facts)
         for facts in self._changed:
             self._replace(facts)
         if self._latest_at is not None:
             add_tallies(self._connection, self._counts, at=self._latest_at)
+
+    def _take_more(self, facts: InstanceFacts) -> None:
+        """Renew what is told of an Instance; an older version on the same ledger reads less, and takes nothing away."""
+        before = self._told[facts.sop_instance_uid]
+        if not facts.attributes.keys() <= before.keys():
+            self._told[facts.sop_instance_uid] = facts.attributes
+            self._renewed.append((before, facts))
+            self._open(facts)
+
+    def _open(self, facts: InstanceFacts) -> None:
+        self._opened[facts.study_instance_uid, facts.series_instance_uid, facts.association_id] = facts
 
     def _count(self, facts: InstanceFacts) -> None:
         """Count what its sender brought, known or not: by that it is also told when one fell silent."""
         self._counts[TallyName.INSTANCES, facts.calling_aet] += 1
         self._counts[TallyName.BYTES, facts.calling_aet] += facts.size_bytes
         self._latest_at = facts.received_at if self._latest_at is None else max(self._latest_at, facts.received_at)
+
+    def _renew(self, before: Attributes, facts: InstanceFacts) -> None:
+        is_it = (instances.c.sop_instance_uid == facts.sop_instance_uid, instances.c.digest == facts.digest)
+        self._connection.execute(update(instances).where(*is_it).values(attributes=dict(facts.attributes)))
+        correct_entries(self._connection, before, facts)
 
     def _replace(self, facts: InstanceFacts) -> None:
         is_it = instances.c.sop_instance_uid == facts.sop_instance_uid

@@ -264,7 +264,7 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             _pattern("kernel", "Convolution Kernel (0018,1210)", "ConvolutionKernel"),
             Condition(
                 key="contrast",
-                attribute="Contrast/Bolus Agent (0018,0010)",
+                attribute="Contrast/Bolus Agent (0018,0010), its Sequence (0018,0012)",
                 form="presence",
                 read=read_contrast,
                 parse=parse_presence,

@@ -29,11 +29,14 @@ class Reading:
         Values as written.
     number
         Value in the unit of the condition.
+    is_open
+        True where the header does not tell whether there is a value.
     """
 
     words: str
     texts: tuple[str, ...] = ()
     number: float | None = None
+    is_open: bool = False
 
 
 class Operand(Protocol):
@@ -73,7 +76,9 @@ class Presence:
         return PRESENT if self.wanted else ABSENT
 
     def compare(self, reading: Reading | None) -> Outcome:
-        """Return MATCH or NO_MATCH; presence is always known."""
+        """Return UNDETERMINED only where presence is open."""
+        if reading is not None and reading.is_open:
+            return Outcome.UNDETERMINED
         return decide((reading is not None) == self.wanted)
 
 

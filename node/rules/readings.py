@@ -7,7 +7,8 @@ from typing import Any
 
 from pydicom.uid import UID
 
-from node.domain.study import SeriesFacts
+from node.domain.frame_groups import PLACED_CLASSES
+from node.domain.study import CONTRAST_GIVEN, SeriesFacts
 from node.rules.operands import Reading
 from node.rules.quantity import MILLIMETRES, YEARS, Quantity
 from node.rules.text import normalize, shorten
@@ -27,6 +28,9 @@ AGE_YEARS = MappingProxyType({"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y"
 NO_AGENT = frozenset({
     "none", "no", "n", "0", "n a", "na", "nil", "without", "no contrast", "without contrast", "non contrast",
 })  # fmt: skip
+
+# What `CONTRAST_GIVEN` says where it was.
+GIVEN = "YES"
 
 
 def read_texts(series: SeriesFacts, *, keywords: tuple[str, ...]) -> Reading | None:
@@ -122,9 +126,22 @@ def read_procedure_code(series: SeriesFacts) -> Reading | None:
 
 
 def read_contrast(series: SeriesFacts) -> Reading | None:
-    """Return Contrast/Bolus Agent (0018,0010) unless it says in words that none was given."""
+    """Return Contrast/Bolus Agent (0018,0010), or that its Sequence (0018,0012) names one.
+
+    Words that say that none was given count as none. Of multi-frame images, which may name agents in the Sequence
+    alone, it is open where intake could not read it.
+    """
     reading = read_texts(series, keywords=("ContrastBolusAgent",))
-    return None if reading is None or normalize(reading.words) in NO_AGENT else reading
+    is_denied = reading is not None and normalize(reading.words) in NO_AGENT
+    if reading is not None and not is_denied:
+        return reading
+    given = series.attributes.get(CONTRAST_GIVEN)
+    if given is None:
+        is_told = PLACED_CLASSES.isdisjoint(series.sop_class_uids)
+        return None if is_told else Reading(words="not known of these Frames", is_open=True)
+    if given == GIVEN:
+        return Reading(words="an agent", texts=("an agent",), is_open=is_denied)
+    return None
 
 
 def read_laterality(series: SeriesFacts) -> Reading | None:

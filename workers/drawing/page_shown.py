@@ -9,6 +9,7 @@ from node.domain.finding import Finding
 from workers.drawing.page_frame import PageContext
 from workers.drawing.slice_panel import Window
 from workers.frames import number_frame
+from workers.instances import read_values
 from workers.pipelines.base import find_key_slice
 from workers.volume import Volume
 
@@ -33,12 +34,16 @@ class Shown:
 
 
 def name_image(volume: Volume, index: int) -> str:
-    """Return ``frame 12`` of a multi-frame Instance, ``image 142`` by Instance Number, else ``slice 12``."""
-    frame = number_frame(volume.datasets[index])
-    if frame is not None:
-        return f"frame {frame}"
-    number = volume.datasets[index].get("InstanceNumber")
-    return f"image {number}" if number is not None else f"slice {index + 1}"
+    """Return ``image 142`` by Instance Number, else ``slice 142``; of a multi-frame Instance ``frame 12``.
+
+    Where the Series has other Instances too, ``image 2 frame 12``.
+    """
+    ds = volume.datasets[index]
+    frame, number = number_frame(ds), ds.get("InstanceNumber")
+    if frame is None:
+        return f"image {number}" if number is not None else f"slice {index + 1}"
+    is_only = len(set(read_values(volume.datasets, "SOPInstanceUID"))) == 1
+    return f"frame {frame}" if is_only or number is None else f"image {number} frame {frame}"
 
 
 def caption_whole(volume: Volume, index: int, window: Window) -> str:

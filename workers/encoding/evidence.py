@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from pydicom import Dataset
 
@@ -38,9 +39,7 @@ def list_evidence(
     study_instance_uid
         The Study that is reported.
     """
-    used = [ds for role in sorted(inputs) for ds in inputs[role]]
-    if segmentation is not None:
-        used.append(segmentation)
+    used = chain(*(inputs[role] for role in sorted(inputs)), () if segmentation is None else (segmentation,))
     studies: dict[str, dict[str, dict[str, str]]] = {}
     for ds in used:
         series = studies.setdefault(str(ds.StudyInstanceUID), {}).setdefault(str(ds.SeriesInstanceUID), {})

@@ -115,14 +115,14 @@ def copy_slices(volume: Volume, indices: Sequence[int]) -> list[Dataset]:
     indices
         Positions along the first axis of the Volume; not empty.
     """
-    headers = [copy_header(volume.datasets[indices[0]])]
-    headers += [_copy_geometry(volume.datasets[index]) for index in indices[1:]]
+    first, *others = sources = [volume.datasets[index] for index in indices]
+    headers = [copy_header(first), *map(_copy_geometry, others)]
     # Geometry is proven, Spacing Between Slices is hearsay (PS3.3 C.7.6.2.1.1).
     distance = DSfloat(format_number_as_ds(volume.spacing_mm[0]))
     # highdicom wants one orientation to the last digit; scanners round each slice by itself.
     orientation = volume.datasets[0][IMAGE_ORIENTATION].value
-    for header in headers:
-        if isinstance(volume.datasets[0], FrameHeader):
+    for header, source in zip(headers, sources, strict=True):
+        if isinstance(source, FrameHeader):
             header[SOP_CLASS] = _element(SOP_CLASS, "UI", CTImageStorage)
         header[MODALITY] = _element(MODALITY, "CS", headers[0].Modality)
         header[IMAGE_ORIENTATION] = _element(IMAGE_ORIENTATION, "DS", orientation)

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 
 import highdicom as hd
 import numpy as np
@@ -14,7 +13,8 @@ from node.domain.finding import Finding
 from node.domain.job import Job
 from node.errors import InputMissing
 from workers.encoding.quiet import quiet_libraries
-from workers.frames import name_slice, number_frame
+from workers.frames import name_slice
+from workers.instances import choose_slices, read_values
 from workers.pipelines.base import Analysis, number_segment
 from workers.radiograph import read_radiograph
 from workers.volume import FEWEST_FOR_GEOMETRY, Volume, read_volume
@@ -40,17 +40,13 @@ def recall_analysis(
     InputMissing
         If an Instance that the Results refer to is no longer there.
     """
-    known: dict[str, dict[int | None, Dataset]] = defaultdict(dict)
-    for ds in chain.from_iterable(inputs.values()):
-        known[str(ds.SOPInstanceUID)][number_frame(ds)] = ds
     findings = tuple(Finding.from_json(entry) for entry in job.findings)
     if segmentation is None or segmentation.SegmentationType == HEAT_MAP_TYPE:
-        radiograph = read_radiograph(_find(known, _read_image(report))[0])
+        radiograph = read_radiograph(_find(inputs, [_read_image(report)])[0])
         return Analysis(findings=findings, radiograph=radiograph, threshold=job.threshold, notes=job.notes)
     (series,) = segmentation.ReferencedSeriesSequence
     named = [str(item.ReferencedSOPInstanceUID) for item in series.ReferencedInstanceSequence]
-    slices = [ds for uid in named for ds in _find(known, uid)]
-    volume = read_volume(slices, min_slices=FEWEST_FOR_GEOMETRY)
+    volume = read_volume(_find(inputs, named), min_slices=FEWEST_FOR_GEOMETRY)
     mask = _read_mask(segmentation, volume)
     return Analysis(findings=findings, reference=volume, mask=mask, threshold=job.threshold, notes=job.notes)
 
@@ -90,11 +86,14 @@ def _read_image(report: Dataset) -> str:
     raise InputMissing(f"report {report.SOPInstanceUID} names no image; process the Study again")
 
 
-def _find(known: Mapping[str, Mapping[int | None, Dataset]], uid: str) -> list[Dataset]:
-    """Return the slices of an Instance."""
-    if uid not in known:
-        raise InputMissing(f"instance {uid} is gone from the store; send it again")
-    return list(known[uid].values())
+def _find(inputs: Mapping[str, Sequence[Dataset]], uids: Sequence[str]) -> Sequence[Dataset]:
+    """Return the slices of some Instances of one role."""
+    wanted = set(uids)
+    most = max((choose_slices(slices, wanted) for slices in inputs.values()), key=len, default=())
+    gone = wanted.difference(read_values(most, "SOPInstanceUID"))
+    if gone:
+        raise InputMissing(f"instance {min(gone)} is gone from the store; send it again")
+    return most
 
 
 def _read_mask(segmentation: Dataset, volume: Volume) -> NDArray[np.uint8]:

@@ -109,11 +109,13 @@ def _check_contrast(ds: Dataset, fit: Fit) -> None:
     agent = " ".join(
         "".join(c if c.isalnum() else " " for c in str(ds.get("ContrastBolusAgent") or "").lower()).split()
     )
-    found = Contrast.WITHOUT if agent in NO_AGENT else Contrast.WITH
+    # Multi-frame images code the agent, and each Frame may say that it was not given yet (PS3.3 C.7.6.4b).
+    is_coded = bool(ds.get("ContrastBolusAgentSequence")) and ds.get("ContrastBolusAgentAdministered") != "NO"
+    found = Contrast.WITH if is_coded or agent not in NO_AGENT else Contrast.WITHOUT
     if found is not fit.contrast:
         raise WrongContrast(
-            f"{_name(ds)}: taken {found.value} a contrast agent by Contrast/Bolus Agent (0018,0010) where a Series "
-            f"{fit.contrast.value} one is read"
+            f"{_name(ds)}: taken {found.value} a contrast agent by Contrast/Bolus Agent (0018,0010; 0018,0012) where a "
+            f"Series {fit.contrast.value} one is read"
         )
 
 

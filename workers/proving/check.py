@@ -9,11 +9,12 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from node.domain.result import OWN_MANUFACTURER, ResultKind
-from node.errors import ResultCheckFailed
+from node.errors import NotEligible, PixelsUndecodable, ResultCheckFailed, TooLarge
 from workers.encoding.encoder import EncodedResult, find_source
 from workers.encoding.header_values import read_text
 from workers.encoding.quiet import quiet_libraries
 from workers.frames import name_slice, spread_frames, whole_of
+from workers.instances import choose_slices
 from workers.pipelines.base import Analysis
 from workers.pixels import rescale_pixels
 from workers.proving.extras import prove_extras
@@ -124,20 +125,29 @@ def _inspect(objects: Mapping[ResultKind, Dataset], analysis: Analysis, inputs: 
 
 
 def _read_originals(analysis: Analysis, inputs: Inputs) -> Originals:
-    slices = {name_slice(ds).place: ds for some in inputs.values() for ds in spread_frames(some)}
+    instances = {str(ds.SOPInstanceUID): whole_of(ds) for some in inputs.values() for ds in some}
     volume = analysis.reference
     places = {} if volume is None else {name_slice(ds).place: n for n, ds in enumerate(volume.datasets)}
-    require(places.keys() <= slices.keys(), "the reference volume holds slices that were no input")
+    is_known = {uid for uid, _ in places} <= instances.keys()
+    require(is_known, "the reference volume holds slices that were no input")
 
     def read_values(place: SlicePlace) -> Values:
         # Decoded once already, when the volume was read.
         if volume is not None and place in places:
             voxels: Values = volume.voxels[places[place]]
             return voxels
-        return rescale_pixels(slices[place])
+        return rescale_pixels(_find_slice(place, inputs))
 
-    instances = {uid: whole_of(ds) for (uid, _), ds in slices.items()}
     return gather_originals(map(OriginalReader().read, instances.values()), read_values)
+
+
+def _find_slice(place: SlicePlace, inputs: Inputs) -> Dataset:
+    """Return a slice that the Pipeline may have passed over: nobody has looked yet what its Instance is made of."""
+    held = [ds for slices in inputs.values() for ds in choose_slices(slices, place[:1])]
+    try:
+        return {name_slice(ds).place: ds for ds in spread_frames(held)}[place]
+    except (NotEligible, TooLarge) as exc:
+        raise PixelsUndecodable(str(exc)) from exc
 
 
 def _prove_origin(ds: Dataset, kind: ResultKind, source: Dataset) -> None:

@@ -12,7 +12,7 @@ from node.domain.result import ResultKind
 from workers.encoding.draft import list_key_images
 from workers.frames import name_slice
 from workers.outline import area_of
-from workers.pipelines.base import Analysis
+from workers.pipelines.base import Analysis, require_mask
 from workers.proving.originals import SlicePlace
 from workers.proving.proof import require
 from workers.proving.segment_reading import list_frame_numbers
@@ -47,11 +47,12 @@ def _prove_key_objects(ko: Dataset, analysis: Analysis, *, report: Dataset) -> N
     title = ko.ConceptNameCodeSequence[0]
     require(title.CodeValue == OF_INTEREST.value, "KO: the title is not Of Interest")
     require(UNVERIFIED in _describe(ko), "KO: the description does not say that nobody verified it")
+    places = _place_slices(analysis)
     named = [
         place
         for item in ko.ContentSequence
         if item.ValueType in ("IMAGE", "COMPOSITE")
-        for place in _list_places(item.ReferencedSOPSequence[0])
+        for place in _list_places(item.ReferencedSOPSequence[0], places)
     ]
     own = (str(report.SOPInstanceUID), 1)
     require(named.count(own) == 1, "KO: the SR is not among the key objects")
@@ -60,7 +61,9 @@ def _prove_key_objects(ko: Dataset, analysis: Analysis, *, report: Dataset) -> N
     shown = list_key_images(analysis)
     require(set(images) == {name_slice(ds).place for _, ds in shown}, "KO: the images are not those of the findings")
     for finding, _ in shown:
-        carried = analysis.radiograph is not None or any(_cut(analysis, finding, place).any() for place in images)
+        carried = analysis.radiograph is not None or any(
+            _cut(analysis, finding, places[place]).any() for place in images
+        )
         require(carried, f"KO: no key image carries {finding.label}")
 
 
@@ -76,19 +79,19 @@ def _describe(ko: Dataset) -> str:
 def _prove_presentation_state(pr: Dataset, analysis: Analysis) -> None:
     layers = {str(item.GraphicLayer) for item in pr.GraphicLayerSequence}
     shown = list_key_images(analysis)[: None if analysis.radiograph is None else 1]
-    annotations = pr.GraphicAnnotationSequence
+    annotations, places = pr.GraphicAnnotationSequence, _place_slices(analysis)
     applied = {
         place
         for series in pr.ReferencedSeriesSequence
         for item in series.ReferencedImageSequence
-        for place in _list_places(item)
+        for place in _list_places(item, places)
     }
     require(
         len(annotations) == len(shown), f"PR: {len(annotations)} findings are outlined where {len(shown)} were found"
     )
     for annotation, (finding, ds) in zip(annotations, shown, strict=True):
         require(str(annotation.GraphicLayer) in layers, f"PR: the layer of {finding.label} is not described")
-        images = [place for item in annotation.ReferencedImageSequence for place in _list_places(item)]
+        images = [place for item in annotation.ReferencedImageSequence for place in _list_places(item, places)]
         require(images == [name_slice(ds).place], f"PR: {finding.label} is not outlined on its key image")
         require(images[0] in applied, f"PR: the state does not apply to the key image of {finding.label}")
         words = [str(item.UnformattedTextValue) for item in annotation.TextObjectSequence]
@@ -98,7 +101,7 @@ def _prove_presentation_state(pr: Dataset, analysis: Analysis) -> None:
         )
         lines = [_read_points(item) for item in annotation.GraphicObjectSequence]
         if analysis.radiograph is None:
-            _prove_outline(lines, _cut(analysis, finding, images[0]), finding)
+            _prove_outline(lines, _cut(analysis, finding, places[images[0]]), finding)
         else:
             _prove_levels(lines, analysis, finding)
 
@@ -138,19 +141,23 @@ def _prove_document(document: Dataset) -> None:
     require(bool(document.get("SourceInstanceSequence")), "DOC: no source is named")
 
 
-def _list_places(reference: Dataset) -> list[SlicePlace]:
-    """Return the slices that a reference names."""
-    return [(str(reference.ReferencedSOPInstanceUID), number) for number in list_frame_numbers(reference) or [1]]
+def _place_slices(analysis: Analysis) -> dict[SlicePlace, int]:
+    """Return what names each slice of the reference volume, and its index there."""
+    slices = () if analysis.reference is None else analysis.reference.datasets
+    return {name_slice(ds).place: index for index, ds in enumerate(slices)}
 
 
-def _cut(analysis: Analysis, finding: Finding, shown: SlicePlace) -> NDArray[np.bool_]:
-    """Return where a Finding is on a slice, (rows, columns) bool."""
-    volume, mask = analysis.reference, analysis.mask
-    if volume is None or mask is None:
-        return np.zeros((1, 1), bool)
-    place = next((n for n, ds in enumerate(volume.datasets) if name_slice(ds).place == shown), None)
-    require(place is not None, f"{shown[0]} frame {shown[1]} is no slice of the reference volume")
-    return np.asarray(mask[place] == finding.segment_number)
+def _list_places(reference: Dataset, places: Mapping[SlicePlace, int]) -> list[SlicePlace]:
+    """Return the slices that a reference names: all of its Instance where it names no Frame."""
+    uid, numbers = str(reference.ReferencedSOPInstanceUID), list_frame_numbers(reference)
+    whole = [] if numbers else [place for place in places if place[0] == uid]
+    return whole or [(uid, number) for number in numbers or [1]]
+
+
+def _cut(analysis: Analysis, finding: Finding, index: int) -> NDArray[np.bool_]:
+    """Return where a Finding is on a slice of the reference volume, (rows, columns) bool."""
+    _, mask = require_mask(analysis)
+    return np.asarray(mask[index] == finding.segment_number)
 
 
 def _read_points(graphic: Dataset) -> NDArray[np.float64]:

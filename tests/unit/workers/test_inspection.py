@@ -9,11 +9,13 @@ import pydicom
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 
+from node.domain.frame_groups import MAX_FRAMES
 from node.domain.result import ResultKind
 from node.errors import NotFound
-from tests.analyses import known, make_slices
+from tests.analyses import ct_case, known, make_slices
 from tests.changes import CASES, encoded, put, rewrite
 from tests.damages import DAMAGES, Damage
+from tests.enhanced import enhance_case
 from workers.encoding.encoder import EncodedResult
 from workers.inspection import InspectedObject, Report, inspect_folder, run_inspection
 
@@ -182,6 +184,17 @@ def test_undecodable_originals_leave_the_attenuation_unproven(tmp_path: Path) ->
     report = inspect_folder(write_results(tmp_path / "results", results), tmp_path / "originals")
     assert find(report, ResultKind.SR).verdict == "not proven"
     assert "attenuation" in str(find(report, ResultKind.SR).unproven[0])
+
+
+def test_originals_of_too_many_frames_leave_the_attenuation_unproven(tmp_path: Path) -> None:
+    case = enhance_case(ct_case())
+    results = [one for one in case.encode() if one.kind is not ResultKind.SC]
+    for ds in case.inputs["ct"]:
+        ds.NumberOfFrames = MAX_FRAMES + 1
+    write_originals(tmp_path / "originals", case.inputs)
+    report = inspect_folder(write_results(tmp_path / "results", results), tmp_path / "originals")
+    assert find(report, ResultKind.SR).verdict == "not proven"
+    assert f"at most {MAX_FRAMES}" in str(find(report, ResultKind.SR).unproven[0])
 
 
 def test_the_report_names_object_expectation_finding_and_remedy(

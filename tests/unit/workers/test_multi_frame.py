@@ -1,5 +1,7 @@
 """Frames of multi-frame Instances are read as the slices that they are, bit by bit, or refused by what is wrong."""
 
+import copy
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from node.domain.study import FRAME_POSITIONS
+from node.domain.study import list_frame_positions
 from node.errors import (
     InputMissing,
     MixedGeometry,
@@ -124,7 +126,7 @@ def test_a_legacy_converted_series_is_read_as_what_it_was(tmp_path: Path, pool: 
     assert np.array_equal(stored.affine, plain.affine)
     # What no functional group is made for, the converter keeps as it was.
     assert {ds.KVP for ds in stored.datasets} == {120}
-    assert len(kept.facts.attributes[FRAME_POSITIONS]) == 3 * len(slices)
+    assert len(list_frame_positions(kept.facts.attributes)) == len(slices)
 
 
 @pytest.mark.parametrize("has_table", [True, False], ids=["with offset table", "without"])
@@ -168,6 +170,46 @@ def test_a_frame_of_the_only_one_is_named_without_number() -> None:
     volume = read_volume(instances)
     assert {name_slice(ds).frame_number for ds in volume.datasets} == {None}
     assert len({name_slice(ds) for ds in volume.datasets}) == len(instances)
+
+
+def test_a_group_says_what_its_macro_is_for_and_nothing_else() -> None:
+    """Whose image it is, and which, the Instance says."""
+    ds = enhance(make_frames())
+    for keyword in ("FrameContentSequence", "PlanePositionSequence", "UnassignedPerFrameConvertedAttributesSequence"):
+        item = Dataset()
+        item.PatientID, item.SOPInstanceUID, item.Rows, item.KVP = "OTHER", "1.2.3.4", 7, "90"
+        item.ImagePositionPatient = make_frames()[0].ImagePositionPatient
+        setattr(ds.PerFrameFunctionalGroupsSequence[0], keyword, [item])
+    frame = spread_frames([ds])[0]
+    assert (frame.PatientID, frame.SOPInstanceUID, frame.Rows) == (ds.PatientID, ds.SOPInstanceUID, ds.Rows)
+    assert frame.KVP == 90
+
+
+def test_thousands_of_frames_do_not_multiply_what_is_said_of_all(tmp_path: Path, pool: DecoderPool) -> None:
+    """400 Frames below 2,000 elements: a header each, all kept, would take 28 MiB."""
+    ds = enhance(make_frames()[:1])
+    ds.SharedFunctionalGroupsSequence[0].update(ds.PerFrameFunctionalGroupsSequence[0])
+    ds.PerFrameFunctionalGroupsSequence = [Dataset()] * 400
+    ds.NumberOfFrames, ds.Rows, ds.Columns, ds.PixelData = 400, 2, 2, bytes(8 * 400)
+    for number in range(2000):
+        ds.add_new((0x0009 + 2 * (number // 200), 0x1000 + number % 200), "LO", "ab")
+    (kept,) = keep_files([ds], tmp_path, pool)
+    assert len(kept.header.PerFrameFunctionalGroupsSequence) == 400
+    tracemalloc.start()
+    try:
+        series = StoredSeries([kept], pool)
+        with pytest.raises(SliceDoubled):
+            read_volume(series)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(series) == 400
+    assert peak < 8 * 2**20
+
+
+def test_a_copied_frame_still_finds_its_pixels(tmp_path: Path, pool: DecoderPool) -> None:
+    series = store_files([enhance(make_frames())], tmp_path, pool)
+    assert np.array_equal(decode_pixels(copy.deepcopy(series[3])), decode_pixels(series[3]))
 
 
 def without_groups(ds: Dataset) -> None:

@@ -49,6 +49,22 @@ def test_the_same_instance_again_changes_nothing(books: Books) -> None:
     assert books.studies.open_series() == ()
 
 
+def test_the_same_instance_again_tells_what_an_older_version_did_not_read(books: Books) -> None:
+    books.instances.record_instance(make_facts())
+    books.route()
+    before = books.studies.study_facts(STUDY).revision
+    more = make_facts(received_at=at(9), association="a2", BodyPartExamined="CHEST")
+    assert books.instances.record_instance(more) is Recording.SAME
+    study = books.studies.study_facts(STUDY)
+    assert study.series[0].attributes["BodyPartExamined"] == "CHEST"
+    assert (study.state, study.revision) == (SeriesState.OPEN, before + 1)
+    books.route()
+    # An older version beside it, on the same ledger.
+    assert books.instances.record_instance(make_facts()) is Recording.SAME
+    study = books.studies.study_facts(STUDY)
+    assert (study.state, study.series[0].attributes["BodyPartExamined"]) == (SeriesState.ROUTED, "CHEST")
+
+
 def test_other_content_under_a_known_uid_counts_and_reopens_the_study(books: Books) -> None:
     books.instances.record_instance(make_facts())
     books.route()

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from node.domain.decision import Outcome
 from node.domain.study import SeriesFacts
@@ -110,6 +110,21 @@ def test_a_chest_of_frames_is_read_like_one_of_slices(sop_class_uid: str) -> Non
     assert evaluate(SHIPPED["lung_nodules"], make_study(replace(series, slice_spacing_mm=None))).outcome is (
         Outcome.UNDETERMINED
     )
+
+
+@pytest.mark.parametrize("contrast", ["MAXIMUM", "MINIMUM"])
+def test_a_projection_of_frames_is_not_read(contrast: str) -> None:
+    series = chest_ct_series(2, BodyPartExamined="CHEST", ImageType=["DERIVED", "PRIMARY", "VOLUME", contrast])
+    series = replace(series, sop_class_uids=(EnhancedCTImageStorage,))
+    assert evaluate(SHIPPED["lung_nodules"], make_study(series)).outcome is Outcome.NO_MATCH
+
+
+@pytest.mark.parametrize(("given", "role"), [("YES", "t1c"), ("NO", "t1"), (None, None)])
+def test_frames_play_no_role_that_their_contrast_does_not_grant(given: str | None, role: str | None) -> None:
+    frames = brain_mr_series(5, "t1_mprage_tra", ContrastGiven=given)
+    frames = replace(frames, sop_class_uids=(EnhancedMRImageStorage,))
+    found = roles_of(brain_mr_series(1, "FLAIR"), frames, pipeline="brain_tumour")
+    assert {name for name, number in found.items() if number == 5} == ({role} if role else set())
 
 
 def test_bolus_tracking_is_no_thin_series_and_leaves_nothing_undetermined() -> None:

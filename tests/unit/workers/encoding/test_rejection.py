@@ -1,6 +1,8 @@
 """A rejection note names what is taken back; a corrected answer is proven like the first."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -14,7 +16,7 @@ from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import InputMissing, ResultCheckFailed
 from tests.analyses import ACCEPTED, Case, ct_case, known, read_results
-from tests.enhanced import enhance_case
+from tests.enhanced import enhance_case, mix_case
 from workers.encoding.encoder import encode
 from workers.encoding.recall import recall_analysis, strike_entries, strike_findings
 from workers.encoding.rejection import encode_rejection
@@ -75,8 +77,11 @@ def recalled(name: str) -> tuple[Case, dict[ResultKind, Dataset]]:
 
 
 @pytest.mark.parametrize("form", SegmentationForm)
-def test_a_mask_comes_back_from_the_frames_that_its_seg_names(form: SegmentationForm) -> None:
-    case = enhance_case(ct_case())
+@pytest.mark.parametrize("make", [enhance_case, partial(mix_case, frames=range(5, 12))], ids=["frames", "and slices"])
+def test_a_mask_comes_back_from_the_frames_that_its_seg_names(
+    make: Callable[[Case], Case], form: SegmentationForm
+) -> None:
+    case = make(ct_case())
     objects = read_results(case.encode(segmentation=form))
     again = recall_analysis(job_of(case), case.inputs, report=objects[SR], segmentation=objects[SEG])
     (volume, mask), (recalled_volume, recalled_mask) = require_mask(case.analysis), require_mask(again)

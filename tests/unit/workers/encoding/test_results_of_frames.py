@@ -1,6 +1,7 @@
 """Results of multi-frame Instances name the Frame that they mean, and the gate finds out a wrong one."""
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
@@ -10,14 +11,16 @@ import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 
 from node.domain.result import OptionalResult, ResultKind, SegmentationForm
+from node.domain.uids import derive_uid
 from node.errors import ResultCheckFailed
-from tests.analyses import Case, ct_case, mr_case, read_results
-from tests.enhanced import enhance_case
+from tests.analyses import Case, ct_case, make_provenance, make_slices, mr_case, read_results, xray_case
+from tests.enhanced import enhance, enhance_case, mix_case
 from workers.drawing.page_shown import name_image
 from workers.encoding.encoder import EncodedResult
-from workers.frames import name_slice
+from workers.frames import gather_frames, name_slice, spread_frames
 from workers.pipelines.base import find_key_slice, require_mask
 from workers.proving.check import check_results
+from workers.volume import read_volume
 
 Place = tuple[str, int]
 
@@ -94,10 +97,55 @@ def test_optional_results_name_the_key_frames(kind: ResultKind) -> None:
     assert {place for place in named if place[1]} == set(key_places(case))
 
 
-def test_the_page_counts_frames() -> None:
-    case, _ = framed()
-    volume, _ = require_mask(case.analysis)
-    assert name_image(volume, 0) == f"frame {name_slice(volume.datasets[0]).frame_number}"
+def test_the_page_names_a_slice_as_viewers_do() -> None:
+    """By the Frame of the only Instance, by both numbers of several, by Instance Number where each has one Frame."""
+    slices = make_slices()
+    (only, several, single) = (
+        read_volume(inputs)
+        for inputs in (
+            [enhance(slices)],
+            framed()[0].inputs["ct"],
+            [number_one(enhance([ds], str(n)), n) for n, ds in enumerate(slices, start=1)],
+        )
+    )
+    assert name_image(only, 0) == f"frame {name_slice(only.datasets[0]).frame_number}"
+    assert {name_image(several, index) for index in range(12)} == {
+        f"image {image} frame {frame}" for image in (1, 2) for frame in range(1, 7)
+    }
+    assert {name_image(single, index) for index in range(12)} == {f"image {number}" for number in range(1, 13)}
+
+
+def number_one(ds: Dataset, number: int) -> Dataset:
+    ds.InstanceNumber = number
+    return ds
+
+
+def test_frames_are_named_only_where_some_are_meant() -> None:
+    """PS3.3 Table 10-3: a reference to all Frames names none."""
+    frames = spread_frames([enhance(make_slices())])
+    assert list(gather_frames(frames).values()) == [[]]
+    assert list(gather_frames([frames[7], frames[2], frames[7]]).values()) == [[8, 3]]
+
+
+@pytest.mark.parametrize("frames", [(4, 8), range(3, 12)], ids=["the key slices", "all with a finding"])
+def test_single_slices_and_frames_of_one_series_are_answered_together(frames: Sequence[int]) -> None:
+    """The Instance of the key slices alone is named as a whole."""
+    case = mix_case(ct_case(), frames)
+    results = case.encode(*OptionalResult)
+    check_results(results, case.analysis, case.inputs)
+    objects = read_results(results)
+    assert {number for _, number in places_in(objects[ResultKind.KO])} == ({0} if len(frames) == 2 else {0, 2, 6})
+
+
+def test_what_the_pipeline_passed_over_may_be_of_frames_that_nothing_describes() -> None:
+    case = xray_case()
+    (film,) = case.inputs["image"]
+    lateral = copy.deepcopy(film)
+    lateral.SOPInstanceUID, lateral.InstanceNumber, lateral.ViewPosition = derive_uid("test", "lateral"), 2, "LL"
+    lateral.NumberOfFrames, lateral.PixelData = 2, film.PixelData * 2
+    inputs = {"image": [film, lateral]}
+    case = replace(case, inputs=inputs, provenance=make_provenance("chest_xray", inputs, series_offset=3))
+    check_results(case.encode(*OptionalResult), case.analysis, case.inputs)
 
 
 def shift_source(ds: Dataset) -> None:

@@ -56,6 +56,7 @@ def test_a_role_without_instances_is_an_absent_input() -> None:
         ({"PatientAge": "018M"}, WrongAge, "1.5 years where 2 to 17 are read"),
         ({"PatientAge": "018Y"}, WrongAge, "18 years where 2 to 17 are read"),
         ({"ContrastBolusAgent": "Iodine"}, WrongContrast, "with a contrast agent"),
+        ({"ContrastBolusAgentSequence": [Dataset()]}, WrongContrast, "with a contrast agent"),
     ],
 )
 def test_what_the_model_was_not_made_for_is_refused_with_value_and_limit(
@@ -77,6 +78,8 @@ def test_what_the_model_was_not_made_for_is_refused_with_value_and_limit(
         {"PatientAge": "000Y"},
         {"PatientAge": "old"},
         {"ContrastBolusAgent": "N/A"},
+        {"ContrastBolusAgentSequence": []},
+        {"ContrastBolusAgentSequence": [Dataset()], "ContrastBolusAgentAdministered": "NO"},
     ],
 )
 def test_what_fits_or_is_not_told_passes(elements: dict[str, object]) -> None:
