@@ -36,9 +36,8 @@ SINGLE_FRAME = frozenset({
 })  # fmt: skip
 # Functional group to what is read of it. What a sender puts there besides must not name another patient or Instance.
 GROUPS = {Tag(keyword): frozenset(map(Tag, known)) for keyword, known in FRAME_GROUPS.items()}
-UNASSIGNED = {
-    Tag(keyword): frozenset(map(Tag, UNASSIGNED_KEYWORDS)) for keyword in (UNASSIGNED_SHARED, UNASSIGNED_OF_FRAME)
-}
+CONVERTED = frozenset(map(Tag, UNASSIGNED_KEYWORDS))
+UNASSIGNED = {Tag(keyword): CONVERTED for keyword in (UNASSIGNED_SHARED, UNASSIGNED_OF_FRAME)}
 # Of all Frames, or of none: what counts and sorts them, and what has its place in a group and would lie elsewhere.
 LEFT_OUT = tuple(
     Tag(keyword)
@@ -167,7 +166,7 @@ class Frames(Sequence[FrameHeader]):
         shared = next(iter(whole.get("SharedFunctionalGroupsSequence") or ()), Dataset())
         # What the Instance itself says goes before what its slices once said.
         self._common: Elements = (
-            _read_groups(shared, UNASSIGNED) | dict(_list_raw(whole, LEFT_OUT)) | _read_groups(shared, GROUPS)
+            _read_groups(shared, UNASSIGNED) | dict(_list_told(whole)) | _read_groups(shared, GROUPS)
         )
         items = _list_items(whole)
         self._own = [_read_groups(item, GROUPS) for item in items]
@@ -268,11 +267,16 @@ def _list_elements(group: Dataset, known: Container[BaseTag]) -> Iterator[tuple[
             yield element.tag, element
 
 
-def _list_raw(ds: Dataset, left_out: Container[BaseTag]) -> Iterator[tuple[BaseTag, DataElement | RawDataElement]]:
-    """Yield elements as they were read: most are never looked at."""
-    for element in ds.values():
-        if element.tag not in left_out:
+def _list_told(whole: Dataset) -> Iterator[tuple[BaseTag, DataElement | RawDataElement]]:
+    """Yield elements as they were read, for most are never looked at; what is empty hides nothing that a slice said."""
+    for element in whole.values():
+        is_hidden = element.tag in CONVERTED and _is_empty(element)
+        if element.tag not in LEFT_OUT and not is_hidden:
             yield element.tag, element
+
+
+def _is_empty(element: DataElement | RawDataElement) -> bool:
+    return element.is_empty if isinstance(element, DataElement) else not element.value
 
 
 def tell_groups(whole: Dataset) -> NotEligible:

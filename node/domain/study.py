@@ -39,6 +39,8 @@ FRAME_POSITIONS = "FramePlaces"
 CONTRAST_GIVEN = "ContrastGiven"
 # Code Sequences; kept as a list of codes, each behind its Coding Scheme Designator: ``SCT:51185008``.
 CODED_KEYWORDS = ("AnatomicRegionSequence", "ProcedureCodeSequence", "RequestedProcedureCodeSequence")
+# Kept in a form that is not DICOM's.
+FOR_RULES = frozenset({FRAME_POSITIONS, CONTRAST_GIVEN, *CODED_KEYWORDS})
 
 Attributes = Mapping[str, Any]
 

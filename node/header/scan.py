@@ -84,8 +84,8 @@ class Beginning:
         Tag to Value Representation and value, as encoded, of each attribute that is read.
     codes
         Keyword to the codes of each Code Sequence that is read.
-    has_agents
-        Whether Contrast/Bolus Agent Sequence (0018,0012) names one.
+    has_agents, names_agents
+        Whether Contrast/Bolus Agent Sequence (0018,0012) of Frames has Items, and whether one says which agent.
     groups
         What functional groups tell of Frames that have a place in the patient.
     pixels
@@ -95,6 +95,7 @@ class Beginning:
     kept: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)
     codes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     has_agents: bool = False
+    names_agents: bool = False
     groups: Groups = field(default_factory=Groups)
     pixels: Element | None = None
 
@@ -260,7 +261,8 @@ def _read_sequence(reader: ElementReader, element: Element, known: Beginning, *,
     if element.tag in GROUP_TAGS:
         return replace(known, groups=read_groups(reader, element, known.groups)) if is_placed else known
     if element.tag == CONTRAST_AGENTS:
-        return replace(known, has_agents=reader.holds_items(element))
+        is_named = is_placed and bool(read_codes(reader, element))
+        return replace(known, has_agents=reader.holds_items(element), names_agents=is_named)
     codes = read_codes(reader, element)
     return replace(known, codes={**known.codes, coded_tags()[element.tag]: codes}) if codes else known
 
@@ -284,7 +286,7 @@ def _list_attributes(found: Beginning, values: Mapping[str, Value], *, little_en
     """Return what is kept; of multi-frame images as if each Frame were an Instance."""
     told: dict[str, Any] = {**values, **_list_codes(found.codes)}
     if _class_of(found.kept) not in PLACED_CLASSES:
-        return {**_only_kept(told), **({CONTRAST_GIVEN: YES} if found.has_agents else {})}
+        return _only_kept(told)
     told = {keyword: value for keyword, value in told.items() if keyword not in PLACING_KEYWORDS}
     if not found.groups.are_read:
         return _only_kept(told)
@@ -312,8 +314,8 @@ def _tell_contrast(found: Beginning, told: Mapping[str, Any]) -> str:
     """
     administered = told.get("ContrastBolusAgentAdministered")
     if found.has_agents:
-        # Of Frames before the agent, or of a mixture.
-        return "" if administered == NO else YES
+        # Of Frames before the agent, or of a mixture; or of an agent that nobody named.
+        return "" if administered == NO or not found.names_agents else YES
     if _class_of(found.kept) in CONVERTED_CLASSES and found.groups.unassigned is None:
         return ""
     return YES if administered == YES else NO

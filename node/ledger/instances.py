@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from node.domain.recording import Recording
-from node.domain.study import Attributes, InstanceFacts, Place, SeriesState
+from node.domain.study import FRAME_POSITIONS, Attributes, InstanceFacts, Place, SeriesState
 from node.domain.uids import StudyUID
 from node.errors import IdentifierClash
 from node.ledger.catalogue import correct_entries, enter_series
@@ -164,7 +164,7 @@ class _Batch:
         }
         self._told: dict[str, Attributes] = {row.sop_instance_uid: row.attributes for row in rows}
         # With what was told of each before.
-        self._renewed: list[tuple[Attributes, InstanceFacts]] = []
+        self._renewed: list[InstanceFacts] = []
         self._new: dict[str, InstanceFacts] = {}
         self._changed: list[InstanceFacts] = []
         # The last Instance of each Series and Association.
@@ -197,19 +197,18 @@ class _Batch:
             _open_series(self._connection, facts)
         if self._new:
             self._connection.execute(insert(instances), [_values(facts) for facts in self._new.values()])
-        for before, facts in self._renewed:
-            self._renew(before, facts)
+        for facts in self._renewed:
+            self._renew(facts)
         for facts in self._changed:
             self._replace(facts)
         if self._latest_at is not None:
             add_tallies(self._connection, self._counts, at=self._latest_at)
 
     def _take_more(self, facts: InstanceFacts) -> None:
-        """Renew what is told of an Instance; an older version on the same ledger reads less, and takes nothing away."""
-        before = self._told[facts.sop_instance_uid]
-        if not facts.attributes.keys() <= before.keys():
+        """Renew what is told of Frames of which an older version kept no places; it never takes them away again."""
+        if FRAME_POSITIONS in facts.attributes and FRAME_POSITIONS not in self._told[facts.sop_instance_uid]:
             self._told[facts.sop_instance_uid] = facts.attributes
-            self._renewed.append((before, facts))
+            self._renewed.append(facts)
             self._open(facts)
 
     def _open(self, facts: InstanceFacts) -> None:
@@ -221,10 +220,16 @@ class _Batch:
         self._counts[TallyName.BYTES, facts.calling_aet] += facts.size_bytes
         self._latest_at = facts.received_at if self._latest_at is None else max(self._latest_at, facts.received_at)
 
-    def _renew(self, before: Attributes, facts: InstanceFacts) -> None:
+    def _renew(self, facts: InstanceFacts) -> None:
         is_it = (instances.c.sop_instance_uid == facts.sop_instance_uid, instances.c.digest == facts.digest)
         self._connection.execute(update(instances).where(*is_it).values(attributes=dict(facts.attributes)))
-        correct_entries(self._connection, before, facts)
+        add_event(
+            self._connection,
+            at=facts.received_at,
+            kind="instance-changed",
+            text=f"{facts.sop_instance_uid} came again unchanged; now it is known where its Frames lie",
+            study_instance_uid=facts.study_instance_uid,
+        )
 
     def _replace(self, facts: InstanceFacts) -> None:
         is_it = instances.c.sop_instance_uid == facts.sop_instance_uid

@@ -7,7 +7,7 @@ from typing import Any
 from anyio import CapacityLimiter
 from fastapi import APIRouter, Request, Response
 
-from node.domain.study import Attributes
+from node.domain.study import FOR_RULES, Attributes
 from node.ledger.search import InstanceFound, SearchLedger, SeriesFound, StudyFound
 from node.web.attributes import Model, model_of
 from node.web.native import to_xml
@@ -169,6 +169,8 @@ class _Teller:
         """Return what is always told, and what was asked for as far as it is known."""
         told = {keyword: attributes.get(keyword) for keyword in always}
         for keyword, value in attributes.items():
+            if keyword in FOR_RULES:
+                continue
             if (
                 keyword in told
                 or self._query.includes_all

@@ -15,6 +15,8 @@ from pydicom.uid import generate_uid
 
 from node.ledger.instances import InstanceLedger
 from node.web.native import from_xml
+from tests.analyses import make_slices
+from tests.enhanced import enhance
 from tests.peers import Orthanc, wait_until
 from tests.websites import DICOM, STUDIES, Website, fresh_slice, part10, website
 
@@ -262,3 +264,14 @@ def test_what_was_found_can_be_retrieved(site: Website) -> None:
     for model in json.loads(ask(site, "/instances")[2]):
         _, _, content = ask(site, value(model, "RetrieveURL").removeprefix(site.url), DICOM)
         assert dcmread(BytesIO(content)).SOPInstanceUID == value(model, "SOPInstanceUID")
+
+
+def test_what_is_kept_of_frames_for_rules_is_no_answer(site: Website) -> None:
+    """Last, for it is one Study more."""
+    ds = enhance(make_slices())
+    response, content = site.ask("POST", STUDIES, body=part10(ds), headers={"Content-Type": DICOM})
+    assert response.status == 200, content
+    wait_until(partial(InstanceLedger(site.services.engine).owner, ds.SOPInstanceUID), what="its row")
+    status, _, content = ask(site, f"/studies/{ds.StudyInstanceUID}/instances?includefield=all")
+    assert status == 200, content
+    assert value(json.loads(content)[0], "NumberOfFrames") == ds.NumberOfFrames

@@ -110,13 +110,18 @@ def _check_contrast(ds: Dataset, fit: Fit) -> None:
         "".join(c if c.isalnum() else " " for c in str(ds.get("ContrastBolusAgent") or "").lower()).split()
     )
     # Multi-frame images code the agent, and each Frame may say that it was not given yet (PS3.3 C.7.6.4b).
-    is_coded = bool(ds.get("ContrastBolusAgentSequence")) and ds.get("ContrastBolusAgentAdministered") != "NO"
+    is_coded = any(map(_has_code, ds.get("ContrastBolusAgentSequence") or ()))
+    is_coded = is_coded and ds.get("ContrastBolusAgentAdministered") != "NO"
     found = Contrast.WITH if is_coded or agent not in NO_AGENT else Contrast.WITHOUT
     if found is not fit.contrast:
         raise WrongContrast(
             f"{_name(ds)}: taken {found.value} a contrast agent by Contrast/Bolus Agent (0018,0010; 0018,0012) where a "
             f"Series {fit.contrast.value} one is read"
         )
+
+
+def _has_code(item: Dataset) -> bool:
+    return any(item.get(keyword) for keyword in ("CodeValue", "LongCodeValue", "URNCodeValue", "CodeMeaning"))
 
 
 def _letters(value: object) -> str:

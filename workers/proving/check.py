@@ -145,9 +145,12 @@ def _find_slice(place: SlicePlace, inputs: Inputs) -> Dataset:
     """Return a slice that the Pipeline may have passed over: nobody has looked yet what its Instance is made of."""
     held = [ds for slices in inputs.values() for ds in choose_slices(slices, place[:1])]
     try:
-        return {name_slice(ds).place: ds for ds in spread_frames(held)}[place]
+        found = next((ds for ds in spread_frames(held) if name_slice(ds).place == place), None)
     except (NotEligible, TooLarge) as exc:
         raise PixelsUndecodable(str(exc)) from exc
+    if found is None:
+        raise ResultCheckFailed(f"{place[0]} has no frame {place[1]}")
+    return found
 
 
 def _prove_origin(ds: Dataset, kind: ResultKind, source: Dataset) -> None:

@@ -185,6 +185,16 @@ def test_a_group_says_what_its_macro_is_for_and_nothing_else() -> None:
     assert frame.KVP == 90
 
 
+def test_what_is_empty_above_hides_nothing_that_a_conversion_kept() -> None:
+    ds = enhance(make_slices())
+    ds.ContrastBolusAgent, ds.ProtocolName = "", "of all"
+    kept = Dataset()
+    kept.ContrastBolusAgent, kept.ProtocolName = "GAD", "of one"
+    ds.SharedFunctionalGroupsSequence[0].UnassignedSharedConvertedAttributesSequence = [kept]
+    (frame, *_) = spread_frames([ds])
+    assert (frame.ContrastBolusAgent, frame.ProtocolName) == ("GAD", "of all")
+
+
 def test_thousands_of_frames_do_not_multiply_what_is_said_of_all(tmp_path: Path, pool: DecoderPool) -> None:
     """400 Frames below 2,000 elements: a header each, all kept, would take 28 MiB."""
     ds = enhance(make_frames()[:1])

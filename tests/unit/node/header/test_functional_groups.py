@@ -198,6 +198,8 @@ def test_an_agent_of_frames_is_named_by_its_sequence() -> None:
     ds.ContrastBolusAgentSequence = []
     assert contrast_of(ds) == "absent"
     ds.ContrastBolusAgentSequence = [Dataset()]
+    assert contrast_of(ds) == "open"
+    ds.ContrastBolusAgentSequence = [item(CodeValue="C-B0300", CodingSchemeDesignator="SRT")]
     assert contrast_of(ds) == "present"
     ds.PerFrameFunctionalGroupsSequence[0].ContrastBolusUsageSequence = [item(ContrastBolusAgentAdministered="NO")]
     assert contrast_of(ds) == "open"

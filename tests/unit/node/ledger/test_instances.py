@@ -49,20 +49,31 @@ def test_the_same_instance_again_changes_nothing(books: Books) -> None:
     assert books.studies.open_series() == ()
 
 
-def test_the_same_instance_again_tells_what_an_older_version_did_not_read(books: Books) -> None:
-    books.instances.record_instance(make_facts())
+def test_the_same_frames_again_tell_where_they_lie_if_an_older_version_did_not_read_it(books: Books) -> None:
+    books.instances.record_instance(make_facts(StudyDescription="CT chest"))
     books.route()
     before = books.studies.study_facts(STUDY).revision
-    more = make_facts(received_at=at(9), association="a2", BodyPartExamined="CHEST")
+    places = [[0.0], [0.0], [1.0]]
+    more = make_facts(received_at=at(9), association="a2", StudyDescription="CT recon", FramePlaces=places)
     assert books.instances.record_instance(more) is Recording.SAME
     study = books.studies.study_facts(STUDY)
-    assert study.series[0].attributes["BodyPartExamined"] == "CHEST"
+    assert study.series[0].attributes["FramePlaces"] == places
     assert (study.state, study.revision) == (SeriesState.OPEN, before + 1)
     books.route()
-    # An older version beside it, on the same ledger.
-    assert books.instances.record_instance(make_facts()) is Recording.SAME
+    # An older version beside it, on the same ledger; and the same once more.
+    for again in (make_facts(), more):
+        assert books.instances.record_instance(again) is Recording.SAME
     study = books.studies.study_facts(STUDY)
-    assert (study.state, study.series[0].attributes["BodyPartExamined"]) == (SeriesState.ROUTED, "CHEST")
+    assert (study.state, study.revision) == (SeriesState.ROUTED, before + 1)
+    assert study.series[0].attributes["FramePlaces"] == places
+
+
+def test_a_single_frame_that_comes_again_reopens_nothing_whatever_is_read_of_it(books: Books) -> None:
+    books.instances.record_instance(make_facts())
+    books.route()
+    more = make_facts(received_at=at(9), association="a2", BodyPartExamined="CHEST")
+    assert books.instances.record_instance(more) is Recording.SAME
+    assert books.studies.study_facts(STUDY).state is SeriesState.ROUTED
 
 
 def test_other_content_under_a_known_uid_counts_and_reopens_the_study(books: Books) -> None:

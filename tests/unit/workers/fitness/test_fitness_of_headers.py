@@ -42,6 +42,13 @@ def header(**elements: object) -> Dataset:
     return ds
 
 
+def agent() -> Dataset:
+    """Return an Item that names one."""
+    ds = Dataset()
+    ds.CodeValue, ds.CodingSchemeDesignator, ds.CodeMeaning = "C-B0300", "SRT", "Contrast agent"
+    return ds
+
+
 def test_a_role_without_instances_is_an_absent_input() -> None:
     with pytest.raises(InputMissing, match="image"):
         require_role(card(), "image", ())
@@ -56,7 +63,7 @@ def test_a_role_without_instances_is_an_absent_input() -> None:
         ({"PatientAge": "018M"}, WrongAge, "1.5 years where 2 to 17 are read"),
         ({"PatientAge": "018Y"}, WrongAge, "18 years where 2 to 17 are read"),
         ({"ContrastBolusAgent": "Iodine"}, WrongContrast, "with a contrast agent"),
-        ({"ContrastBolusAgentSequence": [Dataset()]}, WrongContrast, "with a contrast agent"),
+        ({"ContrastBolusAgentSequence": [agent()]}, WrongContrast, "with a contrast agent"),
     ],
 )
 def test_what_the_model_was_not_made_for_is_refused_with_value_and_limit(
@@ -79,7 +86,8 @@ def test_what_the_model_was_not_made_for_is_refused_with_value_and_limit(
         {"PatientAge": "old"},
         {"ContrastBolusAgent": "N/A"},
         {"ContrastBolusAgentSequence": []},
-        {"ContrastBolusAgentSequence": [Dataset()], "ContrastBolusAgentAdministered": "NO"},
+        {"ContrastBolusAgentSequence": [Dataset()]},
+        {"ContrastBolusAgentSequence": [agent()], "ContrastBolusAgentAdministered": "NO"},
     ],
 )
 def test_what_fits_or_is_not_told_passes(elements: dict[str, object]) -> None:
