@@ -76,6 +76,8 @@ class EmbeddedBroker:
         A server that gives up by itself is started again without its memory, which it may not be able to read: what
         waited there is rung again. One that does not start at all is no reason not to receive: Jobs wait for it.
         """
+        # An installation without one is told here: the thread that starts it could tell nobody.
+        find_server()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._end_leftover()

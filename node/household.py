@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from node.children import end_with_parent
 from node.errors import NodeError
 from node.ledger.opening import open_ledger
-from node.nurse import Program, run_to_its_end
+from node.nurse import Program, fork_into
 from node.nursery import Nursery
 from node.receiver import VERB as RECEIVER
 from node.receiver import main as receive
@@ -36,14 +37,14 @@ def prepare_ledger(settings: Settings) -> None:
 
     What goes wrong there goes wrong again where the ledger is opened, and is told there.
     """
-    pid = os.fork()
-    if pid == 0:
-        run_to_its_end(lambda: _bring_ledger_up(settings))
+    parent = os.getpid()
+    pid = fork_into(lambda: _bring_ledger_up(settings, parent))
     # Whoever started us may have left no ends of children to be waited for; they are waited for all the same.
     with suppress(ChildProcessError):
         os.waitpid(pid, 0)
 
 
-def _bring_ledger_up(settings: Settings) -> None:
+def _bring_ledger_up(settings: Settings, parent: int) -> None:
+    end_with_parent(parent)
     with suppress(NodeError, OSError):
         open_ledger(settings).dispose()

@@ -61,7 +61,7 @@ class Nurse:
     def __init__(self, control: socket.socket, programs: Mapping[str, Program]) -> None:
         self._control = control
         self._programs = programs
-        # Process id to where its end is told; the process holds that, too, and so nobody takes it for dead too early.
+        # Process id to where its exit code is told.
         self._lines: dict[int, socket.socket] = {}
         self._woken, self._waking = socket.socketpair()
         for end in (self._woken, self._waking):
@@ -146,6 +146,17 @@ class Nurse:
 def name_process(*words: str) -> None:
     """Let lists of processes show this one as if it had been started with these words."""
     setproctitle(" ".join((sys.executable, "-m", "node", *words)))
+
+
+def fork_into(program: Callable[[], None]) -> int:
+    """Return the process id of a fork of this process that runs `program` to its end, and nothing else."""
+    for stream in (sys.stdout, sys.stderr):
+        # What waits there would be written by both.
+        stream.flush()
+    pid = os.fork()
+    if pid == 0:
+        run_to_its_end(program)
+    return pid
 
 
 def run_to_its_end(program: Callable[[], None]) -> NoReturn:

@@ -11,6 +11,8 @@ from node.lock import LOCK_FILE
 
 PROC = Path("/proc")
 PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
+# Which word of statm, in pages (proc(5)).
+RESIDENT = 1
 LOCKS = PROC / "locks"
 NODE = "node"
 # python -m node receiver
@@ -31,8 +33,8 @@ KINDS: Mapping[str, str] = {
 def measure_memory(data_dir: Path) -> Mapping[str, int]:
     """Return kind to the bytes in memory of all processes of that kind that the node of a data folder has started.
 
-    A page that processes share counts in each with its part. Nothing is told where the node does not run, or not on
-    this machine, or by another user.
+    A page that processes share counts in each with its part; where Linux does not tell that, in each as a whole.
+    Nothing is told where the node does not run, or not on this machine.
     """
     node = _holder(data_dir / LOCK_FILE)
     if node is None:
@@ -46,7 +48,7 @@ def measure_memory(data_dir: Path) -> Mapping[str, int]:
         pid, kind = waiting.pop()
         # It may end at any moment.
         with suppress(OSError, ValueError, IndexError):
-            held[kind] += _proportional_bytes(pid)
+            held[kind] += _held_bytes(pid)
         waiting += [(child, _kind(child, otherwise=kind)) for child in children.get(pid, ())]
     return held
 
@@ -75,9 +77,13 @@ def _parents() -> Iterable[tuple[int, int]]:
                 yield int(entry.name), int(told[1])
 
 
-def _proportional_bytes(pid: int) -> int:
-    told = PSS.search((PROC / str(pid) / "smaps_rollup").read_text(encoding="ascii"))
-    return int(told[1]) * 1024 if told else 0
+def _held_bytes(pid: int) -> int:
+    folder = PROC / str(pid)
+    # Older than Linux 4.14, or a process that is not ours to look into.
+    with suppress(OSError):
+        told = PSS.search((folder / "smaps_rollup").read_text(encoding="ascii"))
+        return int(told[1]) * 1024 if told else 0
+    return int((folder / "statm").read_text(encoding="ascii").split()[RESIDENT]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _kind(pid: int, *, otherwise: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 # It is forked from a process without threads, which pytest's is not.
 BEGIN = """
-import json, os, signal, socket, subprocess, sys, time
+import json, os, signal, socket, subprocess, sys, threading, time
 from node.nurse import Order
 from node.nursery import UNKNOWN, Nursery
 
@@ -30,9 +30,16 @@ def fail(words):
 def sleep(words):
     time.sleep(600)
 
-PROGRAMS = {"speak": speak, "end": end, "fail": fail, "sleep": sleep}
-nursery = Nursery(tuple(PROGRAMS), log_level="INFO")
-nursery.fork(lambda names: {name: PROGRAMS[name] for name in names})
+def follow(words):
+    socket.socket(fileno=int(words[0])).recv(1)
+
+PROGRAMS = {"speak": speak, "end": end, "fail": fail, "sleep": sleep, "follow": follow}
+nursery = Nursery(tuple(PROGRAMS), log_level="INFO", birth_s=%s)
+
+def fork():
+    nursery.fork(lambda names: {name: PROGRAMS[name] for name in names})
+
+fork()
 
 def bear(program, *words, handed=(), environment=None):
     order = Order(program=program, words=words, environment=dict(os.environ) if environment is None else environment)
@@ -41,8 +48,8 @@ def bear(program, *words, handed=(), environment=None):
 LIMIT_S = 60.0
 
 
-def run(script: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", BEGIN + script]
+def run(script: str, *, birth_s: float = 20.0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BEGIN % birth_s + script]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT_S)
 
 
@@ -99,6 +106,85 @@ stays.kill()
 print(stays.wait(60) == UNKNOWN)
 """)
     assert ended.stdout.split() == ["None", "True"]
+
+
+def test_the_end_of_a_process_is_seen_while_its_nursery_is_stopped() -> None:
+    ended = run("""
+stays, falls = bear("sleep"), bear("sleep")
+os.kill(nursery.pid, signal.SIGSTOP)
+print(stays.poll())
+falls.kill()
+print(falls.wait(60) == UNKNOWN, falls.poll() == UNKNOWN, stays.poll())
+os.kill(nursery.pid, signal.SIGCONT)
+stays.kill()
+print(stays.wait(60), len(os.listdir("/proc/self/fd")))
+nursery.close()
+""")
+    # The three standard ones, the line to the nursery, and the folder that it reads.
+    assert ended.stdout.split() == ["None", "True", "True", "None", "-9", "5"]
+
+
+def test_a_nursery_that_does_not_answer_is_ended_and_the_next_birth_has_another() -> None:
+    ended = run(
+        """
+stuck = nursery.pid
+os.kill(stuck, signal.SIGSTOP)
+try:
+    bear("end", "0")
+except TimeoutError:
+    print("late", nursery.pid, os.path.exists(f"/proc/{stuck}"))
+fork()
+print(bear("end", "3").wait())
+nursery.close()
+""",
+        birth_s=0.2,
+    )
+    assert ended.stdout.split() == ["late", "None", "False", "3"]
+
+
+def test_a_nursery_that_ends_before_it_tells_of_a_child_is_not_waited_for() -> None:
+    ended = run("""
+def fall():
+    if os.getpid() != node:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+node = os.getpid()
+os.register_at_fork(after_in_parent=fall)
+nursery.close()
+fork()
+ours, theirs = socket.socketpair()
+began = time.monotonic()
+try:
+    bear("follow", "{0}", handed=[theirs])
+except ChildProcessError:
+    print("gone", nursery.pid, time.monotonic() - began < 10)
+""")
+    assert ended.stdout.split() == ["gone", "None", "True"]
+
+
+def test_a_nursery_has_nothing_open_of_the_node() -> None:
+    ended = run("""
+nursery.close()
+low = open(os.devnull)
+os.dup2(low.fileno(), 100, inheritable=True)
+fork()
+bear("end", "0").wait()
+print(len(os.listdir(f"/proc/{nursery.pid}/fd")))
+nursery.close()
+""")
+    # The three standard ones, the line to the node, and the two by which a signal wakes it.
+    assert int(ended.stdout) == 6
+
+
+def test_a_nursery_is_not_forked_from_a_process_with_threads() -> None:
+    ended = run("""
+nursery.close()
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+fork()
+print(nursery.pid)
+""")
+    assert ended.stdout.split() == ["None"]
+    assert "nursery not forked" in ended.stderr
 
 
 def test_a_node_that_was_told_to_ignore_the_ends_of_children_has_a_nursery_all_the_same() -> None:
