@@ -21,6 +21,7 @@ EXIT_USAGE = 2
 CALIBRATION_S = 600.0
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 WAITING = "OMP_WAIT_POLICY"
+UNTITLED = "NOSETPS"
 
 Arguments = argparse.Namespace
 Verb = Callable[[Arguments, Settings], int]
@@ -38,6 +39,8 @@ def main() -> int:
     # Read by OpenMP then. Threads that wait for each other by turning round and round hold the core that the one they
     # wait for would need: beside two other processes on two cores a U-Net took 18 times as long.
     os.environ.setdefault(WAITING, "PASSIVE")
+    # Read by Celery when it is loaded. By its own command line people, and the node's metrics, know a worker.
+    os.environ.setdefault(UNTITLED, "1")
     try:
         settings = load_settings(arguments.settings)
         configure_logging(settings.log.level)

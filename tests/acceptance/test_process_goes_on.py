@@ -10,7 +10,7 @@ from tests.phantoms import small_brain_mr, small_chest_xray
 # No Job of this Pipeline is done in so short a time; the worker ends itself at the first beat after it.
 SETTINGS = """
 [dispatch]
-heartbeat_seconds = 0.05
+heartbeat_seconds = 0.2
 
 [pipelines.chest_xray]
 model = "cxr-pneumonia"
