@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -56,13 +57,11 @@ def measure_starts(rounds: int, *, folder: Path, note: Note) -> Sequence[Start]:
         If a worker ends before it is ready.
     """
     with open_yard(folder / "yard", lambda _: ()) as yard:
-        log = yard.settings.log.model_copy(update={"level": "INFO"})
-        settings = yard.settings.model_copy(update={"log": log})
         note("Calibrating, as the first warm worker of a machine does")
         for way in WAYS:
-            _start(way, settings)
+            _start(way, yard.settings)
         note(f"{rounds} starts of each kind")
-        return [_start(way, settings) for _ in range(rounds) for way in WAYS]
+        return [_start(way, yard.settings) for _ in range(rounds) for way in WAYS]
 
 
 def describe(starts: Sequence[Start]) -> str:
@@ -84,9 +83,23 @@ def _seconds(starts: Sequence[Start], way: str) -> Sequence[float]:
 
 
 def _start(way: str, settings: Settings) -> Start:
-    """Start a worker, wait until its process is ready, and end it."""
+    with ready_worker(way, settings) as (_, start):
+        return start
+
+
+@contextmanager
+def ready_worker(way: str, settings: Settings) -> Iterator[tuple[int, Start]]:
+    """Start a worker, and give its process id and what the start took when it is ready; it ends with the block.
+
+    Raises
+    ------
+    Broken
+        If it ends before it is ready.
+    """
     command = [sys.executable, "-m", "workers", "--ends-with-parent", str(os.getpid()), "serve", "--processes", "1"]
-    environment = {**os.environ, **settings.as_environment()}
+    # Its log tells when it is ready.
+    log = settings.log.model_copy(update={"level": "INFO"})
+    environment = {**os.environ, **settings.model_copy(update={"log": log}).as_environment()}
     began_s = monotonic()
     with subprocess.Popen(
         [*command, *WAYS[way]],
@@ -98,6 +111,6 @@ def _start(way: str, settings: Settings) -> Start:
         try:
             if not any(READY in line for line in worker.stderr or ()):
                 raise Broken(f"`{way}` ended before it was ready")
-            return Start(way=way, seconds=monotonic() - began_s, cpu_s=cpu_s(worker.pid))
+            yield worker.pid, Start(way=way, seconds=monotonic() - began_s, cpu_s=cpu_s(worker.pid))
         finally:
             end_child(worker, timeout_s=STOP_S)

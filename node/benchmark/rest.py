@@ -3,14 +3,13 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from time import monotonic
 
-from node.benchmark.cold_start import READY, WARM, WAYS
+from node.benchmark.cold_start import WARM, ready_worker
 from node.benchmark.receivers import free_port, radnode_command
 from node.benchmark.report import Target, to_markdown
 from node.benchmark.usage import cpu_s, memory_bytes, wait_until_calm
@@ -75,11 +74,9 @@ def measure_rest(*, rounds: int, with_worker: bool, folder: Path, note: Note) ->
     if with_worker:
         note(WARM)
         with open_yard(folder / "yard", lambda _: ()) as yard:
-            log = yard.settings.log.model_copy(update={"level": "INFO"})
-            settings = yard.settings.model_copy(update={"log": log})
             # The first warm worker of a machine calibrates, which takes minutes.
-            _start_worker(settings)
-            rows.append(_start_worker(settings))
+            _start_worker(yard.settings)
+            rows.append(_start_worker(yard.settings))
     return rows
 
 
@@ -105,23 +102,9 @@ def _start_node(name: str, place: Path, web_port: int) -> Row:
 
 
 def _start_worker(settings: Settings) -> Row:
-    command = [sys.executable, "-m", "workers", "--ends-with-parent", str(os.getpid()), "serve", "--processes", "1"]
-    environment = {**os.environ, **settings.as_environment()}
-    began_s = monotonic()
-    with subprocess.Popen(
-        [*command, *WAYS[WARM]],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment,
-    ) as worker:
-        try:
-            _wait_for(READY, worker.stderr or (), WARM)
-            ready_s, ready_cpu_s = monotonic() - began_s, cpu_s(worker.pid)
-            wait_until_calm(worker.pid, limit_s=CALM_LIMIT_S)
-            return Row(program=WARM, sum_bytes=memory_bytes(worker.pid), ready_s=ready_s, ready_cpu_s=ready_cpu_s)
-        finally:
-            end_child(worker, timeout_s=STOP_S)
+    with ready_worker(WARM, settings) as (pid, start):
+        wait_until_calm(pid, limit_s=CALM_LIMIT_S)
+        return Row(program=WARM, sum_bytes=memory_bytes(pid), ready_s=start.seconds, ready_cpu_s=start.cpu_s)
 
 
 def _wait_for(word: bytes, lines: Iterable[bytes], name: str) -> None:

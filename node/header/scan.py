@@ -37,6 +37,7 @@ PIXEL_CARRIERS = frozenset({0x00287FE0, 0x7FE00008, 0x7FE00009, PIXEL_DATA})
 SPECIFIC_CHARACTER_SET, SOP_CLASS_UID, CONTRAST_AGENTS = 0x00080005, 0x00080016, 0x00180012
 # How it may be told that an element is one.
 CODE_STRING = frozenset({b"CS", b"UN", b""})
+OF_FRAMES = GROUP_TAGS | {CONTRAST_AGENTS}
 # Contrast/Bolus Agent Administered (0018,9342), and what is kept of it.
 YES, NO = "YES", "NO"
 # Share of the samples that native Pixel Data holds when chrominance is subsampled (PS3.3 C.7.6.3.1.2).
@@ -258,11 +259,13 @@ def _collect(reader: ElementReader, begun: Beginning, *, start: int) -> Beginnin
 
 
 def _read_sequence(reader: ElementReader, element: Element, known: Beginning, *, is_placed: bool) -> Beginning:
+    if element.tag in OF_FRAMES and not is_placed:
+        return known
     if element.tag in GROUP_TAGS:
-        return replace(known, groups=read_groups(reader, element, known.groups)) if is_placed else known
+        return replace(known, groups=read_groups(reader, element, known.groups))
     if element.tag == CONTRAST_AGENTS:
-        is_named = is_placed and bool(read_codes(reader, element))
-        return replace(known, has_agents=reader.holds_items(element), names_agents=is_named)
+        names_agents = bool(read_codes(reader, element))
+        return replace(known, has_agents=reader.holds_items(element), names_agents=names_agents)
     codes = read_codes(reader, element)
     return replace(known, codes={**known.codes, coded_tags()[element.tag]: codes}) if codes else known
 
@@ -274,7 +277,7 @@ def _wanted_tags() -> frozenset[int]:
 
 @cache
 def _sequence_tags() -> frozenset[int]:
-    return frozenset(coded_tags()) | GROUP_TAGS | {CONTRAST_AGENTS}
+    return frozenset(coded_tags()) | OF_FRAMES
 
 
 def _class_of(kept: Mapping[int, tuple[bytes, bytes]]) -> str:

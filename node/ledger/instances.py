@@ -57,8 +57,9 @@ class InstanceLedger(Desk):
     def record_instance(self, facts: InstanceFacts) -> Recording:
         """Commit one Instance whose bytes are already durable, and open its Series and Study.
 
-        A known SOP Instance UID with the same bytes changes nothing, unless more is read of them now than when they
-        came first: then its attributes are renewed, and its Study is asked again. With other bytes its row is replaced.
+        A known SOP Instance UID with the same bytes changes nothing, unless an earlier version did not read
+        where its Frames lie: then its attributes are renewed, and its Study is asked again. With other bytes its row is
+        replaced.
 
         Raises
         ------
@@ -163,7 +164,6 @@ class _Batch:
             for row in rows
         }
         self._told: dict[str, Attributes] = {row.sop_instance_uid: row.attributes for row in rows}
-        # With what was told of each before.
         self._renewed: list[InstanceFacts] = []
         self._new: dict[str, InstanceFacts] = {}
         self._changed: list[InstanceFacts] = []
