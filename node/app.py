@@ -94,7 +94,7 @@ from node.pulling.search import open_search
 from node.pulling.worklist_query import open_worklist
 from node.receiver import SWITCH_INTERVAL_S, build_intake, listener_settings, spawn_receiver, tls_identity
 from node.scheduler import SHARED_SWEEP, SWEEP, Belt, Sharing, Tick
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.site import (
     build_assembly,
     build_imaging_orders,

@@ -17,7 +17,9 @@ from node.rehearsal.pacs import LOOPBACK, SimulatedPacs
 from node.rehearsal.repertoire import Repertoire
 from node.rehearsal.scenario import NodeIdentity
 from node.rehearsal.stage import Expects, Insight, Pace, Stage
-from node.settings import DestinationSettings, Settings, TlsSettings
+from node.settings.peers import DestinationSettings
+from node.settings.receiving import TlsSettings
+from node.settings.whole import Settings
 from node.version import product_version
 
 PACS_AET = "REHEARSAL"

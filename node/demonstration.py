@@ -26,7 +26,8 @@ from node.rehearsal.modality import send
 from node.rehearsal.pacs import SimulatedPacs
 from node.rehearsal.record import PacsRecord
 from node.rehearsal.truth import Verdict, judge_label, judge_lesion, judge_nodules
-from node.settings import DestinationSettings, Settings
+from node.settings.peers import DestinationSettings
+from node.settings.whole import Settings
 from node.web.host import url_of
 
 STUDY_TIMEOUT_S = 300.0

@@ -13,7 +13,8 @@ from node.errors import NotFound
 from node.ledger.job_workitems import Premises
 from node.peers.patience import Patience
 from node.peers.peer import DestinationSpec
-from node.settings import HOLDING, DestinationTls, SenderSettings, Settings
+from node.settings.peers import HOLDING, DestinationTls, SenderSettings
+from node.settings.whole import Settings
 from node.tls import TlsTrust
 
 # Silence after which a peer that is asked how much it holds counts as absent; Studies wait for its answer.

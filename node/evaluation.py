@@ -21,7 +21,7 @@ from node.models import MODEL_FILE, ModelCard, find_model, read_model
 from node.routing import route_study
 from node.rules.explain import refusal_of
 from node.rules.rule import Rule
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.site import model_folders, read_tables
 from node.workforce import spawn_worker
 

@@ -11,7 +11,7 @@ from node.nurse import Program, fork_into
 from node.nursery import Nursery
 from node.receiver import VERB as RECEIVER
 from node.receiver import main as receive
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.web.host import VERB as WEB
 
 

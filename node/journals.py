@@ -6,7 +6,7 @@ from pathlib import Path
 
 from node.intake.adoption import Adoption
 from node.ledger.journal import Journal, journals_of
-from node.settings import Settings
+from node.settings.whole import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from node.ledger.opening import open_ledger
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView, StudyStory
 from node.rules.explain import refusal_of
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.site import build_assembly, build_routing, retry_policy, survey_models
 from node.version import product_version
 from node.volumes import open_store

@@ -9,7 +9,7 @@ from node.destinations import find_pull_peer
 from node.domain.fetch import FetchOrder, FetchReason, FoundStudy, check_query
 from node.ledger.fetches import FetchLedger
 from node.pulling.search import open_search
-from node.settings import Settings
+from node.settings.whole import Settings
 
 # Of its identifier, which people type.
 ORDER_DIGITS = 12

@@ -38,7 +38,9 @@ from node.ledger.subscriptions import SubscriptionLedger
 from node.ledger.workitems import WorkitemLedger
 from node.nurse import Order
 from node.nursery import Nursery
-from node.settings import Settings, TlsSettings, load_settings
+from node.settings.loading import load_settings
+from node.settings.receiving import TlsSettings
+from node.settings.whole import Settings
 from node.store.files import FileStore
 from node.tls import TlsIdentity
 from node.volumes import open_store, open_trail

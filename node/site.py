@@ -33,7 +33,8 @@ from node.routing import Routing, heed_switches, route_study
 from node.rules.absent import guess_roles, name_inputs
 from node.rules.grammar import Roles, parse_rules
 from node.rules.rule import Rule
-from node.settings import HOLDING, Settings
+from node.settings.peers import HOLDING
+from node.settings.whole import Settings
 from node.store.trash import Trash
 
 logger = logging.getLogger(__name__)

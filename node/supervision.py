@@ -25,7 +25,8 @@ from node.metrics.exposition import render_metrics
 from node.metrics.figures import measure_room
 from node.metrics.server import MetricsServer
 from node.scheduler import Belt, Sharing
-from node.settings import ExpectationSettings, Settings
+from node.settings.watching import ExpectationSettings
+from node.settings.whole import Settings
 from node.tls import TlsTrust, client_context
 from node.version import product_version
 

@@ -31,7 +31,8 @@ from node.routing import heed_switches, route_study, tell_faults
 from node.rules.dry_run import DryRun, Wish, dry_run, wish_of
 from node.rules.rule import Rule
 from node.rules.writing import find_line
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.site import ModelSurvey, find_models, read_rules, read_tables, survey_models
 
 MAX_TEXT = 200_000

@@ -19,7 +19,7 @@ from node.ledger.retention import RetentionLedger
 from node.lock import FolderLock
 from node.restoration import Remains, Restored, is_marked, prepare, restore
 from node.retention import Premises, Retention, Teller
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.site import retention_terms
 from node.store.trash import Trash
 from node.volumes import audit_folder, open_store, open_trail

@@ -6,7 +6,7 @@ from pathlib import Path
 from node.audit.message import Source
 from node.audit.trail import Trail
 from node.clock import utc_now
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.store.files import FileStore, Reserve
 
 

@@ -33,7 +33,9 @@ from node.receiver import (
     build_intake,
     set_deadline,
 )
-from node.settings import MAX_RECEIVERS, Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.receiving import MAX_RECEIVERS
+from node.settings.whole import Settings
 from node.tls import server_context
 from node.volumes import open_store, open_trail
 from node.web.app import create_app

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from node.settings import Settings
+from node.settings.whole import Settings
 
 STANDARD_ERROR = 2
 

@@ -12,7 +12,7 @@ from node.clock import utc_now
 from node.domain.result import DeliveryState
 from node.domain.uids import StudyUID, derive_uid
 from node.offline import OfflineNode
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from node.site import build_routing
 from node.workforce import spawn_worker
 from tests.ledgers import Books, copy_ledger

@@ -19,7 +19,8 @@ from pydicom import Dataset
 from node.broker import EmbeddedBroker
 from node.children import end_with_parent
 from node.logs import configure_logging
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from workers.post import Post, make_post
 from workers.tasks import serve_jobs
 

@@ -21,7 +21,8 @@ from node.ledger.jobs import JobLedger, JobOutcome
 from node.ledger.retractions import RetractionLedger
 from node.logs import configure_logging
 from node.models import ModelCard
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.store.files import FileStore, Reserve
 from workers.post import Post, make_post
 from workers.tasks import serve_jobs

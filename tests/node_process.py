@@ -23,7 +23,7 @@ from node.ledger.engine import Engine
 from node.ledger.opening import open_ledger
 from node.ledger.views import LedgerView, StudyStory
 from node.peers.peer import Peer
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.ledgers import SERVER_VARIABLE, copy_ledger
 from tests.peers import wait_until
 

@@ -4,7 +4,7 @@ import tomllib
 
 from node.rules.grammar import parse_rules
 from node.rules.rule import Rule
-from node.settings import shipped_file
+from node.settings.loading import shipped_file
 
 
 class Needs:

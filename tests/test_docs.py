@@ -16,7 +16,11 @@ import node.errors
 from node.cli.main import app
 from node.errors import NodeError
 from node.models import SHIPPED_MODELS, list_models
-from node.settings import ENVIRONMENT_PREFIX, DestinationSettings, PipelineSettings, Settings, load_settings
+from node.settings.environment import ENVIRONMENT_PREFIX
+from node.settings.loading import load_settings
+from node.settings.peers import DestinationSettings
+from node.settings.running import PipelineSettings
+from node.settings.whole import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_LINES = (ROOT / "settings.toml").read_text(encoding="utf-8").splitlines()

@@ -28,7 +28,8 @@ from node.ledger.instances import InstanceLedger
 from node.ledger.registrar import Registrar
 from node.ledger.retractions import RetractionLedger
 from node.ledger.views import LedgerView
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.tls import server_context
 from node.volumes import open_store
 from node.web.app import create_app

@@ -11,7 +11,8 @@ from pathlib import Path
 from node.children import end_with_parent
 from node.errors import Misconfigured, NodeError
 from node.logs import configure_logging
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from workers.benchmark.parts import known_parts, measure_part
 from workers.post import make_post, usual_processes
 

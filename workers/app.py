@@ -23,7 +23,7 @@ from node.ledger.retractions import RetractionLedger
 from node.ledger.switches import SwitchLedger
 from node.manifest import BUNDLE_PIPELINE
 from node.models import SHIPPED_MODELS, ModelCard, find_model
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.store.files import FileStore, Reserve
 from node.version import product_version
 from workers.decoding.pool import DecoderLimits, DecoderPool

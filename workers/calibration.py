@@ -21,7 +21,7 @@ from node.domain.finding import Finding
 from node.errors import Broken, ModelOutputInvalid, NodeError, Rejected
 from node.layouts import PLAIN, Calibration, Chosen, Layout, LayoutBook, Memory, Precision, Trial
 from node.models import ModelCard
-from node.settings import Settings
+from node.settings.whole import Settings
 from workers.app import find_card, load_pipeline, open_device
 from workers.inference.device import computes_bfloat16, find_grounds
 from workers.inference.faults import named_faults

@@ -15,7 +15,7 @@ from node.errors import LeaseLost, Transient
 from node.ledger.bell import BellLedger
 from node.ledger.engine import Engine, open_engine
 from node.ledger.jobs import JobLedger, RetryPolicy
-from node.settings import Settings
+from node.settings.whole import Settings
 from workers.post import Post
 
 logger = logging.getLogger(__name__)

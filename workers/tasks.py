@@ -18,7 +18,7 @@ from node.bell import QUEUE, TASK_NAME, DoneAnnouncer, celery_app
 from node.domain.job import JobID
 from node.errors import Broken, LedgerBusy, NodeError
 from node.logs import configure_logging
-from node.settings import Settings
+from node.settings.whole import Settings
 from workers.foreman import Foreman
 from workers.post import Post
 from workers.turns import Gatekeeper

@@ -4,7 +4,7 @@ from node.domain.capability import LABEL_MAP
 from node.domain.job import JobOrder
 from node.domain.result import ResultWishes, SegmentationForm
 from node.ledger.capabilities import CapabilityLedger
-from node.settings import Settings
+from node.settings.whole import Settings
 
 
 class SiteWishes:

@@ -14,7 +14,7 @@ from node.domain.account import Role
 from node.ledger.accounts import AccountLedger
 from node.ledger.engine import Engine
 from node.ledger.logins import Lifetimes, LoginLedger
-from node.settings import OidcSettings, WebSettings
+from node.settings.web import OidcSettings, WebSettings
 
 if TYPE_CHECKING:
     from node.accounts.provider import Provider

@@ -11,7 +11,7 @@ from time import monotonic
 from node.benchmark.invented_backlog import KindPress
 from node.benchmark.usage import cpu_s
 from node.errors import Broken
-from node.settings import Settings
+from node.settings.whole import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

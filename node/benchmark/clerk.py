@@ -12,7 +12,7 @@ from node.domain.job import JobState
 from node.ledger.jobs import JobLedger, JobOutcome
 from node.ledger.opening import open_ledger
 from node.ledger.views import LedgerView
-from node.settings import load_settings
+from node.settings.loading import load_settings
 
 LEASE_S = 60.0
 MANY = 100_000

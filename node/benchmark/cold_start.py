@@ -15,7 +15,7 @@ from node.benchmark.usage import cpu_s
 from node.benchmark.yard import STOP_S, open_yard
 from node.children import end_child
 from node.errors import Broken
-from node.settings import Settings
+from node.settings.whole import Settings
 
 ROUNDS = 5
 MOST_S = 4.0

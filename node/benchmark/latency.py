@@ -19,7 +19,7 @@ from node.errors import Broken
 from node.ledger.opening import open_ledger
 from node.ledger.views import LedgerView, StudyStory
 from node.peers.sender import SentFile, send_files
-from node.settings import load_settings
+from node.settings.loading import load_settings
 
 RESULTS = frozenset({"SEG", "SR"})
 P50_S, P95_S, TIMES_RIVAL = 2.0, 5.0, 0.5

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 from node.benchmark.usage import MemoryWatch, cpu_s, memory_bytes, wait_until_calm
 from node.errors import NotFound
 from node.ledger.opening import open_view
-from node.settings import load_settings
+from node.settings.loading import load_settings
 
 START_LIMIT_S = 60.0
 POLL_S = 0.02

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from node.errors import Broken, NotFound
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.workforce import spawn_worker
 
 # Of the checkout in which a benchmark is run.

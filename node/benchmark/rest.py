@@ -17,7 +17,7 @@ from node.benchmark.yard import STOP_S, open_yard
 from node.children import end_child
 from node.errors import Broken
 from node.metrics.memory import measure_memory
-from node.settings import Settings
+from node.settings.whole import Settings
 
 MOST_OF_A_NODE_MB = 150
 MOST_OF_A_WORKER_MB = 700

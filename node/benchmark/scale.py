@@ -19,7 +19,7 @@ from node.benchmark.usage import count_cores, machine_cpu_s
 from node.benchmark.yard import Worker, Yard, open_yard
 from node.clock import utc_now
 from node.errors import Broken
-from node.settings import Settings
+from node.settings.whole import Settings
 
 WORKER = "workers.benchmark.simulated"
 CLERK = "node.benchmark.clerk"

@@ -24,7 +24,7 @@ from node.domain.account import Right, Token
 from node.errors import NotFound
 from node.ledger.logins import LoginLedger
 from node.ledger.opening import open_ledger
-from node.settings import load_settings
+from node.settings.loading import load_settings
 
 # Where Debian and the Orthanc packages put it.
 PLUGINS = (

@@ -27,7 +27,8 @@ from node.ledger.views import LedgerView
 from node.offline import OfflineNode
 from node.peers.peer import Peer
 from node.peers.sender import send_files
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.workforce import spawn_worker
 
 # After so long something has failed.

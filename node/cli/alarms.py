@@ -10,7 +10,7 @@ from node.clock import utc_now
 from node.errors import SettingsInvalid
 from node.ledger.alarms import AlarmLedger
 from node.ledger.opening import open_ledger
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.supervision import build_webhook
 from node.wording import age, span
 

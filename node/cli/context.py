@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from node.audit.message import AuditEvent
-from node.settings import FILE_NAME, Settings, load_settings
+from node.settings.loading import FILE_NAME, load_settings
+from node.settings.whole import Settings
 from node.volumes import open_trail
 
 if TYPE_CHECKING:

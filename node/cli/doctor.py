@@ -28,7 +28,7 @@ from node.models import find_model
 from node.peers.peer import DestinationSpec
 from node.pulling.worklist_query import open_worklist
 from node.receiver import tls_identity
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.site import find_models, model_folders, read_rules
 from node.tls import TlsIdentity, prove_identity
 from node.volumes import audit_folder, open_store

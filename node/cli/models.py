@@ -22,7 +22,7 @@ from node.layouts import LayoutBook, Trial
 from node.ledger.opening import open_ledger
 from node.ledger.reviews import ReviewLedger
 from node.models import ModelCard, survey_folders
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.site import model_folders
 from node.workforce import spawn_worker
 

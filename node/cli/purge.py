@@ -19,7 +19,7 @@ from node.ledger.engine import Engine
 from node.ledger.opening import open_ledger
 from node.ledger.retention import RetentionLedger
 from node.retention import Gatekeeper
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.site import build_gatekeeper, retention_terms
 
 MAX_STUDIES = 100_000

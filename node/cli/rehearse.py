@@ -29,7 +29,7 @@ from node.rehearsal.report import report_as_json
 from node.rehearsal.scenario import Outcome, RehearsalReport, Scenario, Verdict
 from node.rehearsal.script import Signature, perform, sign, write_script
 from node.rehearsal.stage import Expects, Pace
-from node.settings import load_settings
+from node.settings.loading import load_settings
 
 PAGE, DATA, LOG = "rehearsal.html", "rehearsal.json", "node.log"
 STYLES = {

@@ -22,7 +22,7 @@ from node.rules.explain import explain as explain_decisions
 from node.rules.lacking import Lack, find_lack
 from node.rules.scrutiny import scrutinize
 from node.rules.writing import write_rules
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.site import find_models, read_rules
 from node.trial import Limits, Trial, try_edit
 

@@ -15,7 +15,7 @@ from node.destinations import destination_spec
 from node.errors import SettingsInvalid
 from node.peers.peer import Peer, peer_of
 from node.peers.sender import SendReport, SentFile, find_files, parse_peer, send_files
-from node.settings import Settings
+from node.settings.whole import Settings
 
 SHOWN_REASONS = 10
 

@@ -13,7 +13,7 @@ from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.domain.account import Role, User
 from node.ledger.opening import open_ledger
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.web.host import url_of
 from node.wording import age
 

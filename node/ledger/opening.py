@@ -10,7 +10,7 @@ from node.ledger.interventions import Interventions
 from node.ledger.retractions import RetractionLedger
 from node.ledger.switches import SwitchLedger
 from node.ledger.views import LedgerView
-from node.settings import Settings
+from node.settings.whole import Settings
 
 
 def open_ledger(settings: Settings) -> Engine:

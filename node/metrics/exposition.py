@@ -14,7 +14,7 @@ from node.domain.study import SeriesState
 from node.ledger.engine import Engine
 from node.ledger.stages import BEYOND, BOUNDS_S, Histogram
 from node.metrics.figures import Figures, Known, known_names, read_figures
-from node.settings import Settings
+from node.settings.whole import Settings
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # An AE title is whatever a sender pleases to say; those that nobody expects share one line.

@@ -14,7 +14,7 @@ from node.ledger.signs import SignLedger, WaitingJob
 from node.ledger.stages import Histogram, StageLedger
 from node.ledger.tallies import Tally, TallyLedger, TallyName
 from node.metrics.memory import measure_memory
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.store.files import Reserve
 from node.store.trash import Trash
 from node.version import product_version

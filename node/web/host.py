@@ -13,7 +13,8 @@ from node.errors import Misconfigured
 from node.networks import is_loopback, open_listener
 from node.nurse import Order
 from node.nursery import Nursery
-from node.settings import Settings, WebSettings
+from node.settings.web import WebSettings
+from node.settings.whole import Settings
 from node.tls import TlsIdentity, prove_identity
 from node.web.lane import open_lane
 from node.web.link import heed, open_pair

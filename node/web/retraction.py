@@ -12,7 +12,7 @@ from node.domain.retraction import REJECTION_TITLES, Retraction, RetractionOrder
 from node.domain.uids import InstanceUID
 from node.ledger.retractions import RetractionLedger
 from node.ledger.views import LedgerView
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.workforce import spawn_worker
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from node.clock import Clock
 from node.intake.station import Intake
 from node.ledger.engine import Engine
 from node.ledger.views import LedgerView
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.store.files import FileStore
 from node.web.audience import Audience
 from node.web.pixels import PixelPool

@@ -16,7 +16,7 @@ from node.destinations import destination_spec
 from node.errors import WrongState
 from node.ledger.capabilities import CapabilityLedger
 from node.ledger.engine import Engine
-from node.settings import Settings
+from node.settings.whole import Settings
 
 # An answer of a test may take so long; a name, a connection and each Association count by themselves.
 STEP_LIMIT_S = 8.0

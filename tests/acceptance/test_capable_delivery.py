@@ -14,7 +14,7 @@ from node.ledger.opening import open_capabilities
 from node.ledger.views import StudyStory
 from node.rehearsal.modality import send
 from node.rehearsal.pacs import Misbehavior, SimulatedPacs
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.node_process import QUICK, NodeProcess, destination_table, run_radnode
 from tests.peers import Orthanc, Storescp, wait_until
 from tests.phantoms import small_brain_mr, small_chest_ct, small_chest_xray

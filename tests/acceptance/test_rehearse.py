@@ -13,7 +13,7 @@ from node.rehearsal.repertoire import Repertoire, pieces
 from node.rehearsal.scenario import Verdict
 from node.rehearsal.script import perform, write_script
 from node.rehearsal.stage import Expects, Pace
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.node_process import QUICK, NodeProcess, destination_table, run_radnode
 from tests.peers import Program, free_port, is_listening, require_program, wait_until
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from node.offline import OfflineNode, offline_settings
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.solids import Ellipsoid, Scan, acquire
 
 SOLID = Ellipsoid(center_mm=(20.0, -35.0, 110.0), semi_axes_mm=(6.0, 5.0, 8.0))

@@ -3,7 +3,7 @@
 import pytest
 
 from node.benchmark.report import run_in_worker
-from node.settings import load_settings
+from node.settings.loading import load_settings
 
 pytestmark = pytest.mark.measuring
 KINDS = ("CT", "MR", "X-ray")

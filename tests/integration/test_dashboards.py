@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from node.domain.alarm import AlarmKind
 from node.ledger.alarms import AlarmLedger
 from node.metrics.exposition import render_metrics
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.ledgers import Books, at, copy_ledger, make_facts, make_outcome, make_result
 from tests.peers import require_program
 

@@ -16,7 +16,8 @@ from node.ledger.jobs import RetryPolicy
 from node.ledger.stages import StageLedger
 from node.metrics.exposition import render_metrics
 from node.metrics.server import MetricsServer
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from tests.http_listener import get
 from tests.ledgers import Books, at, copy_ledger, make_facts, make_outcome, make_result
 from tests.peers import wait_until

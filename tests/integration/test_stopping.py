@@ -13,7 +13,8 @@ import pytest
 from node.app import NodeApp, Role
 from node.ledger.leadership import open_leadership
 from node.ledger.opening import open_ledger
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from tests.ledgers import copy_ledger
 from tests.peers import free_port, wait_until
 

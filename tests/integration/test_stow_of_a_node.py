@@ -23,7 +23,7 @@ from node.domain.workitem import element
 from node.ledger.engine import Desk
 from node.ledger.schema import instances
 from node.ledger.views import StudyStory
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.ledgers import Books
 from tests.node_process import QUICK, Launch, NodeProcess
 from tests.peers import free_port, is_listening, wait_until

@@ -9,7 +9,8 @@ import pytest
 from node.domain.switch import Mode, Switch
 from node.errors import RuleInvalid
 from node.ledger.switches import SwitchLedger
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.trial import Limits, Trial, try_edit
 from tests.ledgers import NOON, Books, copy_ledger, make_facts
 

@@ -15,7 +15,7 @@ import torch
 from node.layouts import PLAIN, Calibration, Chosen, Layout, LayoutBook, Memory
 from node.models import SHIPPED_MODELS, read_model
 from node.rehearsal.modality import send
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.node_process import QUICK, Launch, NodeProcess, plain_environment
 from tests.peers import wait_until
 from tests.phantoms import small_chest_xray

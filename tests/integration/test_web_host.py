@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from node.errors import Misconfigured, PortInUse, SettingsInvalid
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from node.tls import TlsIdentity
 from node.web.host import Exposure, Post, WebHost, url_of
 

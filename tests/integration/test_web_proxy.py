@@ -6,7 +6,7 @@ import pytest
 
 from node.domain.account import Role
 from node.networks import is_allowed
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from node.web.rights import SECURE_COOKIE
 from tests.websites import Website, website
 

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from node.ledger.opening import open_ledger
 from node.ledger.schema import deliveries, jobs, series, studies
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.soak.deeds import Mischief, Say
 from tests.soak.hospital import Hospital
 from tests.soak.judgment import (

@@ -17,7 +17,8 @@ from pydicom import Dataset
 
 from node.children import end_with_parent
 from node.logs import configure_logging
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from workers.post import CPU, Post, make_post
 from workers.tasks import serve_jobs
 from workers.turns import Gate

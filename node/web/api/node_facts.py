@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter
 
 from node.ledger.engine import schema_of
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.version import product_version
 from node.web.api.conduct import Manager, Reader, new_router
 from node.web.api.contract import told

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Depends, Request, Response
 
 from node.domain.origin import DEFAULT, keys_of
-from node.settings import Settings
+from node.settings.whole import Settings
 from node.web.console.page import Pages
 from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services

@@ -33,7 +33,7 @@ from node.ledger.bell import DAMAGED, FAULTS, FORGOT, HEALED, ODD_MESSAGE, BellL
 from node.ledger.jobs import RetryPolicy
 from node.rehearsal.modality import send
 from node.scheduler import Belt
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.brokers import KINDS, PASSWORD, Line, Server, hang_up
 from tests.ledgers import Books, copy_ledger
 from tests.node_process import QUICK, Launch, NodeProcess, plain_environment

@@ -6,7 +6,7 @@ import pytest
 
 from node.ledger.opening import open_ledger
 from node.peers.association import echo
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.node_process import Launch, NodeProcess, run_radnode
 from tests.volumes import clear, fill, memory_volume
 

@@ -15,7 +15,7 @@ from node.benchmark.usage import machine_cpu_s
 from node.benchmark.yard import Served
 from node.cli.bench_pipeline import PARTS, WORKER_PARTS, _chosen
 from node.errors import NotFound
-from node.settings import load_settings
+from node.settings.loading import load_settings
 
 BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
 TINY = Sizes(mr_slices=3)

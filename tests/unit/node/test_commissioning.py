@@ -9,7 +9,7 @@ from node.errors import SettingsInvalid
 from node.peers.peer import Peer
 from node.rehearsal.repertoire import Repertoire
 from node.rehearsal.stage import Expects, Pace
-from node.settings import load_settings
+from node.settings.loading import load_settings
 
 SITE = """
 [node]

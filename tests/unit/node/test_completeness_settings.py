@@ -7,7 +7,8 @@ import pytest
 from node.destinations import ASK_TIMEOUT_S, asked_peers
 from node.domain.completeness import Evidence
 from node.errors import SettingsInvalid
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.site import completeness_terms
 
 PACS = """

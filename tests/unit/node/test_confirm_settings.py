@@ -8,7 +8,8 @@ from node.destinations import confirmation_terms, destination_spec
 from node.domain.confirmation import ConfirmBy
 from node.errors import SettingsInvalid
 from node.receiver import listener_settings
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.site import retention_terms
 
 PACS = {"transport": "cstore", "aet": "PACS", "host": "192.0.2.7", "port": 104}

@@ -9,7 +9,7 @@ import pytest
 from node.errors import ModelInvalid, NotFound
 from node.evaluation import DICOM, Wanted, evaluate_model, find_card, plan_studies, read_patients
 from node.rehearsal.headers import write_datasets
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.phantoms import small_brain_mr, small_chest_xray
 
 

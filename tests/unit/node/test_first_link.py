@@ -7,7 +7,7 @@ from node.app import NodeApp
 from node.clock import utc_now
 from node.domain.account import Role
 from node.ledger.opening import open_ledger
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.ledgers import copy_ledger
 
 

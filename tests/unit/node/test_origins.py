@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from node.domain.origin import ORIGINS_VARIABLE, decode_origins, encode_origins, keys_of
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 
 SITE = """
 [node]

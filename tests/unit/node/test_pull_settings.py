@@ -9,7 +9,8 @@ from node.destinations import find_pull_peer, pull_peers
 from node.domain.fetch import Retrieve
 from node.domain.fetch_terms import FetchTerms, Hours, Poll
 from node.errors import NotFound, SettingsInvalid
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 
 PACS = '[destinations.pacs]\ntransport = "cstore"\naet = "PACS"\nhost = "127.0.0.1"\nport = 104\n'
 FOLDER = '[destinations.folder]\ntransport = "folder"\nurl = "out"\n'

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from node.errors import SettingsInvalid
-from node.settings import DestinationSettings, Settings, load_settings, shipped_file
+from node.settings.loading import load_settings, shipped_file
+from node.settings.peers import DestinationSettings
+from node.settings.whole import Settings
 
 SECRET = "redis://user:s3cret@host:6379/0"
 
@@ -95,6 +97,7 @@ def test_rules_of_the_file_replace_the_shipped_ones(tmp_path: Path) -> None:
         ("[asembly]\nx = 1\n", "unknown setting asembly; did you mean assembly?"),
         ("[pipelines.chest_xray]\nmodle = 'x'\n", "unknown setting pipelines.chest_xray.modle; did you mean model?"),
         ("[destinations.pacs]\ntransport = 'cstore'\nhots = 'x'\n", "did you mean host?"),
+        ("[[alarms.sources]]\naet = 'CT'\nminutes = 5\nhuors = [0, 1]\n", "did you mean hours?"),
         ("[destinations.pacs]\naet = 'X'\n", "setting destinations.pacs.transport is missing"),
         ("[pipelines.new]\nsegmentation = 'labelmap'\n", "setting pipelines.new.model is missing"),
         ("[node]\nzzz = 1\n", "known are aet, bind"),

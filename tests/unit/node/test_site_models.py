@@ -7,7 +7,8 @@ import pytest
 
 from node.errors import RuleInvalid
 from node.models import SHIPPED_MODELS
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.site import find_models, read_rules, survey_models
 
 OURS = """

@@ -14,7 +14,8 @@ from node.domain.alarm import AlarmKind
 from node.errors import SettingsInvalid
 from node.ledger.traces import TraceLedger
 from node.scheduler import ALONE
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.supervision import Supervision, build_watches, build_webhook
 from tests.ledgers import Books, copy_ledger, make_facts
 from tests.peers import wait_until

@@ -6,7 +6,8 @@ import pytest
 
 from node.destinations import destination_spec, remote_of
 from node.errors import RuleInvalid, SettingsInvalid
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.site import read_rules
 
 SITE = """

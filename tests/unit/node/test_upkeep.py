@@ -6,7 +6,8 @@ import pytest
 
 from node.domain.retention import KeepUntil
 from node.errors import SettingsInvalid
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from node.site import retention_terms
 
 

@@ -8,7 +8,8 @@ from pydantic import SecretStr
 
 from node.clock import utc_now
 from node.domain.job import Job, JobState
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from tests.ledgers import Books, copy_ledger
 from workers.foreman import Foreman, name_death
 from workers.post import make_post

@@ -10,7 +10,7 @@ import pytest
 from node.layouts import PLAIN, Calibration, Chosen, Layout, LayoutBook, Memory, Precision
 from node.ledger.cards import job_card, read_card
 from node.models import SHIPPED_MODELS, read_model
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.analyses import make_provenance, make_radiograph
 from tests.ledgers import Books, at, make_outcome, make_result
 from workers.app import open_device, open_shelf

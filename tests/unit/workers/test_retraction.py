@@ -11,7 +11,7 @@ from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.uids import InstanceUID
 from node.errors import Broken, ModelInvalid, PipelineUnknown, Transient
 from node.ledger.retractions import RetractionLedger
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from node.store.files import FileStore, Reserve
 from tests.analyses import known
 from tests.ledgers import Books, at, copy_ledger, make_outcome

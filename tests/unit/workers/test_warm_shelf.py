@@ -11,7 +11,8 @@ from pydicom import Dataset
 
 from node.errors import ModelInvalid, PipelineUnknown
 from node.models import SHIPPED_MODELS, ModelCard, read_model
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 from workers.app import open_shelf
 from workers.inference.scale import DeviceScale
 from workers.pipelines.base import Analysis

@@ -8,7 +8,9 @@ import pytest
 from node.domain.capability import LABEL_MAP
 from node.domain.result import OptionalResult, SegmentationForm
 from node.ledger.capabilities import CapabilityLedger
-from node.settings import DestinationSettings, Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.peers import DestinationSettings
+from node.settings.whole import Settings
 from tests.ledgers import Books, copy_ledger, make_order
 from workers.wishes import SiteWishes
 

@@ -11,7 +11,7 @@ from node.audit.account import find_account
 from node.audit.inspection import newest_records
 from node.cli.main import app
 from node.domain.account import NAME
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from node.volumes import audit_folder
 from tests.ledgers import copy_ledger
 

@@ -6,7 +6,8 @@ import pytest
 
 from node.cli.send import find_destination
 from node.errors import SettingsInvalid
-from node.settings import Settings, load_settings
+from node.settings.loading import load_settings
+from node.settings.whole import Settings
 
 TABLES = """
 [destinations.pacs]

@@ -5,7 +5,7 @@ from pydicom.uid import UID
 
 from node.dimse.contexts import storage_sop_classes
 from node.domain.capability import LABEL_MAP, WRITTEN_FORMS, Capability, Form, name_kind
-from node.settings import DestinationSettings
+from node.settings.peers import DestinationSettings
 
 
 def knowing(accepted: set[Form], refused: set[Form]) -> Capability:

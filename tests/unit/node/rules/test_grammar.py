@@ -10,7 +10,7 @@ from node.domain.job import Priority
 from node.errors import Misconfigured, PipelineUnknown, RuleInvalid
 from node.rules.grammar import parse_rules
 from node.rules.rule import Rule
-from node.settings import shipped_file
+from node.settings.loading import shipped_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import pytest
 
 from node.errors import RuleInvalid
 from node.rules.writing import find_line, write_rules
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from tests.rule_texts import make_rules
 
 ODD: list[dict[str, Any]] = [

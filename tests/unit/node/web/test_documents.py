@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from node.web.console.documents import read_document, to_html
 from node.web.console.flow import share_of
 from node.web.console.settings import list_settings, tell_value

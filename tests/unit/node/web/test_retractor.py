@@ -12,7 +12,7 @@ from node.domain.retraction import MAX_COMMENT, RejectionReason, RetractionOrder
 from node.domain.uids import InstanceUID
 from node.errors import AuditFull, NotFound, RequestMalformed
 from node.ledger.retractions import RetractionLedger
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from node.web.retraction import Retractor
 from tests.ledgers import Books, at, copy_ledger, make_outcome, make_result
 

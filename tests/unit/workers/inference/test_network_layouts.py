@@ -17,7 +17,7 @@ from node.domain.finding import Finding, Presence
 from node.errors import ModelInvalid, NotEligible
 from node.layouts import PLAIN, Layout, Memory, Precision
 from node.models import SHIPPED_MODELS, ModelCard, read_model
-from node.settings import load_settings
+from node.settings.loading import load_settings
 from node.version import product_version
 from workers.calibration import calibrate, calibrate_models, list_layouts, measure_difference
 from workers.inference.attention import attend

@@ -1,0 +1,1 @@
+"""Settings: shipped defaults < operator's file < environment; checked, frozen, passed down."""
