@@ -10,6 +10,8 @@ from time import monotonic
 from typing import Any
 
 import requests
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
 
 from node.domain.answer import Answer
 from node.errors import DestinationBusy, DestinationDown, Misconfigured, ReportRefused
@@ -166,6 +168,9 @@ def _issues(said: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _retry_after_s(response: requests.Response) -> float:
-    """Return how long the service wants to be left alone; of a date, no more is read than that it is busy."""
-    said = response.headers.get("Retry-After", "")
-    return min(float(said), LONGEST_WAIT_S) if said.isascii() and said.isdigit() else 0.0
+    """Return how long the service wants to be left alone; it says seconds, or a date."""
+    try:
+        wanted_s = Retry().parse_retry_after(response.headers.get("Retry-After", ""))
+    except InvalidHeader:
+        return 0.0
+    return min(wanted_s, LONGEST_WAIT_S)

@@ -235,13 +235,25 @@ def test_a_fhir_service_that_refuses_is_not_asked_again_and_not_quoted(
     assert not names_patient(refused.reason_text or "", caplog)
 
 
-def test_a_fhir_service_is_left_alone_as_long_as_it_wants() -> None:
-    with fhir_server(Reply(status=429, headers={"Retry-After": "600"})) as server:
+@pytest.mark.parametrize("wanted", ["600", "Fri, 31 Dec 2100 23:59:59 GMT"])
+def test_a_fhir_service_is_left_alone_as_long_as_it_wants(wanted: str) -> None:
+    with fhir_server(Reply(status=429, headers={"Retry-After": wanted})) as server:
         messenger = FhirMessenger(fhir(server.url))
         for _ in range(2):
             with pytest.raises(DestinationBusy):
                 messenger.tell(make_answer(NODULE_1))
         assert server.requests == 1
+
+
+@pytest.mark.parametrize("wanted", ["", "soon", "Thu, 01 Jan 1970 00:00:00 GMT", "-5"])
+def test_a_fhir_service_that_does_not_say_how_long_it_is_busy_is_asked_again(wanted: str) -> None:
+    busy = Reply(status=503, headers={"Retry-After": wanted})
+    with fhir_server(busy, busy) as server:
+        messenger = FhirMessenger(fhir(server.url))
+        for _ in range(2):
+            with pytest.raises(DestinationBusy):
+                messenger.tell(make_answer(NODULE_1))
+        assert server.requests == 2
 
 
 def test_a_bearer_token_is_shown_and_never_said(office: Office) -> None:
