@@ -1,7 +1,6 @@
 """An edit of the rules, tried on the Studies of the ledger before it is installed; nothing is stored.
 
-It is tried by a process of its own: a regular expression may try ways without end, and holds up every thread of the
-process in which it does.
+It is tried by a process of its own, which its time limit ends whatever it does.
 """
 
 import copyreg

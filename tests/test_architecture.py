@@ -99,6 +99,7 @@ PLANTS = (
     Plant("door-pydantic", "node/domain/study.py", "import pydantic"),
     Plant("door-web", "node/metrics/figures.py", "import fastapi"),
     Plant("door-prometheus", "node/ledger/gauges.py", "import prometheus_client"),
+    Plant("door-regex", "node/intake/station.py", "import regex"),
     Plant("door-jinja", "node/web/rights.py", "import jinja2"),
     Plant("door-argon2", "node/accounts/registry.py", "import argon2"),
     Plant("door-openid", "node/accounts/doorkeeper.py", "import authlib"),

@@ -4,7 +4,7 @@ A new condition is one reading function in `node.rules.readings` and one entry i
 docs/rules.md.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from node.rules.operands import (
     ABSENT,
     PRESENT,
     Operand,
+    Pattern,
     Presence,
     RawOperand,
     Reading,
@@ -111,14 +112,18 @@ class Condition:
             return Presence(wanted=raw == PRESENT)
         return self.parse(raw)
 
-    def ask(self, operands: Iterable[Operand], series: SeriesFacts) -> tuple[Outcome, str]:
+    def ask(self, operands: Sequence[Operand], series: SeriesFacts) -> tuple[Outcome, str]:
         """Return the answer of `series` and the value found, as it may be shown."""
         reading = self.read(series)
         outcomes = [operand.compare(reading) for operand in operands]
         outcome = all_of(outcomes) if self.needs_all else any_of(outcomes)
         if reading is None:
             return outcome, ABSENT
-        return outcome, PRESENT if self.is_identifying else reading.words
+        found = PRESENT if self.is_identifying else reading.words
+        # With a text, a pattern leaves nothing open but by its time.
+        if outcome is Outcome.UNDETERMINED and reading.texts and any(isinstance(one, Pattern) for one in operands):
+            found = f"{found} (the pattern takes too long)"
+        return outcome, found
 
 
 def parse_sop_class(raw: RawOperand) -> Operand:

@@ -1,19 +1,26 @@
 """What a condition compares with: a word, a pattern, a span of numbers, or mere presence."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import regex
+
 from node.domain.decision import Outcome
 from node.errors import RuleInvalid
 from node.rules.anatomy import body_part_of
-from node.rules.kleene import decide
+from node.rules.kleene import any_of, decide
 from node.rules.quantity import Quantity, Span, parse_span
 from node.rules.text import compile_pattern, normalize
 
 PRESENT, ABSENT = "present", "absent"
+# What is repeated so often is written out when it is compiled, and no text is that long.
+REPEATS, MAX_REPEATS = re.compile(r"\{(\d{1,9})"), 2**16
+# Searches take microseconds, but a pattern may have more ways to try in one text than there is time.
+SEARCH_S = 0.1
 RawOperand = str | int | float
 
 
@@ -117,15 +124,21 @@ class Pattern:
     """Holds when a regular expression is found in a normalized value."""
 
     words: str
-    pattern: re.Pattern[str]
+    pattern: regex.Pattern[str]
     symbol: str = "~"
 
     def compare(self, reading: Reading | None) -> Outcome:
-        """Return UNDETERMINED without a text."""
+        """Return UNDETERMINED without a text, or where a search takes longer than `SEARCH_S`."""
         if reading is None or not reading.texts:
             return Outcome.UNDETERMINED
         # One text at a time: across two, `t1.*ce` would find the `ce` of another attribute.
-        return decide(any(self.pattern.search(normalize(text)) for text in reading.texts))
+        return any_of(self._search(normalize(text)) for text in reading.texts)
+
+    def _search(self, text: str) -> Outcome:
+        try:
+            return decide(self.pattern.search(text, timeout=SEARCH_S) is not None)
+        except TimeoutError:
+            return Outcome.UNDETERMINED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,12 +187,14 @@ def parse_pattern(raw: RawOperand) -> Operand:
     Raises
     ------
     RuleInvalid
-        If `raw` is no regular expression.
+        If `raw` is no regular expression, or repeats something too often.
     """
     text = _as_text(raw)
+    if math.prod(map(int, REPEATS.findall(text))) > MAX_REPEATS:
+        raise RuleInvalid(f"{text!r} repeats something more than {MAX_REPEATS} times; a text holds 256 characters")
     try:
         return Pattern(words=text, pattern=compile_pattern(text))
-    except (re.error, OverflowError, RecursionError) as exc:
+    except (regex.error, OverflowError, RecursionError) as exc:
         raise RuleInvalid(f"{text!r} is no regular expression: {exc}") from exc
 
 

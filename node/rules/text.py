@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+import regex
+
 # A dot or a comma between digits belongs to the number (`2.0`); `+` and `*` carry meaning (`T1 +C`, `T2*`).
 SEPARATORS = re.compile(r"[\s_\-/\\^;:|()\[\]{}='\"]+|(?<!\d)[.,]|[.,](?!\d)")
 # LO and SH hold 64 characters at most; what is longer is no description and is not worth a slow pattern.
@@ -21,7 +23,7 @@ def strip_accents(text: str) -> str:
     return unicodedata.normalize("NFC", bare)
 
 
-def compile_pattern(source: str) -> re.Pattern[str]:
+def compile_pattern(source: str) -> regex.Pattern[str]:
     """Compile a pattern that is searched in normalized text.
 
     The pattern is bared of accents, and ``_`` and ``-`` outside of brackets become spaces, since no normalized text
@@ -29,10 +31,10 @@ def compile_pattern(source: str) -> re.Pattern[str]:
 
     Raises
     ------
-    re.error
+    regex.error
         If `source` is no regular expression.
     """
-    return re.compile(_bare_separators(strip_accents(source)), re.IGNORECASE)
+    return regex.compile(_bare_separators(strip_accents(source)), regex.IGNORECASE)
 
 
 def shorten(text: str) -> str:

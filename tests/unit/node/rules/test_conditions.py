@@ -136,6 +136,15 @@ def test_identifying_values_are_never_shown(key: str, keyword: str) -> None:
     assert ask(key, "CANARY", make_series(1)) == (OPEN, "absent")
 
 
+def test_a_pattern_with_more_ways_than_time_leaves_its_question_open_and_says_so() -> None:
+    series = make_series(1, SeriesDescription="a" * 63 + "b", ProtocolName="lung")
+    for pattern in ("^(a|aa)+$", ["^(a|aa)+$", "chest"]):
+        outcome, found = ask("description", pattern, series)
+        assert outcome is OPEN
+        assert found.endswith(" (the pattern takes too long)")
+    assert ask("description", ["^(a|aa)+$", "lung"], series)[0] is YES
+
+
 @pytest.mark.parametrize("raw", ["18:00", "25:00 .. 07:00", "07:60 .. 08:00", "7 .. 18", "07:00 .. 07:00", 7])
 def test_hours_that_are_none_are_refused(raw: Any) -> None:
     with pytest.raises(RuleInvalid, match=re.escape(repr(raw))):
