@@ -125,6 +125,18 @@ def whole_of(ds: Dataset) -> Dataset:
     return ds.whole() if isinstance(ds, FrameHeader) else ds
 
 
+def keeps_slices(ds: Dataset) -> bool:
+    """Tell whether a conversion kept, with a Frame or for all, what its single slice said and groups have no names for.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.16.2.25
+    """
+    whole, place = whole_of(ds), (number_frame(ds) or 1) - 1
+    items = [*(whole.get("SharedFunctionalGroupsSequence") or ())[:1], *_list_items(whole)[place : place + 1]]
+    return any(tag in item for item in items for tag in UNASSIGNED)
+
+
 def holds_frames(ds: Dataset) -> bool:
     """Tell whether an Instance has several Frames, or functional groups, as one of a single Frame may have too.
 

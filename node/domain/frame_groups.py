@@ -37,6 +37,7 @@ FRAME_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "CTXRayDetailsSequence": ("KVP",),
     "MRImageFrameTypeSequence": ("FrameType",),
     "MRTimingAndRelatedParametersSequence": ("RepetitionTime",),
+    "MREchoSequence": ("EffectiveEchoTime",),
     "PETFrameTypeSequence": ("FrameType",),
 })  # fmt: skip
 # What single slices said, and a conversion kept in the unassigned groups; all that is said elsewhere goes before it.

@@ -1,8 +1,9 @@
 """What the functional groups of a multi-frame image tell rules: how its Frames lie and are sampled (PS3.3 C.7.6.16)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import zip_longest
 from math import isfinite
 
 from pydicom.tag import Tag
@@ -17,17 +18,23 @@ from node.domain.frame_groups import (
 from node.errors import NotDicom, TooComplex
 from node.header.codes import coded_tags, read_codes
 from node.header.elements import Element, ElementReader
-from node.header.values import MAX_VALUE_BYTES, decoded_tags
+from node.header.values import MAX_VALUE_BYTES, Scalar, decode_value, decoded_tags
 
 SHARED_GROUPS, FRAMES_GROUPS = int(Tag("SharedFunctionalGroupsSequence")), int(Tag("PerFrameFunctionalGroupsSequence"))
 GROUP_TAGS = frozenset({SHARED_GROUPS, FRAMES_GROUPS})
 PLANE_POSITION, IMAGE_POSITION = int(Tag("PlanePositionSequence")), int(Tag("ImagePositionPatient"))
+FRAME_TYPE, CODE_STRING = int(Tag("FrameType")), b"CS"
+TYPE_GROUPS = tuple(int(Tag(group)) for group, told in FRAME_GROUPS.items() if "FrameType" in told)
 UNASSIGNED = frozenset({int(Tag(UNASSIGNED_SHARED)), int(Tag(UNASSIGNED_OF_FRAME))})
 # The unassigned attributes may hold a vendor's private ones; a group of more is not looked into.
 MAX_GROUP_BYTES, MAX_GROUP_ELEMENTS = 4 * 2**20, 10_000
 # Three Decimal Strings of more digits than PS3.5 6.2 allows, as some write them.
 MAX_POSITION_BYTES = 96
 COORDINATES = 3
+# Five Code Strings, and as many again.
+MAX_TYPE_BYTES = 170
+# What Image Type (0008,0008) says where Frames differ; its values 2 and 3 never do (PS3.3 C.8.16.1).
+MIXED, NEVER_MIXED = "MIXED", (2, 3)
 # Stands for what a Frame says of itself, and nobody understands: what all share must not take its place.
 UNREADABLE = b"?"
 # No patient is longer, and no position of a slice is known to less than a thousandth of a millimetre.
@@ -58,6 +65,8 @@ class Told:
 class Groups:
     """What was read of functional groups; of Frames that differ, the first one's stand for all.
 
+    Of each Frame there are its place and its type.
+
     Attributes
     ----------
     seen
@@ -70,6 +79,10 @@ class Groups:
         Image Position (Patient) (0020,0032) of each Frame, as encoded; empty where it has none of its own.
     shared_position
         That of the Frames that have none of their own.
+    types
+        Each Frame Type (0008,9007) once, as encoded; empty bytes stand for Frames that have none of their own.
+    shared_type
+        That of these.
     is_sound
         False where something is damaged, too large or comes twice, or there are more than `MAX_FRAMES`.
     """
@@ -79,6 +92,8 @@ class Groups:
     unassigned: Told | None = None
     positions: tuple[bytes, ...] = ()
     shared_position: bytes = b""
+    types: tuple[bytes, ...] = ()
+    shared_type: bytes = b""
     is_sound: bool = True
 
     @property
@@ -99,20 +114,23 @@ def read_groups(reader: ElementReader, sequence: Element, known: Groups) -> Grou
         return replace(known, is_sound=False)
     found, seen = replace(known, seen=known.seen | {sequence.tag}), 0
     positions: list[bytes] = []
+    types: dict[bytes, None] = {}
     try:
         for item in reader.look_into(sequence, _wanted(), most=MAX_FRAMES):
             if seen == 0:
                 found = _add_groups(reader, item, found, is_shared=sequence.tag == SHARED_GROUPS)
             if seen < MAX_FRAMES:
                 positions.append(_read_position(reader, item))
+                types[_read_type(reader, item)] = None
             seen += 1
     except TooComplex:
         raise
     except NotDicom:
         return replace(found, is_sound=False)
     if sequence.tag == SHARED_GROUPS:
-        return replace(found, shared_position=positions[0] if positions else b"")
-    return replace(found, positions=tuple(positions), is_sound=found.is_sound and seen <= MAX_FRAMES)
+        return replace(found, shared_position=next(iter(positions), b""), shared_type=next(iter(types), b""))
+    is_sound = found.is_sound and seen <= MAX_FRAMES
+    return replace(found, positions=tuple(positions), types=tuple(types), is_sound=is_sound)
 
 
 def list_columns(groups: Groups) -> list[list[float]] | None:
@@ -122,6 +140,27 @@ def list_columns(groups: Groups) -> list[list[float]] | None:
     if not known or len(known) != len(points):
         return None
     return [column[:1] if len(set(column)) == 1 else column for column in map(list, zip(*known, strict=True))]
+
+
+def merge_types(image_type: Sequence[Scalar], groups: Groups) -> list[Scalar]:
+    """Return Image Type (0008,0008) as the Frames tell it: their Frame Type (0008,9007) where all say the same.
+
+    Where they differ, or Image Type says so, a value is ``MIXED``; of values 2 and 3, that of Image Type is kept.
+
+    References
+    ----------
+    DICOM PS3.3 C.8.16.1
+    """
+    told = {raw or groups.shared_type for raw in groups.types} - {b""}
+    values = [decode_value("ImageType", CODE_STRING, raw, (), little_endian=True) for raw in told]
+    types = [one for one in values if isinstance(one, list)]
+    merged: list[Scalar] = []
+    for place, (own, *said) in enumerate(zip_longest(image_type, *types, fillvalue=""), start=1):
+        if own == MIXED or len(set(said)) > 1:
+            merged.append(own if own and place in NEVER_MIXED else MIXED)
+        else:
+            merged.append(next(iter(said), "") or own)
+    return merged
 
 
 def read_position(raw: bytes) -> tuple[float, ...] | None:
@@ -146,7 +185,7 @@ def _to_read() -> Mapping[int, frozenset[int]]:
 
 @cache
 def _wanted() -> frozenset[int]:
-    return frozenset({PLANE_POSITION, *_to_read()})
+    return frozenset({PLANE_POSITION, *TYPE_GROUPS, *_to_read()})
 
 
 def _add_groups(reader: ElementReader, item: Mapping[int, Element | None], known: Groups, *, is_shared: bool) -> Groups:
@@ -196,3 +235,13 @@ def _read_position(reader: ElementReader, item: Mapping[int, Element | None]) ->
         return reader.value_in(group, IMAGE_POSITION, max_bytes=MAX_POSITION_BYTES) or UNREADABLE
     except NotDicom:
         return UNREADABLE
+
+
+def _read_type(reader: ElementReader, item: Mapping[int, Element | None]) -> bytes:
+    group = next((item[tag] for tag in TYPE_GROUPS if item[tag] is not None), None)
+    if group is None:
+        return b""
+    try:
+        return reader.value_in(group, FRAME_TYPE, max_bytes=MAX_TYPE_BYTES)
+    except NotDicom:
+        return b""

@@ -9,13 +9,14 @@ from functools import cache
 from tempfile import TemporaryFile
 from typing import Any
 
-from node.domain.frame_groups import CONVERTED_CLASSES, PLACED_CLASSES, PLACING_KEYWORDS
+from node.domain.contrast import GIVEN, NOT_GIVEN, is_given_with_frames
+from node.domain.frame_groups import PLACED_CLASSES, PLACING_KEYWORDS
 from node.domain.study import CODED_KEYWORDS, CONTRAST_GIVEN, FRAME_POSITIONS, KEPT_KEYWORDS, Attributes, Place
 from node.domain.uids import UID_PATTERN, InstanceUID, SeriesUID, StudyUID, check_uid
 from node.errors import NotDicom, TooLarge
 from node.header.codes import coded_tags, read_codes
 from node.header.elements import PIXEL_DATA, UNDEFINED_LENGTH, Element, ElementReader, Encoded
-from node.header.groups import GROUP_TAGS, Groups, Told, list_columns, read_groups
+from node.header.groups import GROUP_TAGS, Groups, Told, list_columns, merge_types, read_groups
 from node.header.part10 import read_part10
 from node.header.values import MAX_VALUE_BYTES, Value, character_encodings, decode_value, decoded_tags, kept_tags
 
@@ -38,8 +39,8 @@ SPECIFIC_CHARACTER_SET, SOP_CLASS_UID, CONTRAST_AGENTS = 0x00080005, 0x00080016,
 # How it may be told that an element is one.
 CODE_STRING = frozenset({b"CS", b"UN", b""})
 OF_FRAMES = GROUP_TAGS | {CONTRAST_AGENTS}
-# Contrast/Bolus Agent Administered (0018,9342), and what is kept of it.
-YES, NO = "YES", "NO"
+# What Frames say in a word of their own, and what single slices call it; rules know the latter.
+SLICE_NAMES = {"EffectiveEchoTime": "EchoTime"}
 # Share of the samples that native Pixel Data holds when chrominance is subsampled (PS3.3 C.7.6.3.1.2).
 SUBSAMPLED = {"YBR_FULL_422": (2, 3), "YBR_PARTIAL_422": (2, 3), "YBR_PARTIAL_420": (1, 2)}
 
@@ -296,32 +297,30 @@ def _list_attributes(found: Beginning, values: Mapping[str, Value], *, little_en
     charset = {tag: raw for tag, raw in found.kept.items() if tag == SPECIFIC_CHARACTER_SET}
 
     def decode(one: Told) -> dict[str, Any]:
-        return {**_decode({**one.kept, **charset}, little_endian=little_endian), **_list_codes(one.codes)}
+        plain = _decode({**one.kept, **charset}, little_endian=little_endian)
+        return {SLICE_NAMES.get(keyword, keyword): value for keyword, value in plain.items()} | _list_codes(one.codes)
 
     told = {**decode(found.groups.unassigned or Told()), **told, **decode(found.groups.assigned)}
+    image_type = merge_types(told.get("ImageType", []), found.groups)
     columns, given = list_columns(found.groups), _tell_contrast(found, told)
     has_all = columns is not None and len(found.groups.positions) == _count(values, "NumberOfFrames")
     return {
-        **_only_kept(told),
+        **_only_kept(told | {"ImageType": image_type} if any(image_type) else told),
         **({FRAME_POSITIONS: columns} if has_all else {}),
         **({CONTRAST_GIVEN: given} if given else {}),
     }
 
 
 def _tell_contrast(found: Beginning, told: Mapping[str, Any]) -> str:
-    """Return whether contrast was given when Frames were acquired; empty where that is open.
-
-    References
-    ----------
-    DICOM PS3.3 C.7.6.4b (its Sequence is required where contrast was applied), C.7.6.16.2.12
-    """
-    administered = told.get("ContrastBolusAgentAdministered")
-    if found.has_agents:
-        # Of Frames before the agent, or of a mixture; or of an agent that nobody named.
-        return "" if administered == NO or not found.names_agents else YES
-    if _class_of(found.kept) in CONVERTED_CLASSES and found.groups.unassigned is None:
-        return ""
-    return YES if administered == YES else NO
+    """Return whether contrast was given when Frames were acquired; empty where that is open."""
+    is_given = is_given_with_frames(
+        sop_class_uid=_class_of(found.kept),
+        has_agents=found.has_agents,
+        names_agents=found.names_agents,
+        administered=told.get("ContrastBolusAgentAdministered"),
+        keeps_slices=found.groups.unassigned is not None,
+    )
+    return "" if is_given is None else GIVEN if is_given else NOT_GIVEN
 
 
 def _list_codes(codes: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

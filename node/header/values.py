@@ -16,8 +16,8 @@ Value = Scalar | list[Scalar]
 
 # Read for the check of Pixel Data only, not kept.
 CHECKED_KEYWORDS = ("SamplesPerPixel",)
-# Read of functional groups, for `CONTRAST_GIVEN` only.
-GROUP_KEYWORDS = ("ContrastBolusAgentAdministered",)
+# Read of functional groups only, for `CONTRAST_GIVEN` and Echo Time (0018,0081).
+GROUP_KEYWORDS = ("ContrastBolusAgentAdministered", "EffectiveEchoTime")
 # A kept attribute that is longer is no attribute that a rule reads.
 MAX_VALUE_BYTES = 16384
 # A longer value is decoded each time it comes, not remembered.

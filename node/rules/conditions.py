@@ -233,7 +233,7 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
                 ORDER_PRIORITY,
                 *(priority.word for priority in Priority),
             ),
-            _words("image_type", "Image Type (0008,0008)", "ImageType"),
+            _words("image_type", "Image Type (0008,0008), of Frames their Frame Type (0008,9007)", "ImageType"),
             _choice(
                 "presentation_intent",
                 "Presentation Intent Type (0008,0068)",
@@ -274,7 +274,12 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
                 read=read_contrast,
                 parse=parse_presence,
             ),
-            _number_of("echo_time", "Echo Time (0018,0081)", "EchoTime", MILLISECONDS),
+            _number_of(
+                "echo_time",
+                "Echo Time (0018,0081), of Frames Effective Echo Time (0018,9082)",
+                "EchoTime",
+                MILLISECONDS,
+            ),
             _number_of("repetition_time", "Repetition Time (0018,0080)", "RepetitionTime", MILLISECONDS),
             _number_of("inversion_time", "Inversion Time (0018,0082)", "InversionTime", MILLISECONDS),
             _number_of("b_value", "Diffusion b-value (0018,9087)", "DiffusionBValue", DIFFUSION),

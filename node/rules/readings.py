@@ -7,11 +7,12 @@ from typing import Any
 
 from pydicom.uid import UID
 
+from node.domain.contrast import GIVEN, is_given
 from node.domain.frame_groups import PLACED_CLASSES
 from node.domain.study import CONTRAST_GIVEN, SeriesFacts
 from node.rules.operands import Reading
 from node.rules.quantity import MILLIMETRES, YEARS, Quantity
-from node.rules.text import normalize, shorten
+from node.rules.text import shorten
 
 # A gantry or a head is tilted by up to 20 degrees (10.8 in the reference brain MR); at 45 two names are equally right.
 MAX_TILT_DEG = 25.0
@@ -24,13 +25,6 @@ UNIT_TOLERANCE = 0.01
 # PS3.5 6.2, AS: three digits and a letter.
 AGE = re.compile(r"(\d{1,3})([DWMY])\Z")
 AGE_YEARS = MappingProxyType({"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0})
-# What technologists type into Contrast/Bolus Agent (0018,0010) when none was given.
-NO_AGENT = frozenset({
-    "none", "no", "n", "0", "n a", "na", "nil", "without", "no contrast", "without contrast", "non contrast",
-})  # fmt: skip
-
-# What `CONTRAST_GIVEN` says where it was.
-GIVEN = "YES"
 
 
 def read_texts(series: SeriesFacts, *, keywords: tuple[str, ...]) -> Reading | None:
@@ -132,16 +126,17 @@ def read_contrast(series: SeriesFacts) -> Reading | None:
     alone, it is open where intake could not read it.
     """
     reading = read_texts(series, keywords=("ContrastBolusAgent",))
-    is_denied = reading is not None and normalize(reading.words) in NO_AGENT
-    if reading is not None and not is_denied:
-        return reading
-    given = series.attributes.get(CONTRAST_GIVEN)
-    if given is None:
-        is_told = PLACED_CLASSES.isdisjoint(series.sop_class_uids)
-        return None if is_told else Reading(words="not known of these Frames", is_open=True)
-    if given == GIVEN:
-        return Reading(words="an agent", texts=("an agent",), is_open=is_denied)
-    return None
+    found = is_given(reading.words if reading else "", otherwise=_is_given_with_frames(series))
+    if found is None:
+        return Reading(words="not known of these Frames", is_open=True)
+    return (reading or Reading(words="an agent", texts=("an agent",))) if found else None
+
+
+def _is_given_with_frames(series: SeriesFacts) -> bool | None:
+    told = series.attributes.get(CONTRAST_GIVEN)
+    if told is None:
+        return False if PLACED_CLASSES.isdisjoint(series.sop_class_uids) else None
+    return bool(told == GIVEN)
 
 
 def read_laterality(series: SeriesFacts) -> Reading | None:

@@ -8,9 +8,12 @@ from types import MappingProxyType
 
 from pydicom import Dataset
 
+from node.domain.contrast import NOT_ADMINISTERED, is_given, is_given_with_frames
+from node.domain.frame_groups import CONVERTED_CLASSES, PLACED_CLASSES
 from node.errors import InputMissing, WrongAge, WrongBodyPart, WrongContrast, WrongModality, WrongView
 from node.manifest import Contrast, Fit
 from node.models import ModelCard
+from workers.frames import keeps_slices
 from workers.instances import read_values
 
 AGE = re.compile(r"(\d{1,3})([DWMY]?)\Z")
@@ -20,14 +23,13 @@ DATE = re.compile(r"\d{8}")
 DAYS = ("AcquisitionDate", "ContentDate", "StudyDate")
 DAYS_OF_YEAR = 365.25
 LIKELY_YEARS = 100.0  # 1900-01-01 is what de-identifiers leave of a birth date
-# What technologists type into Contrast/Bolus Agent (0018,0010) when none was given.
-NO_AGENT = frozenset({"", "none", "no", "n", "0", "n a", "na", "nil", "without", "no contrast", "without contrast"})
 
 
 def require_role(card: ModelCard, role: str, datasets: Sequence[Dataset]) -> None:
     """Refuse the Series of one role when its header says that the model was not made for it.
 
-    What a header leaves out is not held against it: many archives leave out nearly everything.
+    What a header leaves out is not held against it: many archives leave out nearly everything. Of multi-frame images
+    contrast is not guessed where what they say leaves it open.
 
     Raises
     ------
@@ -106,18 +108,47 @@ def _check_age(ds: Dataset, fit: Fit) -> None:
 def _check_contrast(ds: Dataset, fit: Fit) -> None:
     if fit.contrast is None:
         return
-    agent = " ".join(
-        "".join(c if c.isalnum() else " " for c in str(ds.get("ContrastBolusAgent") or "").lower()).split()
-    )
-    # Multi-frame images code the agent, and each Frame may say that it was not given yet (PS3.3 C.7.6.4b).
-    is_coded = any(map(_has_code, ds.get("ContrastBolusAgentSequence") or ()))
-    is_coded = is_coded and ds.get("ContrastBolusAgentAdministered") != "NO"
-    found = Contrast.WITH if is_coded or agent not in NO_AGENT else Contrast.WITHOUT
+    told = _is_contrast_given(ds)
+    if told is None:
+        raise _tell_open_contrast(ds, fit.contrast)
+    found = Contrast.WITH if told else Contrast.WITHOUT
     if found is not fit.contrast:
         raise WrongContrast(
             f"{_name(ds)}: taken {found.value} a contrast agent by Contrast/Bolus Agent (0018,0010; 0018,0012) where a "
             f"Series {fit.contrast.value} one is read"
         )
+
+
+def _is_contrast_given(ds: Dataset) -> bool | None:
+    """Return whether contrast was given, as rules are told at receive; None where that is open."""
+    agent = str(ds.get("ContrastBolusAgent") or "").strip()
+    items, administered = ds.get("ContrastBolusAgentSequence") or (), ds.get("ContrastBolusAgentAdministered")
+    names_agents, sop_class_uid = any(map(_has_code, items)), str(ds.get("SOPClassUID") or "")
+    if sop_class_uid not in PLACED_CLASSES:
+        return bool(is_given(agent, otherwise=False)) or (names_agents and administered != NOT_ADMINISTERED)
+    with_frames = is_given_with_frames(
+        sop_class_uid=sop_class_uid,
+        has_agents=bool(items),
+        names_agents=names_agents,
+        administered=administered,
+        keeps_slices=keeps_slices(ds),
+    )
+    return is_given(agent, otherwise=with_frames)
+
+
+def _tell_open_contrast(ds: Dataset, wanted: Contrast) -> WrongContrast:
+    asked = f"{_name(ds)}: whether contrast was given is open where a Series {wanted.value} a contrast agent is read; "
+    if ds.get("SOPClassUID") in CONVERTED_CLASSES and not ds.get("ContrastBolusAgentSequence"):
+        return WrongContrast(
+            f"{asked}its conversion kept nothing of the single slices, where Contrast/Bolus Agent (0018,0010) is "
+            "expected in Unassigned Shared or Per-Frame Converted Attributes Sequence (0020,9170; 0020,9171); send the "
+            "single-frame Instances, or let the converter keep it"
+        )
+    return WrongContrast(
+        f"{asked}Contrast/Bolus Agent Sequence (0018,0012) is expected to name an agent, Contrast/Bolus Agent "
+        "(0018,0010) not to deny it, and Contrast/Bolus Agent Administered (0018,9342) not to say NO of a Frame; "
+        "correct the sender"
+    )
 
 
 def _has_code(item: Dataset) -> bool:

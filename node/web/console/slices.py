@@ -54,6 +54,12 @@ class Stack:
         return self.slices[self.start]
 
     @property
+    def numbers(self) -> tuple[int | str | None, ...]:
+        """The number of each slice as a page shows it; of a Frame beside other Instances ``2 frame 12``."""
+        is_only = len({one.sop_instance_uid for one in self.slices}) == 1
+        return tuple(one.number if is_only or one.frames == 1 else _name_frame(one) for one in self.slices)
+
+    @property
     def name(self) -> str:
         """Series Number and Description, as far as there are some."""
         attributes = self.first.attributes
@@ -224,10 +230,18 @@ def describe(study: str, stack: Stack, told: Mapping[str, Any], numbers: Mapping
         "columns": first.columns,
         "ratio": round(first.columns * first.spacing_mm[1] / (first.rows * first.spacing_mm[0]), 5),
         "start": stack.start,
-        "slices": [{"number": one.number, "src": picture_url(study, stack, one)} for one in stack.slices],
+        "slices": [
+            {"number": number, "src": picture_url(study, stack, one)}
+            for number, one in zip(stack.numbers, stack.slices, strict=True)
+        ],
         "outlines": drawn,
         "keys": {number: max(found, key=lambda index: found[index]) for number, found in areas.items()},
     }
+
+
+def _name_frame(one: Slice) -> str:
+    number = one.attributes.get("InstanceNumber")
+    return f"frame {one.frame}" if number is None else f"{number} frame {one.frame}"
 
 
 def _start(slices: Sequence[Slice], job: Job) -> int:

@@ -17,6 +17,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
+    MRImageStorage,
     SegmentationStorage,
 )
 
@@ -174,6 +175,67 @@ def make_converted(**kept: object) -> Dataset:
     ds.SOPClassUID = LegacyConvertedEnhancedCTImageStorage
     ds.SharedFunctionalGroupsSequence[0].UnassignedSharedConvertedAttributesSequence = [item(**kept)]
     return ds
+
+
+NORMAL = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+LOCALIZER = ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]
+PROJECTION = ["DERIVED", "PRIMARY", "VOLUME", "MAXIMUM"]
+
+
+@pytest.mark.parametrize(
+    ("image_type", "frame_types", "read"),
+    [
+        (NORMAL, [NORMAL], NORMAL),
+        (NORMAL, [LOCALIZER], LOCALIZER),
+        (None, [PROJECTION], PROJECTION),
+        (NORMAL, [[]], NORMAL),
+        (None, [[]], None),
+        (NORMAL, [["DERIVED", "SECONDARY"]], ["DERIVED", "SECONDARY", "VOLUME", "NONE"]),
+        (["ORIGINAL", "PRIMARY"], [NORMAL], NORMAL),
+        # Of Frames that differ none stands for all; values 2 and 3 are never mixed (PS3.3 C.8.16.1).
+        (["MIXED", "PRIMARY", "VOLUME", "MIXED"], [NORMAL, PROJECTION], ["MIXED", "PRIMARY", "VOLUME", "MIXED"]),
+        (["MIXED", "PRIMARY", "VOLUME", "MIXED"], [NORMAL], ["MIXED", "PRIMARY", "VOLUME", "MIXED"]),
+        (NORMAL, [NORMAL, PROJECTION], ["MIXED", "PRIMARY", "VOLUME", "MIXED"]),
+        (NORMAL, [LOCALIZER, NORMAL], NORMAL),
+        (LOCALIZER, [LOCALIZER, NORMAL], LOCALIZER),
+        (None, [LOCALIZER, NORMAL], ["ORIGINAL", "PRIMARY", "MIXED", "NONE"]),
+    ],
+)
+def test_rules_read_of_frames_what_type_they_are(
+    image_type: list[str] | None, frame_types: list[list[str]], read: list[str] | None
+) -> None:
+    ds = enhance(make_slices())
+    ds.ImageType = image_type
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.CTImageFrameTypeSequence[0].FrameType = frame_types[0]
+    ds.PerFrameFunctionalGroupsSequence[-1].CTImageFrameTypeSequence[0].FrameType = frame_types[-1]
+    assert scan(ds).get("ImageType") == read
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_type_that_frames_share_is_that_of_those_without_one(syntax: UID) -> None:
+    ds = enhance(make_slices())
+    ds.SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence = [item(FrameType=LOCALIZER)]
+    for frame in ds.PerFrameFunctionalGroupsSequence[1:]:
+        del frame.CTImageFrameTypeSequence
+    assert scan_file(write(ds, syntax)).attributes["ImageType"] == NORMAL
+    del ds.PerFrameFunctionalGroupsSequence[0].CTImageFrameTypeSequence
+    assert scan_file(write(ds, syntax)).attributes["ImageType"] == LOCALIZER
+
+
+def test_a_type_of_other_modalities_frames_is_read_too() -> None:
+    ds = enhance(make_slices(MRImageStorage, Modality="MR"))
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.MRImageFrameTypeSequence[0].FrameType = LOCALIZER
+    assert scan(ds)["ImageType"] == LOCALIZER
+
+
+def test_effective_echo_time_of_frames_is_their_echo_time() -> None:
+    ds = enhance(make_slices(MRImageStorage, Modality="MR", EchoTime="80"))
+    ds.SharedFunctionalGroupsSequence[0].MREchoSequence = [item(EffectiveEchoTime=101.5)]
+    attributes = scan(ds)
+    assert attributes["EchoTime"] == 101.5
+    assert "EffectiveEchoTime" not in attributes
 
 
 def test_what_a_conversion_kept_is_read_unless_it_is_said_elsewhere() -> None:

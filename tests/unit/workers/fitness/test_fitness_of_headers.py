@@ -6,6 +6,7 @@ import pytest
 from pydicom import DataElement, Dataset
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
+from pydicom.uid import LegacyConvertedEnhancedCTImageStorage
 
 from node.errors import (
     InputMissing,
@@ -22,9 +23,12 @@ from node.models import SHIPPED_MODELS, ModelCard, read_model
 from node.rehearsal.brain_mr import BRUNO
 from node.rehearsal.chest_ct import ANNA
 from node.rehearsal.chest_xray import CLARA
+from tests.analyses import make_slices
+from tests.enhanced import enhance
 from workers.fitness.check import Fitness
 from workers.fitness.header import read_age_years, require_role
 from workers.fitness.phantoms import refuse_phantoms
+from workers.frames import spread_frames
 
 FIT = Fit(body_parts=("CHEST", "LUNG"), views=("PA", "AP"), age_years=(2, 17), contrast=Contrast.WITHOUT)
 
@@ -85,6 +89,7 @@ def test_what_the_model_was_not_made_for_is_refused_with_value_and_limit(
         {"PatientAge": "000Y"},
         {"PatientAge": "old"},
         {"ContrastBolusAgent": "N/A"},
+        {"ContrastBolusAgent": "Non-contrast"},
         {"ContrastBolusAgentSequence": []},
         {"ContrastBolusAgentSequence": [Dataset()]},
         {"ContrastBolusAgentSequence": [agent()], "ContrastBolusAgentAdministered": "NO"},
@@ -103,6 +108,64 @@ def test_a_model_that_asks_for_contrast_refuses_a_series_without() -> None:
     require_role(asking, "image", [header(ContrastBolusAgent="Gadolinium")])
     with pytest.raises(WrongContrast, match="without a contrast agent"):
         require_role(asking, "image", [header()])
+
+
+def convert(kept: Dataset | None = None, **told: object) -> Dataset:
+    """Return a legacy-converted image; `kept` is what the conversion kept of the single slices, `told` what it says."""
+    ds = enhance(make_slices())
+    ds.SOPClassUID = LegacyConvertedEnhancedCTImageStorage
+    if kept is not None:
+        ds.SharedFunctionalGroupsSequence[0].UnassignedSharedConvertedAttributesSequence = [kept]
+    for keyword, value in told.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+def require_contrast(ds: Dataset, wanted: Contrast) -> None:
+    require_role(replace(card(), modalities={}, fit=Fit(contrast=wanted)), "image", spread_frames([ds]))
+
+
+@pytest.mark.parametrize("wanted", list(Contrast))
+@pytest.mark.parametrize("named", ["", "none"])
+def test_contrast_of_which_a_conversion_kept_nothing_is_not_guessed(named: str, wanted: Contrast) -> None:
+    with pytest.raises(WrongContrast, match=r"kept nothing.*\(0020,9170; 0020,9171\).*single-frame Instances"):
+        require_contrast(convert(ContrastBolusAgent=named), wanted)
+
+
+@pytest.mark.parametrize("wanted", list(Contrast))
+@pytest.mark.parametrize("administered", ["NO", ""])
+def test_contrast_is_not_guessed_where_what_is_said_of_the_agent_leaves_it_open(
+    administered: str, wanted: Contrast
+) -> None:
+    ds = enhance(make_slices())
+    # An agent that was not given yet with the first Frame, or an Item that names none.
+    ds.ContrastBolusAgentSequence = [agent() if administered else Dataset()]
+    usage = Dataset()
+    usage.ContrastBolusAgentAdministered = administered
+    ds.PerFrameFunctionalGroupsSequence[0].ContrastBolusUsageSequence = [usage]
+    with pytest.raises(WrongContrast, match=r"is open.*\(0018,0012\).*correct the sender"):
+        require_contrast(ds, wanted)
+
+
+def test_contrast_of_frames_is_what_is_told_of_them() -> None:
+    kept = Dataset()
+    kept.KVP = 120
+    require_contrast(convert(kept), Contrast.WITHOUT)
+    require_contrast(convert(ContrastBolusAgent="Iomeron"), Contrast.WITH)
+    require_contrast(convert(ContrastBolusAgentSequence=[agent()]), Contrast.WITH)
+    kept.ContrastBolusAgent = "Iomeron"
+    require_contrast(convert(kept), Contrast.WITH)
+    require_contrast(enhance(make_slices()), Contrast.WITHOUT)
+    with pytest.raises(WrongContrast, match="with a contrast agent"):
+        require_contrast(convert(kept), Contrast.WITHOUT)
+
+
+def test_what_a_conversion_kept_with_each_frame_tells_its_contrast() -> None:
+    ds, kept = convert(), Dataset()
+    kept.KVP = 120
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.UnassignedPerFrameConvertedAttributesSequence = [kept]
+    require_contrast(ds, Contrast.WITHOUT)
 
 
 def test_a_model_without_limits_refuses_nothing() -> None:
