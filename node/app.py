@@ -229,6 +229,7 @@ class NodeApp:
         if self._web is not None:
             self._web.open()
         self._supervision.start()
+        self._nursery.start()
         address = self._receivers.start()
         if self._hl7 is not None:
             self._hl7.start()

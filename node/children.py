@@ -41,10 +41,19 @@ class Process(Protocol):
 
 
 class Child:
-    """One process that should always run while the node does."""
+    """One process that should always run while the node does.
 
-    def __init__(self, name: str, spawn: Callable[[], Process], *, stop_timeout_s: float) -> None:
+    Parameters
+    ----------
+    end_level
+        Of the log's line that tells of an end which nobody has asked for.
+    """
+
+    def __init__(
+        self, name: str, spawn: Callable[[], Process], *, stop_timeout_s: float, end_level: int = logging.ERROR
+    ) -> None:
         self._name = name
+        self._end_level = end_level
         self._spawn = spawn
         self._stop_timeout_s = stop_timeout_s
         self._stopping = threading.Event()
@@ -101,7 +110,7 @@ class Child:
             self._spawned.set()
         logger.info("child started", extra={"owner": self._name, "pid": process.pid})
         code = process.wait()
-        level = logging.INFO if self._stopping.is_set() else logging.ERROR
+        level = logging.INFO if self._stopping.is_set() else self._end_level
         logger.log(level, "child ended", extra={"owner": self._name, "exit_code": code})
         return time.monotonic() - born
 

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from node.intake.adoption import Adoption
-from node.ledger.journal import Journal, journals_of
+from node.ledger.journal import FOLDER, Journal, journals_of
 from node.settings.whole import Settings
 
 logger = logging.getLogger(__name__)
@@ -49,4 +49,4 @@ def adopt_journal(journal: Journal, adoption: Adoption) -> None:
 
 
 def _folder(settings: Settings) -> Path:
-    return settings.node.data_dir / "receivers"
+    return settings.node.data_dir / FOLDER

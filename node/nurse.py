@@ -10,17 +10,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from setproctitle import setproctitle
 
+VERB = "nursery"
 # What a process does from its first moment to its last, with its words.
 Program = Callable[[Sequence[str]], None]
 # More than a web process is ever handed; what it is, and the line to the node, are two of them.
 MAX_DESCRIPTORS = 64
 MAX_MESSAGE_BYTES = 64
 DESCRIPTOR = array.array("i")
+OPEN_DESCRIPTORS = Path("/proc/self/fd")
+FIRST_BEYOND_STANDARD = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,17 @@ class Nurse:
         self._programs[order.program](words)
 
 
+def serve(control: socket.socket, programs: Mapping[str, Program]) -> None:
+    """Be the nursery until the node is gone; `control` and the standard streams are all that stays open."""
+    _close_all_but(control.fileno())
+    name_process(VERB)
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    with control:
+        control.set_inheritable(False)
+        Nurse(control, programs).work()
+
+
 def name_process(*words: str) -> None:
     """Let lists of processes show this one as if it had been started with these words."""
     setproctitle(" ".join((sys.executable, "-m", "node", *words)))
@@ -178,3 +193,10 @@ def run_to_its_end(program: Callable[[], None]) -> NoReturn:
 
 def _take_note(_number: int, _frame: FrameType | None) -> None:
     """Wake who polls; Python writes to the wake-up descriptor only for signals that have a handler."""
+
+
+def _close_all_but(kept: int) -> None:
+    """Close what the node has open, or else it would live on here; the standard ones stay."""
+    beyond = max(int(entry.name) for entry in OPEN_DESCRIPTORS.iterdir()) + 1
+    os.closerange(FIRST_BEYOND_STANDARD, kept)
+    os.closerange(max(kept + 1, FIRST_BEYOND_STANDARD), beyond)

@@ -9,6 +9,8 @@ from time import monotonic, sleep
 
 from node.errors import DataDirInUse, LedgerBusy
 
+# In the data folder of a node, for the journals of all its receivers.
+FOLDER = "receivers"
 SUFFIX = ".journal"
 POLL_S = 0.05
 

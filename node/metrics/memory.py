@@ -3,10 +3,11 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from node.ledger.journal import FOLDER, SUFFIX
 from node.lock import LOCK_FILE
 
 PROC = Path("/proc")
@@ -34,38 +35,49 @@ def measure_memory(data_dir: Path) -> Mapping[str, int]:
     """Return kind to the bytes in memory of all processes of that kind that the node of a data folder has started.
 
     A page that processes share counts in each with its part; where Linux does not tell that, in each as a whole.
-    Nothing is told where the node does not run, or not on this machine.
+    One whose parent has died is known by the journal that it holds. Nothing is told where the node does not run, or
+    not on this machine.
     """
-    node = _holder(data_dir / LOCK_FILE)
+    node = next(_holders([data_dir / LOCK_FILE]), None)
     if node is None:
         return {}
-    children: dict[int, list[int]] = {}
-    for pid, parent in _parents():
-        children.setdefault(parent, []).append(pid)
+    receiving = _holders((data_dir / FOLDER).glob(f"*{SUFFIX}"))
+    family = _family([(node, NODE), *((pid, _kind(pid, otherwise=NODE)) for pid in receiving)])
     held: Counter[str] = Counter()
-    waiting = [(node, NODE)]
-    while waiting:
-        pid, kind = waiting.pop()
+    for pid, kind in family.items():
         # It may end at any moment.
         with suppress(OSError, ValueError, IndexError):
             held[kind] += _held_bytes(pid)
-        waiting += [(child, _kind(child, otherwise=kind)) for child in children.get(pid, ())]
     return held
 
 
-def _holder(path: Path) -> int | None:
-    """Return the process that holds the lock of a file; None: nobody, or not to be seen from here."""
-    try:
-        wanted, lines = path.stat(), LOCKS.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    place = f"{os.major(wanted.st_dev):02x}:{os.minor(wanted.st_dev):02x}:{wanted.st_ino}"
-    for line in lines:
-        words = line.split()
-        if place in words and "FLOCK" in words and "->" not in words:
-            pid = int(words[words.index(place) - 1])
-            return pid if pid > 0 else None
-    return None
+def _family(roots: Iterable[tuple[int, str]]) -> Mapping[int, str]:
+    """Return `roots` and their descendants, with the kind of each."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in _parents():
+        children.setdefault(parent, []).append(pid)
+    family: dict[int, str] = {}
+    waiting = list(roots)
+    while waiting:
+        pid, kind = waiting.pop()
+        if pid not in family:
+            family[pid] = kind
+            waiting += [(child, _kind(child, otherwise=kind)) for child in children.get(pid, ())]
+    return family
+
+
+def _holders(paths: Iterable[Path]) -> Iterator[int]:
+    """Yield the processes that hold the locks of files, as far as they are to be seen from here."""
+    with suppress(OSError):
+        lines = LOCKS.read_text(encoding="ascii").splitlines()
+        for path in paths:
+            wanted = path.stat()
+            place = f"{os.major(wanted.st_dev):02x}:{os.minor(wanted.st_dev):02x}:{wanted.st_ino}"
+            for words in map(str.split, lines):
+                if place in words and "FLOCK" in words and "->" not in words:
+                    pid = int(words[words.index(place) - 1])
+                    if pid > 0:
+                        yield pid
 
 
 def _parents() -> Iterable[tuple[int, int]]:

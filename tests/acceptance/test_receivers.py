@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from node.lock import LOCK_FILE
+from node.metrics.memory import measure_memory
 from tests.instances import ct_slice, encode
 from tests.node_process import Launch, NodeProcess, command_words
 from tests.pdus import (
@@ -228,21 +229,26 @@ def test_receivers_share_what_is_loaded_and_are_handed_nothing_of_the_node(node:
     assert "gdcm" not in of_all
 
 
-def test_receivers_outlive_their_nursery_and_come_back_from_a_new_one(node: NodeProcess) -> None:
-    mine = receivers(node)
-    nursery = node.child("-m node nursery")
-    nursery.kill()
-    wait_until(lambda: not alive([nursery]), what="the end of the nursery", limit_s=LIMIT_S)
+def test_receivers_outlive_their_nursery_which_is_followed_by_another_at_once(node: NodeProcess) -> None:
+    lines, mine, dead = len(log(node)), receivers(node), node.child("-m node nursery")
+    dead.kill()
+    wait_until(lambda: nurseries(node) not in ([], [dead.pid]), what="another nursery", limit_s=LIMIT_S)
     with associated(node.peer) as wire:
         assert is_answered(wire)
     assert alive(mine) == mine
+    assert measure_memory(node.folder / "data")["receiver"] > 1_000_000
+    told = [(line["level"], line["event"], line["owner"]) for line in log(node)[lines:] if "exit_code" in line]
+    assert told == [("WARNING", "child ended", "nursery")]
     for process in mine:
         process.kill()
     wait_until(lambda: not alive(mine), what="the end of the receivers", limit_s=LIMIT_S)
     wait_until(lambda: len(receivers(node)) == 2, what="receivers of a new nursery", limit_s=LIMIT_S)
-    assert node.child("-m node nursery") != nursery
     with associated(node.peer) as wire:
         store(wire, "1.2.3.8.1")
+
+
+def nurseries(node: NodeProcess) -> list[int]:
+    return [child.pid for child in alive(node.process.children()) if "nursery" in command_words(child)]
 
 
 def test_a_later_version_that_only_the_journal_knows_survives_the_node(node: NodeProcess) -> None:

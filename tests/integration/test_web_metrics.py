@@ -56,5 +56,32 @@ def test_memory_is_that_of_the_node_and_of_what_it_started(tmp_path: Path) -> No
     assert measure_memory(tmp_path) == {}
 
 
+HEIR = """
+import sys
+from pathlib import Path
+from node.ledger.journal import FOLDER, Journal
+
+journal = Journal(Path(sys.argv[2]) / FOLDER, 1, wait_s=0.0)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_memory_counts_a_receiver_whose_parent_has_died(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path)
+    lock.hold()
+    program = tmp_path / "heir.py"
+    program.write_text(HEIR)
+    # Its parent ends at once.
+    begin = "import subprocess, sys; subprocess.Popen(sys.argv[1:])"
+    command = [sys.executable, "-c", begin, sys.executable, str(program), "receiver", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        parent.wait()
+        assert measure_memory(tmp_path)["receiver"] > 1_000_000
+    lock.let_go()
+
+
 def test_a_folder_of_no_node_has_no_memory(tmp_path: Path) -> None:
     assert measure_memory(tmp_path) == {}

@@ -9,9 +9,10 @@ from tests.peers import wait_until
 
 # It is forked from a process without threads, which pytest's is not.
 BEGIN = """
-import json, os, signal, socket, subprocess, sys, threading, time
+import ctypes, json, os, signal, socket, subprocess, sys, threading, time
 from node.nurse import Order
-from node.nursery import UNKNOWN, Nursery
+from node.nursery import Nursery
+from node.offspring import UNKNOWN
 
 def speak(words):
     told = {
@@ -35,16 +36,22 @@ def follow(words):
     socket.socket(fileno=int(words[0])).recv(1)
 
 PROGRAMS = {"speak": speak, "end": end, "fail": fail, "sleep": sleep, "follow": follow}
-nursery = Nursery(tuple(PROGRAMS), log_level="INFO", birth_s=%s)
+# One that is begun anew has the programs of a node, and none of these.
+nursery = Nursery((*PROGRAMS, "receiver"), log_level="INFO", birth_s=%s)
 
 def fork():
-    nursery.fork(lambda names: {name: PROGRAMS[name] for name in names})
+    nursery.fork(lambda names: {name: PROGRAMS[name] for name in names if name in PROGRAMS})
 
 fork()
 
 def bear(program, *words, handed=(), environment=None):
     order = Order(program=program, words=words, environment=dict(os.environ) if environment is None else environment)
     return nursery.bear(order, handed)
+
+def wait_until(holds):
+    until_s = time.monotonic() + 30
+    while not holds() and time.monotonic() < until_s:
+        time.sleep(0.01)
 """
 LIMIT_S = 60.0
 
@@ -99,14 +106,57 @@ print(json.dumps(codes))
 
 def test_a_process_outlives_its_nursery_and_its_end_is_seen_all_the_same() -> None:
     ended = run("""
-stays = bear("sleep")
-os.kill(nursery.pid, signal.SIGSTOP)
+nursery.start()
+stays, stopped = bear("sleep"), nursery.pid
+os.kill(stopped, signal.SIGSTOP)
 nursery.close()
-print(stays.poll())
+print(stays.poll(), os.path.exists(f"/proc/{stopped}"))
 stays.kill()
 print(stays.wait(60) == UNKNOWN)
 """)
-    assert ended.stdout.split() == ["None", "True"]
+    assert ended.stdout.split() == ["None", "False", "True"]
+
+
+def test_a_process_of_a_dead_nursery_is_waited_for_by_the_node_where_that_inherits_it() -> None:
+    """As it does where it is the first process of a container."""
+    ended = run("""
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+orphan = bear("sleep")
+os.kill(nursery.pid, signal.SIGKILL)
+wait_until(lambda: nursery.pid is None)
+orphan.kill()
+print(orphan.wait(60), os.path.exists(f"/proc/{orphan.pid}"))
+nursery.close()
+""")
+    assert ended.stdout.split() == ["-9", "False"]
+
+
+def test_a_nursery_that_dies_is_followed_by_another_before_anybody_is_born() -> None:
+    ended = run("""
+nursery.start()
+first = nursery.pid
+os.kill(first, signal.SIGKILL)
+wait_until(lambda: nursery.pid not in (None, first))
+print(nursery.pid not in (None, first))
+nursery.close()
+print(nursery.pid)
+""")
+    assert ended.stdout.split() == ["True", "None"]
+    # Whoever looks at the log this week learns of it, once; nobody has lost anything.
+    assert ended.stderr.splitlines() == ["child ended"]
+
+
+def test_a_birth_waits_for_the_nursery_that_follows_a_dead_one() -> None:
+    ended = run("""
+nursery.start()
+first = nursery.pid
+os.kill(first, signal.SIGKILL)
+wait_until(lambda: nursery.pid != first)
+print(bear("receiver", "--help").wait(60))
+nursery.close()
+""")
+    assert ended.stdout.split()[-1] == "0"
 
 
 def test_the_end_of_a_process_is_seen_while_its_nursery_is_stopped() -> None:
@@ -121,8 +171,8 @@ stays.kill()
 print(stays.wait(60), len(os.listdir("/proc/self/fd")))
 nursery.close()
 """)
-    # The three standard ones, the line to the nursery, and the folder that it reads.
-    assert ended.stdout.split() == ["None", "True", "True", "None", "-9", "5"]
+    # The three standard ones, the line to the nursery, what tells of its end, and the folder that it reads.
+    assert ended.stdout.split() == ["None", "True", "True", "None", "-9", "6"]
 
 
 def test_a_nursery_that_does_not_answer_is_ended_and_the_next_birth_has_another() -> None:
@@ -133,6 +183,7 @@ os.kill(stuck, signal.SIGSTOP)
 try:
     bear("end", "0")
 except TimeoutError:
+    wait_until(lambda: nursery.pid is None)
     print("late", nursery.pid, os.path.exists(f"/proc/{stuck}"))
 fork()
 print(bear("end", "3").wait())
@@ -158,6 +209,7 @@ began = time.monotonic()
 try:
     bear("follow", "{0}", handed=[theirs])
 except ChildProcessError:
+    wait_until(lambda: nursery.pid is None)
     print("gone", nursery.pid, time.monotonic() - began < 10)
 """)
     assert ended.stdout.split() == ["gone", "None", "True"]
@@ -170,11 +222,9 @@ low = open(os.devnull)
 os.dup2(low.fileno(), 100, inheritable=True)
 fork()
 bear("end", "0").wait()
-until_s = time.monotonic() + 30
 # It may still be about to close the line on which it has told the exit code.
-while len(found := os.listdir(f"/proc/{nursery.pid}/fd")) > 6 and time.monotonic() < until_s:
-    time.sleep(0.01)
-print(len(found))
+wait_until(lambda: len(os.listdir(f"/proc/{nursery.pid}/fd")) <= 6)
+print(len(os.listdir(f"/proc/{nursery.pid}/fd")))
 nursery.close()
 """)
     # The three standard ones, the line to the node, and the two by which a signal wakes it.
