@@ -3,6 +3,7 @@
 References: DICOM PS3.15 B.12; RFC 9325, RFC 8996.
 """
 
+import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from node.errors import SettingsInvalid
+from node.errors import DestinationDown, Misconfigured, SettingsInvalid
 
 # The suites of TLS 1.2 in OpenSSL's words; those of TLS 1.3 are all right.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -110,6 +111,34 @@ def client_context(trust: TlsTrust) -> ssl.SSLContext:
     elif trust.certificate is not None or trust.key is not None:
         raise SettingsInvalid(f"{trust.where}.certificate and {trust.where}.key belong together; give both, or none")
     return context
+
+
+def secure(connection: socket.socket, trust: TlsTrust, *, host: str, called: str) -> ssl.SSLSocket:
+    """Return the connection after a TLS handshake with `host`; it is closed when that fails.
+
+    Parameters
+    ----------
+    called
+        Who is called, for the text of an error.
+
+    Raises
+    ------
+    DestinationDown
+        If the peer closes the connection, or does not answer in time.
+    Misconfigured
+        If one of both does not trust the other, or `client_context` refuses.
+    """
+    try:
+        return client_context(trust).wrap_socket(connection, server_hostname=host)
+    except (ssl.SSLEOFError, TimeoutError, ConnectionError) as exc:
+        connection.close()
+        raise DestinationDown(f"{called}: TLS failed: {explain(exc)}; is this a TLS port?") from exc
+    except ssl.SSLError as exc:
+        connection.close()
+        raise Misconfigured(f"{called}: TLS failed: {explain(exc)}; check {trust.where} and the peer's own") from exc
+    except SettingsInvalid:
+        connection.close()
+        raise
 
 
 def prove_identity(identity: TlsIdentity) -> datetime:

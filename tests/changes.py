@@ -1,7 +1,7 @@
 """Results of known Cases, and ways to spoil one object: what `tests.damages` is made of."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
@@ -17,6 +17,7 @@ from node.domain.result import OptionalResult, ResultKind, SegmentationForm
 from node.domain.uids import derive_uid
 from tests.analyses import TILTED, Case, ct_case, mr_case, xray_case
 from tests.analyses import put as put_elements
+from tests.reports import walk
 from workers.encoding.encoder import EncodedResult
 from workers.encoding.jpegls import compress_labels, expand_labels
 
@@ -50,13 +51,6 @@ def rewrite(result: EncodedResult, change: Change) -> EncodedResult:
     buffer = BytesIO()
     dcmwrite(buffer, ds)
     return replace(result, content=buffer.getvalue())
-
-
-def walk(ds: Dataset) -> Iterator[Dataset]:
-    """Yield every content item of an SR."""
-    for item in ds.get("ContentSequence") or ():
-        yield item
-        yield from walk(item)
 
 
 def name_of(item: Dataset) -> str:

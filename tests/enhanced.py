@@ -112,7 +112,7 @@ def keep_files(
     for number, ds in enumerate(datasets):
         path = folder / f"{number}.dcm"
         _write(copy.deepcopy(ds), path, syntax, fragments=fragments, has_table=has_table)
-        kept.append(StoredInstance(_learn(path), path, pool))
+        kept.append(StoredInstance(learn(path), path, pool))
     return kept
 
 
@@ -128,7 +128,8 @@ def _write(ds: Dataset, path: Path, syntax: UID, *, fragments: int, has_table: b
     dcmwrite(path, ds, enforce_file_format=True)
 
 
-def _learn(path: Path) -> InstanceFacts:
+def learn(path: Path) -> InstanceFacts:
+    """Return what intake would keep of a file."""
     content = path.read_bytes()
     header = scan_file(content)
     return InstanceFacts(

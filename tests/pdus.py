@@ -383,14 +383,15 @@ def _answer(kind: int, body: bytes) -> Answer:
 
 
 def _accepted(body: bytes) -> Accepted:
-    items = list(_items(body[68:]))
-    user = dict(_items(b"".join(content for kind, content in items if kind == Item.USER_INFORMATION)))
+    answered = list(items(body[68:]))
+    user = dict(items(b"".join(content for kind, content in answered if kind == Item.USER_INFORMATION)))
     (max_length,) = struct.unpack(">I", user[Item.MAXIMUM_LENGTH])
-    results = {content[0]: content[2] for kind, content in items if kind == Item.ANSWERED_CONTEXT}
+    results = {content[0]: content[2] for kind, content in answered if kind == Item.ANSWERED_CONTEXT}
     return Accepted(results, max_length)
 
 
-def _items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
+def items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and content of each item, or sub-item of one."""
     at = 0
     while at < len(encoded):
         kind, length = struct.unpack_from(">BxH", encoded, at)

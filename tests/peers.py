@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 
+from node.peers.peer import DestinationSpec
 from node.viewer.package import VERSION
 
 Answer = TypeVar("Answer")
@@ -326,6 +327,16 @@ class Orthanc:
             f"/modalities/{modality}/store",
             {"Resources": [self.studies()[study_instance_uid]], "Synchronous": True, "Permissive": False},
         )
+
+
+def spec_of(orthanc: Orthanc) -> DestinationSpec:
+    """Return it as a Destination that is reached by C-STORE."""
+    return DestinationSpec(name="pacs", transport="cstore", aet=orthanc.aet, host="127.0.0.1", port=orthanc.dicom_port)
+
+
+def web_of(orthanc: Orthanc) -> DestinationSpec:
+    """Return it as a Destination that is reached by STOW-RS."""
+    return DestinationSpec(name="pacs", transport="stow", url=orthanc.dicomweb_url)
 
 
 class Storescp:

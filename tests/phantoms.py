@@ -3,7 +3,11 @@
 The Datasets are shared between tests: change a `copy.deepcopy`, never the phantom itself.
 """
 
+import copy
+from collections.abc import Sequence
 from functools import cache
+
+from pydicom import Dataset
 
 from node.rehearsal.brain_mr import BrainMrPhantom, brain_mr
 from node.rehearsal.chest import Nodule
@@ -40,3 +44,12 @@ def small_brain_mr() -> BrainMrPhantom:
 def small_chest_xray(*, with_opacity: bool) -> ChestXrayPhantom:
     """Return a film of 512 × 512 with or without an opacity."""
     return chest_xray(seed=11, with_opacity=with_opacity, matrix=512)
+
+
+def changed(datasets: Sequence[Dataset], **elements: object) -> list[Dataset]:
+    """Return copies of Instances with these elements."""
+    copies = [copy.deepcopy(ds) for ds in datasets]
+    for ds in copies:
+        for keyword, value in elements.items():
+            setattr(ds, keyword, value)
+    return copies

@@ -7,13 +7,12 @@ from typing import Protocol
 
 from node.domain.alarm import News
 from node.errors import WebhookFailed
+from node.peers.patience import Patience
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
-JITTER = 0.25
-MAX_DOUBLINGS = 10
 # What was well again for longer is no news any more.
 NEWS_FOR = timedelta(days=1)
 
@@ -43,14 +42,13 @@ class Messenger:
         self._ledger = ledger
         self._post = post
         self._chance = chance
+        self._patience = Patience(first_retry_s=FIRST_PAUSE_S, max_retry_s=LONGEST_PAUSE_S)
         self._failures = 0
         self._closed_until: datetime | None = None
 
     def tick(self, now: datetime) -> datetime | None:
         """Tell the next piece of news; return when to go on, None when nothing waits."""
-        closed_for = timedelta(0) if self._closed_until is None else self._closed_until - now
-        # Longer than any pause: somebody has set the clock back.
-        if timedelta(0) < closed_for <= timedelta(seconds=LONGEST_PAUSE_S * (1 + JITTER)):
+        if self._patience.is_lasting(self._closed_until, now=now):
             return self._closed_until
         self._closed_until = None
         # One a tick: whoever stops the node waits for one answer at most.
@@ -69,9 +67,7 @@ class Messenger:
 
     def _pause(self, error: WebhookFailed, now: datetime) -> datetime:
         self._failures += 1
-        doubled = FIRST_PAUSE_S * 2 ** min(self._failures - 1, MAX_DOUBLINGS)
-        pause_s = min(doubled, LONGEST_PAUSE_S) * (1 + JITTER * self._chance())
-        self._closed_until = now + timedelta(seconds=pause_s)
+        self._closed_until = now + self._patience.pause(self._failures, self._chance())
         # The first, second, fourth, eighth … time.
         level = logging.WARNING if self._failures.bit_count() == 1 else logging.DEBUG
         logger.log(level, "alarm not told", extra={"failures": self._failures, "reason_code": error.code})

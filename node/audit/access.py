@@ -93,18 +93,7 @@ def studies_searched(attributes: Sequence[str], *, name: str, address: str) -> A
     attributes
         Keywords of what was asked for. The values, which may be patients' names, are not told.
     """
-    asked = "&".join(f"{attribute}=" for attribute in attributes)
-    visitor = Participant(user_id=name, role=SOURCE_ROLE, address=address, is_requestor=True)
-    query = AuditedObject(kind=ObjectKind.STUDY, id_type=SOP_CLASS_UID, object_id=STUDY_ROOT_FIND, query=asked or "*")
-    return AuditEvent(
-        kind="studies-searched",
-        event_id=QUERY,
-        action=Action.EXECUTE,
-        text=f"{name} searches by {', '.join(attributes) or 'nothing'}",
-        participants=(visitor, this_process(DESTINATION_ROLE)),
-        objects=(query,),
-        facts={"visitor": name, "peer": address},
-    )
+    return _tell_search("studies-searched", "searches", STUDY_ROOT_FIND, attributes, name=name, address=address)
 
 
 def workitems_searched(attributes: Sequence[str], *, name: str, address: str) -> AuditEvent:
@@ -115,18 +104,8 @@ def workitems_searched(attributes: Sequence[str], *, name: str, address: str) ->
     attributes
         Tags of what was asked for. The values, which may be patients' names, are not told.
     """
-    asked = "&".join(f"{attribute}=" for attribute in attributes)
-    visitor = Participant(user_id=name, role=SOURCE_ROLE, address=address, is_requestor=True)
-    query = AuditedObject(kind=ObjectKind.STUDY, id_type=SOP_CLASS_UID, object_id=WORKITEM_FIND, query=asked or "*")
-    return AuditEvent(
-        kind="workitems-searched",
-        event_id=QUERY,
-        action=Action.EXECUTE,
-        text=f"{name} looks for workitems by {', '.join(attributes) or 'nothing'}",
-        participants=(visitor, this_process(DESTINATION_ROLE)),
-        objects=(query,),
-        facts={"visitor": name, "peer": address},
-    )
+    what = "looks for workitems"
+    return _tell_search("workitems-searched", what, WORKITEM_FIND, attributes, name=name, address=address)
 
 
 def table_exported(table: str, *, rows: int, name: str, address: str) -> AuditEvent:
@@ -152,6 +131,23 @@ def table_exported(table: str, *, rows: int, name: str, address: str) -> AuditEv
         participants=(this_process(SOURCE_ROLE), visitor),
         objects=(listing,),
         facts={"table": table, "rows": rows, "visitor": name, "peer": address},
+    )
+
+
+def _tell_search(
+    kind: str, what: str, sop_class_uid: str, attributes: Sequence[str], *, name: str, address: str
+) -> AuditEvent:
+    asked = "&".join(f"{attribute}=" for attribute in attributes)
+    visitor = Participant(user_id=name, role=SOURCE_ROLE, address=address, is_requestor=True)
+    query = AuditedObject(kind=ObjectKind.STUDY, id_type=SOP_CLASS_UID, object_id=sop_class_uid, query=asked or "*")
+    return AuditEvent(
+        kind=kind,
+        event_id=QUERY,
+        action=Action.EXECUTE,
+        text=f"{name} {what} by {', '.join(attributes) or 'nothing'}",
+        participants=(visitor, this_process(DESTINATION_ROLE)),
+        objects=(query,),
+        facts={"visitor": name, "peer": address},
     )
 
 

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from node.errors import FileUnreadable, ModelInvalid, NotFound, WrongState
 from node.models import MODEL_FILE, ModelCard, read_model
+from node.store.durability import sync_folder
 
 # What Python compiled is made anew, and was never looked at by whoever trusts the source.
 LEFT_OUT = ("__pycache__", ".git")
@@ -115,7 +116,7 @@ class Shelf:
         if target.exists():
             target.rename(place / "old")
         copy.rename(target)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         return read_model(target)
 
 
@@ -131,11 +132,3 @@ def _sync(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from node.audit.message import AuditEvent
+from node.errors import NotFound
 from node.settings.loading import FILE_NAME, load_settings
 from node.settings.whole import Settings
 from node.volumes import open_trail
@@ -32,6 +33,20 @@ def read_settings(path: Path | None) -> Settings:
     """
     here = Path(FILE_NAME)
     return load_settings(path if path is not None else here if here.is_file() else None)
+
+
+def make_folder(out: Path) -> None:
+    """Return after the folder that ``--out`` names is there.
+
+    Raises
+    ------
+    NotFound
+        If it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise NotFound(f"--out {out} cannot be made ({exc.strerror}); name a folder that can be written") from exc
 
 
 def look_into_ledger(path: Path | None) -> "LedgerView":

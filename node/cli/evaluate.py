@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.context import JsonOption, SettingsOption, read_settings
+from node.cli.context import JsonOption, SettingsOption, make_folder, read_settings
 from node.cli.output import EXIT_REFUSED, print_json, print_table, reports_errors, stdout
-from node.errors import NotFound, SettingsInvalid
+from node.errors import SettingsInvalid
 from node.evaluation import DICOM, PAGE_FILE, Wanted, evaluate_model, read_patients
 from node.logs import configure_logging
 
@@ -77,7 +77,7 @@ def evaluate(  # noqa: PLR0913 each is an option
     configure_logging("ERROR")
     if form not in FORMATS:
         raise SettingsInvalid(f"--format {form} is unknown; known are {', '.join(FORMATS)}")
-    _make_folder(out)
+    make_folder(out)
     wanted = Wanted(
         model=model,
         against=against,
@@ -104,13 +104,6 @@ def evaluate(  # noqa: PLR0913 each is an option
         _print_metrics(metrics, out)
     if metrics["data"]["refused"]:
         raise typer.Exit(EXIT_REFUSED)
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise NotFound(f"--out {out} cannot be made ({exc.strerror}); name a folder that can be written") from exc
 
 
 def _read_threshold(text: str) -> tuple[str, float]:

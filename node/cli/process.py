@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from node.cli.context import SettingsOption, read_settings
+from node.cli.context import SettingsOption, make_folder, read_settings
 from node.cli.output import EXIT_REFUSED, print_json, reports_errors, stdout
 from node.errors import NotDicom, NotFound
 from node.logs import configure_logging
@@ -32,7 +32,7 @@ def process(
     loaded = read_settings(settings)
     configure_logging("ERROR")
     files = _find_files(paths)
-    _make_folder(out)
+    make_folder(out)
     with tempfile.TemporaryDirectory(prefix="radnode-") as folder:
         node = OfflineNode(offline_settings(loaded, Path(folder), pipeline=pipeline))
         try:
@@ -63,13 +63,6 @@ def _run(node: OfflineNode, files: Sequence[Path], *, named: Sequence[Path]) -> 
         progress.update(task, description="Running pipelines")
         node.run_jobs()
     return refused
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise NotFound(f"--out {out} cannot be made ({exc.strerror}); name a folder that can be written") from exc
 
 
 def _find_files(paths: Sequence[Path]) -> list[Path]:

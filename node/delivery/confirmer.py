@@ -185,7 +185,7 @@ class Confirmer:
         if self._terms.confirm is ConfirmBy.NONE:
             self._ledger.forgo(self._destination)
             return None
-        if self._is_closed(now):
+        if self._patience.is_lasting(self._closed_until, now=now):
             return self._closed_until
         self._ledger.forget_retracted(self._destination)
         due = self._give_up(self._due(now), now)
@@ -197,11 +197,6 @@ class Confirmer:
                 self._close(exc)
                 return self._closed_until
         return self._ledger.next_proof_at(self._destination, after=self._terms.after)
-
-    def _is_closed(self, now: datetime) -> bool:
-        """Return whether the pause after a failure lasts; one that is longer than any means that the clock was set."""
-        left = timedelta(0) if self._closed_until is None else self._closed_until - now
-        return timedelta(0) < left <= self._patience.longest_pause
 
     def _due(self, now: datetime) -> tuple[Unproven, ...]:
         """Return what is due, with what is due soon: objects that left together are asked about together."""

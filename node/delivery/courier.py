@@ -121,9 +121,7 @@ class Courier:
         """
         # What a person orders while this tick lasts is for the next one.
         is_urged = self._is_urged()
-        closed_for = timedelta(0) if self._closed_until is None else self._closed_until - now
-        # Longer than any pause: somebody has set the clock back.
-        if timedelta(0) < closed_for <= self._patience.longest_pause and not is_urged:
+        if self._patience.is_lasting(self._closed_until, now=now) and not is_urged:
             return self._closed_until
         self._closed_until = None
         self._write_answers(Counter())

@@ -19,6 +19,7 @@ from node.errors import (
 )
 from node.peers.parcel import Outcome, Parcel, Report
 from node.peers.peer import DestinationSpec
+from node.store.durability import sync_folder
 
 # Study Instance UID, Series Instance UID and SOP Instance UID.
 PLACE_KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -54,7 +55,7 @@ class FolderTransport:
             if not parcel.is_whole(size_bytes):
                 return Outcome.cut(parcel.sop_instance_uid)
             part.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except FileUnreadable as exc:
             return Outcome.unreadable(parcel.sop_instance_uid, exc)
         except OSError as exc:
@@ -97,12 +98,3 @@ def _raw_uid(ds: Dataset, keyword: str) -> str:
     value = ds.get_item(keyword).value if keyword in ds else b""
     text = value.decode("ascii", "backslashreplace") if isinstance(value, bytes) else str(value or "")
     return text.rstrip("\0 ")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,6 @@ from node.domain.workitem import EVENT, PUSH
 from node.errors import DestinationDown, Misconfigured, NodeError
 from node.ledger.subscriptions import WorkitemEvent
 from node.peers.command import N_EVENT_REPORT_RSP, encode_report_command
-from node.peers.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT
 from node.peers.dialog import Dialog
 from node.peers.peer import DestinationSpec, peer_of
 
@@ -124,8 +123,7 @@ def send_events(spec: DestinationSpec, events: Sequence[WorkitemEvent]) -> None:
     ----------
     DICOM PS3.4 CC.2.4
     """
-    reports = (STORAGE_COMMITMENT, COMMITMENT_INSTANCE)
-    with Dialog(peer_of(spec), [EVENT], report_to=reports, take_report=lambda _: False) as dialog:
+    with Dialog(peer_of(spec), [EVENT]) as dialog:
         if EVENT not in dialog.accepted:
             raise Misconfigured(f"{spec.name} takes no UPS Event; allow {spec.calling_aet} there, or unsubscribe it")
         for event in events:

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from node.domain.confirmation import CommitmentReport, ConfirmBy, Unproven
 from node.errors import DestinationBusy, Rejected, SettingsInvalid
-from node.peers.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT, read_report, request_commitment
-from node.peers.dialog import SUCCESS, Dialog
+from node.peers.commitment import read_report, request_commitment
+from node.peers.dialog import STORAGE_COMMITMENT, SUCCESS, Dialog
 from node.peers.dicomweb import DicomwebService
 from node.peers.peer import DestinationSpec, Peer, peer_of
 from node.peers.query import STUDY_ROOT_FIND, count_instances, find_instances
@@ -188,7 +188,6 @@ def _dialog(peer: Peer, allowed: Sequence[Way], take_report: TakeReport) -> Dial
     return Dialog(
         peer,
         [SOP_CLASSES[way] for way in allowed if way in SOP_CLASSES],
-        report_to=(STORAGE_COMMITMENT, COMMITMENT_INSTANCE),
         take_report=take,
     )
 

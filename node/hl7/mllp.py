@@ -5,14 +5,13 @@ References: HL7 v2 Transport Specification: MLLP, Release 1.
 
 import select
 import socket
-import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from node.errors import DestinationDown, MessageFraming, Misconfigured
+from node.errors import DestinationDown, MessageFraming
 from node.hl7.framing import Deframer, frame
-from node.tls import TlsTrust, client_context, explain
+from node.tls import TlsTrust, explain, secure
 
 CHUNK_BYTES = 65_536
 # No acknowledgment is longer.
@@ -131,19 +130,6 @@ def _connect(receiver: Receiver) -> socket.socket:
         words = f"no connection ({exc.strerror or exc}); check host and port, and that it runs"
         raise DestinationDown(f"{receiver}: {words}") from exc
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection if receiver.tls is None else _secure(receiver, connection, receiver.tls)
-
-
-def _secure(receiver: Receiver, connection: socket.socket, trust: TlsTrust) -> ssl.SSLSocket:
-    """Return the connection after a TLS handshake; it is closed when that fails."""
-    try:
-        return client_context(trust).wrap_socket(connection, server_hostname=receiver.host)
-    except (ssl.SSLEOFError, TimeoutError, ConnectionError) as exc:
-        connection.close()
-        raise DestinationDown(f"{receiver}: TLS failed: {explain(exc)}; is this a TLS port?") from exc
-    except ssl.SSLError as exc:
-        connection.close()
-        raise Misconfigured(f"{receiver}: TLS failed: {explain(exc)}; check {trust.where} and the peer's own") from exc
-    except Misconfigured:
-        connection.close()
-        raise
+    if receiver.tls is None:
+        return connection
+    return secure(connection, receiver.tls, host=receiver.host, called=str(receiver))

@@ -11,6 +11,7 @@ from node.domain.result import Result
 from node.domain.retraction import Retraction
 from node.errors import NotDicom
 from node.ledger.jobs import JobOutcome
+from node.ledger.rows import from_order
 
 FORMAT = 1
 
@@ -38,18 +39,9 @@ class Card:
 
 def job_card(job: Job, outcome: JobOutcome, *, now: datetime) -> bytes:
     """Return the card of a Job that is about to be COMPLETED."""
-    order = job.order
     row = {
         "job_id": job.job_id,
-        "study_instance_uid": order.study_instance_uid,
-        "pipeline": order.pipeline,
-        "model": order.model,
-        "model_version": order.model_version,
-        "content": order.content,
-        "rule": order.rule,
-        "priority": int(order.priority),
-        "inputs": dict(order.inputs),
-        "deliver_to": list(order.deliver_to),
+        **from_order(job.order),
         "state": JobState.COMPLETED.value,
         "accepted_at": job.accepted_at.isoformat(),
         "not_before": job.accepted_at.isoformat(),
@@ -61,8 +53,6 @@ def job_card(job: Job, outcome: JobOutcome, *, now: datetime) -> bytes:
         "threshold": outcome.threshold,
         "model_sha256": outcome.model_sha256,
         "supersedes": job.supersedes,
-        "is_shadow": order.is_shadow,
-        "prior_study_instance_uid": order.prior_study_instance_uid,
         "finished_at": now.isoformat(),
     }
     return _encode(job=row, retraction={}, results=outcome.results, now=now, layout=outcome.layout)

@@ -4,7 +4,7 @@ Whoever writes says only which Studies it touched; `Desk.writing` places them be
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     Connection,
+    Exists,
     RowMapping,
     and_,
     bindparam,
@@ -62,16 +63,24 @@ SUPERSEDED, RETRACTED = "superseded", "retracted"
 ORDERED = frozenset({SUPERSEDED, "canceled-by-hand", "switched-off"})
 LIVE = frozenset({JobState.SCHEDULED.value, JobState.IN_PROGRESS.value})
 UNDER_WAY = (DeliveryState.PENDING.value, DeliveryState.SENT.value, DeliveryState.COMMITTED.value)
-_other = deliveries.alias("other")
-# Another object of the same Job is there, or goes: the picture in place of a SEG, or the SR without its PDF.
-_IS_REPLACED = exists().where(
-    deliveries.c.job_id.is_not(None),
-    _other.c.study_instance_uid == deliveries.c.study_instance_uid,
-    # As a bare column, SQLite would look through all that the Destination ever took: 46 ms where it took 30,000.
-    func.coalesce(_other.c.destination, "") == deliveries.c.destination,
-    _other.c.job_id == deliveries.c.job_id,
-    _other.c.state.in_(UNDER_WAY),
-)
+
+
+def is_replaced(states: Collection[str]) -> Exists:
+    """Return whether another object of the same Job is in one of these states, for the same Destination.
+
+    It is the picture in place of a SEG, or the SR without its PDF.
+    """
+    other = deliveries.alias("other")
+    return exists().where(
+        deliveries.c.job_id.is_not(None),
+        other.c.study_instance_uid == deliveries.c.study_instance_uid,
+        # As a bare column, SQLite would look through all that the Destination ever took: 46 ms where it took 30,000.
+        func.coalesce(other.c.destination, "") == deliveries.c.destination,
+        other.c.job_id == deliveries.c.job_id,
+        other.c.state.in_(states),
+    )
+
+
 # A Delivery that ended badly, and nobody took note of it.
 IS_FAILED = and_(
     deliveries.c.seen_at.is_(None),
@@ -80,7 +89,7 @@ IS_FAILED = and_(
         and_(
             deliveries.c.state == DeliveryState.REFUSED.value,
             deliveries.c.reason_code.is_distinct_from(RETRACTED),
-            ~_IS_REPLACED,
+            ~is_replaced(UNDER_WAY),
         ),
     ),
 )

@@ -31,6 +31,7 @@ from node.errors import NotFound, WrongState
 from node.ledger.catalogue import STANDS, enter_result, strike_empty
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
+from node.ledger.placement import is_replaced
 from node.ledger.priors import UNDER_WAY, forget_searches
 from node.ledger.reviews import forget_comments
 from node.ledger.rows import add_alarm, add_event
@@ -63,16 +64,6 @@ Obstacles = Sequence[tuple[str, ColumnElement[bool]]]
 _OF_STUDY = deliveries.c.study_instance_uid == studies.c.study_instance_uid
 _OF_RESULTS = results.c.study_instance_uid == studies.c.study_instance_uid
 _IS_REFUSED = deliveries.c.state == DeliveryState.REFUSED.value
-_other = deliveries.alias("other")
-# Another object of the same Job is there: the picture in place of a SEG, or the SR without its PDF.
-_IS_REPLACED = exists().where(
-    deliveries.c.job_id.is_not(None),
-    _other.c.study_instance_uid == deliveries.c.study_instance_uid,
-    # As a bare column, SQLite would look through all that the Destination ever took.
-    func.coalesce(_other.c.destination, "") == deliveries.c.destination,
-    _other.c.job_id == deliveries.c.job_id,
-    _other.c.state.in_(ARRIVED),
-)
 _IS_ORDERED = exists().where(
     deliveries.c.study_instance_uid == results.c.study_instance_uid,
     deliveries.c.sop_instance_uid == results.c.sop_instance_uid,
@@ -306,7 +297,7 @@ def _until(proof: Proof) -> Obstacles:
                 _IS_REFUSED,
                 deliveries.c.seen_at.is_(None),
                 deliveries.c.reason_code.is_distinct_from(RETRACTED),
-                ~_IS_REPLACED,
+                ~is_replaced(ARRIVED),
             ),
         ),
         (

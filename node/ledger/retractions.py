@@ -15,8 +15,9 @@ from node.ledger.catalogue import strike_empty
 from node.ledger.deliveries import RETRACTED
 from node.ledger.engine import Desk
 from node.ledger.results import keep_result
-from node.ledger.rows import add_alarm, add_event, to_job, to_result
+from node.ledger.rows import add_alarm, to_job, to_result
 from node.ledger.schema import deliveries, jobs, results, retractions
+from node.ledger.transitions import tell
 
 
 class RetractionLedger(Desk):
@@ -75,7 +76,7 @@ class RetractionLedger(Desk):
             if _mark(connection, retraction, retractions.c.noted_at, now=now):
                 job = _job_of(connection, retraction)
                 keep_result(connection, note, job.order, now=now)
-                _tell(connection, job, now=now, kind="rejection-noted", text=f"rejection note {note.sop_instance_uid}")
+                tell(connection, job, now=now, kind="rejection-noted", text=f"rejection note {note.sop_instance_uid}")
 
     def finish_retraction(self, retraction: Retraction, corrected: Sequence[Result], *, now: datetime) -> None:
         """Commit the corrected Results, if any, with their Deliveries, once however often it is called.
@@ -89,7 +90,7 @@ class RetractionLedger(Desk):
                 for result in written:
                     keep_result(connection, result, job.order, now=now)
                 kinds = ", ".join(result.kind.value for result in written) or "nothing takes their place"
-                _tell(connection, job, now=now, kind="retraction-done", text=f"corrected Results: {kinds}")
+                tell(connection, job, now=now, kind="retraction-done", text=f"corrected Results: {kinds}")
 
     def record_failure(self, retraction: Retraction, *, reason: tuple[str, str], now: datetime) -> None:
         """Commit why an attempt failed, with an alarm the first time for each reason; the order stays pending."""
@@ -135,7 +136,7 @@ def retract_results(connection: Connection, job: Job, order: RetractionOrder, *,
     connection.execute(insert(retractions).values(**_to_row(retraction)))
     struck = f"; struck: {', '.join(order.struck)}" if order.struck else ""
     text = f"{len(uids)} Results by {order.ordered_by}, reason {order.reason.value}{struck}"
-    _tell(connection, job, now=now, kind="results-retracted", text=text)
+    tell(connection, job, now=now, kind="results-retracted", text=text)
     return retraction
 
 
@@ -237,8 +238,3 @@ def _to_retraction(row: RowMapping) -> Retraction:
         done_at=row["done_at"],
         reason_code=row["reason_code"],
     )
-
-
-def _tell(connection: Connection, job: Job, *, now: datetime, kind: str, text: str) -> None:
-    uid = job.order.study_instance_uid
-    add_event(connection, at=now, kind=kind, text=text, study_instance_uid=uid, job_id=job.job_id)

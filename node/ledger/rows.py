@@ -52,6 +52,23 @@ def to_job(row: RowMapping) -> Job:
     )
 
 
+def from_order(order: JobOrder) -> dict[str, Any]:
+    """Return `order` as columns of `jobs`."""
+    return {
+        "study_instance_uid": order.study_instance_uid,
+        "pipeline": order.pipeline,
+        "model": order.model,
+        "model_version": order.model_version,
+        "content": order.content,
+        "rule": order.rule,
+        "priority": int(order.priority),
+        "inputs": dict(order.inputs),
+        "deliver_to": list(order.deliver_to),
+        "is_shadow": order.is_shadow,
+        "prior_study_instance_uid": order.prior_study_instance_uid,
+    }
+
+
 def to_result(row: RowMapping) -> Result:
     """Return the Result of a row of `results`."""
     fields = {key: value for key, value in row.items() if key not in {"created_at", "kind"}}

@@ -21,7 +21,7 @@ from node.ledger.imaging_orders import add_orders
 from node.ledger.orders import add_delivery
 from node.ledger.prior_marks import REPROCESSED
 from node.ledger.priors import add_priors, await_priors, release_job, stir_wanting, take_over, waiting_values
-from node.ledger.rows import add_alarm, add_event, from_clause, to_instance
+from node.ledger.rows import add_alarm, add_event, from_clause, from_order, to_instance
 from node.ledger.schema import decisions, events, instances, jobs, receptions, results, series, studies
 from node.ledger.steering import add_answers, has_unheard, hear_answers, steer
 from node.ledger.switches import are_outdated, find_predecessor, revive_job
@@ -379,17 +379,7 @@ def _supersede(connection: Connection, order: JobOrder, *, now: datetime) -> Non
 
 def _job_values(order: JobOrder, now: datetime) -> Mapping[str, object]:
     return {
-        "study_instance_uid": order.study_instance_uid,
-        "pipeline": order.pipeline,
-        "model": order.model,
-        "model_version": order.model_version,
-        "content": order.content,
-        "rule": order.rule,
-        "priority": int(order.priority),
-        "inputs": dict(order.inputs),
-        "deliver_to": list(order.deliver_to),
-        "is_shadow": order.is_shadow,
-        "prior_study_instance_uid": order.prior_study_instance_uid,
+        **from_order(order),
         "state": JobState.SCHEDULED.value,
         "accepted_at": now,
         "not_before": now,

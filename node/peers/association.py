@@ -16,7 +16,6 @@ from node.errors import (
     FileUnreadable,
     Misconfigured,
     NotDicom,
-    SettingsInvalid,
     SopClassNotSupported,
 )
 from node.peers.command import (
@@ -35,7 +34,7 @@ from node.peers.pdata import CommandDecoder, DataSetEncoder, encode_command, fra
 from node.peers.peer import Peer
 from node.peers.status import DOUBTFUL_TRIES, SUCCESS, judge_status
 from node.peers.upper_layer import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA_TF, UpperLayer
-from node.tls import TlsTrust, client_context, explain
+from node.tls import explain, secure
 
 MAX_MESSAGE_ID = 0xFFFF
 # Result (PS3.8 table 9-18) and A-ASSOCIATE-RJ (PS3.8 table 9-21).
@@ -279,22 +278,7 @@ def _connect(peer: Peer) -> socket.socket:
         raise DestinationDown(f"{peer}: {words}") from exc
     connection.settimeout(peer.timeout_s)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection if peer.tls is None else _secure(peer, connection, peer.tls)
-
-
-def _secure(peer: Peer, connection: socket.socket, trust: TlsTrust) -> ssl.SSLSocket:
-    """Return the connection after a TLS handshake; it is closed when that fails."""
-    try:
-        return client_context(trust).wrap_socket(connection, server_hostname=peer.host)
-    except (ssl.SSLEOFError, TimeoutError, ConnectionError) as exc:
-        connection.close()
-        raise DestinationDown(f"{peer}: TLS failed: {explain(exc)}; is this a TLS port?") from exc
-    except ssl.SSLError as exc:
-        connection.close()
-        raise Misconfigured(f"{peer}: TLS failed: {explain(exc)}; check {trust.where} and the peer's own") from exc
-    except SettingsInvalid:
-        connection.close()
-        raise
+    return connection if peer.tls is None else secure(connection, peer.tls, host=peer.host, called=str(peer))
 
 
 def _read_acceptance(peer: Peer, kind: int, body: bytes) -> Acceptance:

@@ -10,11 +10,8 @@ from node.domain.uids import check_uid
 from node.errors import DestinationDown
 from node.peers.command import N_ACTION_RSP, encode_action_command
 from node.peers.data_set import MessageReader, as_text
-from node.peers.dialog import Dialog
+from node.peers.dialog import COMMITMENT_INSTANCE, STORAGE_COMMITMENT, Dialog
 
-# The SOP Class, and its one well-known SOP Instance (PS3.4 J.3.5).
-STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
-COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
 REQUEST_COMMITMENT = 1
 PROCESSING_FAILURE = 0x0110
 TRANSACTION_UID, FAILED_SEQUENCE, REFERENCED_SEQUENCE = 0x00081195, 0x00081198, 0x00081199

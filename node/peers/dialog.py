@@ -17,15 +17,17 @@ from node.peers.pdata import (
     COMMAND_FRAGMENT,
     LAST_FRAGMENT,
     MAX_COMMAND_BYTES,
-    PDV_ITEM,
-    PDV_ITEM_OVERHEAD_BYTES,
     encode_command,
     encode_message,
     fragment_bytes,
+    read_fragments,
 )
 from node.peers.peer import Peer
 from node.peers.upper_layer import P_DATA_TF, RELEASE_RQ
 
+# The SOP Class, and its one well-known SOP Instance (PS3.4 J.3.5).
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
 # A report on 10,000 objects has 1.5 MB.
 MAX_DATA_SET_BYTES = 4 * 1024 * 1024
 IMPLICIT = str(ImplicitVRLittleEndian)
@@ -61,10 +63,9 @@ class Dialog:
     sop_classes
         SOP Class UIDs that may be asked of, one Presentation Context each, in Implicit VR Little Endian, which every
         peer speaks (PS3.5 10.1).
-    report_to
-        SOP Class and SOP Instance UID of the reports that the peer may send, as its answers name them.
     take_report
-        Returns whether the Event Information of a report was understood, after it was kept.
+        Returns whether the Event Information of a report on Storage Commitment was understood, after it was kept;
+        unless it is given, a peer that sends one is told that nobody waits for it.
 
     Raises
     ------
@@ -75,11 +76,10 @@ class Dialog:
     """
 
     def __init__(
-        self, peer: Peer, sop_classes: Iterable[str], *, report_to: tuple[str, str], take_report: TakeReport
+        self, peer: Peer, sop_classes: Iterable[str], *, take_report: TakeReport = lambda _report: False
     ) -> None:
         self._peer = peer
         self._contexts = {2 * index + 1: (uid, IMPLICIT) for index, uid in enumerate(sop_classes)}
-        self._report_to = report_to
         self._take_report = take_report
         self._message_id = 0
         self._is_over = False
@@ -207,14 +207,13 @@ class Dialog:
         if command.command_field != N_EVENT_REPORT_RQ or command.message_id is None:
             return False
         status = SUCCESS if self._take_report(message.data_set) else PROCESSING_FAILURE
-        sop_class_uid, sop_instance_uid = self._report_to
         response = encode_report_response(
             answers=command.message_id,
-            sop_class_uid=sop_class_uid,
-            sop_instance_uid=sop_instance_uid,
+            sop_class_uid=STORAGE_COMMITMENT,
+            sop_instance_uid=COMMITMENT_INSTANCE,
             status=status,
         )
-        context_id = self._ids.get(sop_class_uid, 1)
+        context_id = self._ids.get(STORAGE_COMMITMENT, 1)
         self._send(encode_command(response, context_id=context_id, fragment=self._fragment))
         return True
 
@@ -302,18 +301,10 @@ class MessageDecoder:
             If it is damaged, too long, or goes beyond the message.
         """
         self.has_begun = True
-        at = 0
-        while at < len(body):
-            if at + PDV_ITEM.size > len(body):
-                raise NotDicom("a Presentation Data Value is cut")
-            length, _, control = PDV_ITEM.unpack_from(body, at)
-            end = at + length + PDV_ITEM.size - PDV_ITEM_OVERHEAD_BYTES
-            if length < PDV_ITEM_OVERHEAD_BYTES or end > len(body):
-                raise NotDicom("a Presentation Data Value has another length than it says")
-            self._take(body[at + PDV_ITEM.size : end], control)
-            at = end
+        for _, control, piece in read_fragments(body):
+            self._take(piece, control)
 
-    def _take(self, piece: bytes, control: int) -> None:
+    def _take(self, piece: memoryview, control: int) -> None:
         """Take in one fragment."""
         is_command = bool(control & COMMAND_FRAGMENT)
         if self.is_complete or is_command != (self._command is None):

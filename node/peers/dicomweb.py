@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -21,6 +21,7 @@ NEVER_CHUNKED = 1 << 40
 
 # How many matches of a search are asked for at once.
 PAGE = 1000
+Found = TypeVar("Found")
 SOP_INSTANCE_UID, MODALITY, SERIES_INSTANCE_UID = "00080018", "00080060", "0020000E"
 STUDY_RELATED_INSTANCES, SERIES_RELATED_INSTANCES = "00201208", "00201209"
 
@@ -105,16 +106,11 @@ class DicomwebService:
         ----------
         DICOM PS3.18 10.6
         """
-        held: set[str] = set()
 
-        def search(client: "FileClient") -> frozenset[str]:
-            return self._service.ask(lambda: client.search_page(study_instance_uid, series_instance_uid, len(held)))
+        def read(client: "FileClient", at: int) -> Mapping[str, None]:
+            return dict.fromkeys(client.search_page(study_instance_uid, series_instance_uid, at))
 
-        with self.client() as client:
-            # A service that heeds no offset answers the same again.
-            while not (page := search(client)) <= held:
-                held |= page
-        return frozenset(held)
+        return frozenset(self._gather(read))
 
     def count_series(self, study_instance_uid: str) -> tuple[SeriesCount, ...]:
         """Return what the service says of each Series of a Study that it holds.
@@ -130,13 +126,7 @@ class DicomwebService:
         ----------
         DICOM PS3.18 10.6
         """
-        counted: dict[str, SeriesCount] = {}
-        with self.client() as client:
-            while True:
-                page = self._service.ask(partial(client.series_page, study_instance_uid, len(counted)))
-                if page.keys() <= counted.keys():
-                    return tuple(counted.values())
-                counted |= page
+        return tuple(self._gather(lambda client, at: client.series_page(study_instance_uid, at)).values())
 
     def count_study(self, study_instance_uid: str) -> int | None:
         """Return how many Instances of a Study the service says it holds; None where it does not count them.
@@ -170,15 +160,22 @@ class DicomwebService:
         ----------
         DICOM PS3.18 10.6
         """
-        found: dict[str, Mapping[str, tuple[str, ...]]] = {}
+
+        def read(client: DICOMwebClient, at: int) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+            return {"".join(match.get(key, ())): match for match in _all_values(partial(ask, client, at))}
+
+        return tuple(match for uid, match in self._gather(read).items() if uid)
+
+    def _gather(self, read: Callable[["FileClient", int], Mapping[str, Found]]) -> Mapping[str, Found]:
+        """Return what page after page of a search brings, by UID; `read` is told from which place on."""
+        found: dict[str, Found] = {}
         with self.client() as client:
             while True:
-                page = self._service.ask(partial(_all_values, partial(ask, client, len(found))))
-                fresh = {"".join(match.get(key, ())): match for match in page}
+                page = self._service.ask(partial(read, client, len(found)))
                 # A service that heeds no offset answers the same again.
-                if fresh.keys() <= found.keys():
-                    return tuple(match for uid, match in found.items() if uid)
-                found |= fresh
+                if page.keys() <= found.keys():
+                    return found
+                found |= page
 
     @contextmanager
     def client(self, connect_s: float | None = None) -> Iterator["FileClient"]:

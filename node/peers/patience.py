@@ -1,7 +1,7 @@
 """How long and how often a Destination is tried."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 # A pause grows by up to this part of itself, so that nodes that lost a PACS together do not return together.
 JITTER = 0.25
@@ -54,6 +54,10 @@ class Patience:
             Uniform in [0, 1).
         """
         return self._grown(failures, chance, longest_s=self.max_retry_s)
+
+    def is_lasting(self, until: datetime | None, *, now: datetime) -> bool:
+        """Return whether a pause lasts that ends then; one that is longer than any means that the clock was set."""
+        return until is not None and timedelta(0) < until - now <= self.longest_pause
 
     def knock_pause(self, failures: int, chance: float) -> timedelta:
         """Return how long to leave a Destination alone that was down so many times in a row; see `pause`.

@@ -183,19 +183,11 @@ class CommandDecoder:
         NotDicom
             If it is damaged, too long, or holds something else than a command set.
         """
-        at = 0
-        while at < len(body):
-            if at + PDV_ITEM.size > len(body):
-                raise NotDicom("a Presentation Data Value is cut")
-            length, _, control = PDV_ITEM.unpack_from(body, at)
-            end = at + length + PDV_ITEM.size - PDV_ITEM_OVERHEAD_BYTES
-            if length < PDV_ITEM_OVERHEAD_BYTES or end > len(body):
-                raise NotDicom("a Presentation Data Value has another length than it says")
+        for _, control, piece in read_fragments(body):
             if self.is_complete or not control & COMMAND_FRAGMENT:
                 raise NotDicom("a data set came, or a second message, where one response was due")
-            self.command += body[at + PDV_ITEM.size : end]
+            self.command += piece
             self.is_complete = bool(control & LAST_FRAGMENT)
-            at = end
         if len(self.command) > MAX_COMMAND_BYTES:
             raise NotDicom(f"a response has more than {MAX_COMMAND_BYTES} bytes")
 

@@ -123,22 +123,17 @@ class Asker:
         studies = [one for one in self._ledger.open_studies() if self._peer in self._terms.asked_about(one)]
         uids = {one.study_instance_uid for one in studies}
         self._asked = {uid: question for uid, question in self._asked.items() if uid in uids}
-        if self._is_closed(now):
+        if self._patience.is_lasting(self._closed_until, now=now):
             return self._closed_until
         due = sorted((one for one in studies if self._due(one) <= now), key=self._due)
         room = self._pace.room(now, wanted=len(due))
         if room:
             self._ask_all(due[:room])
-        if self._closed_until is not None and self._is_closed(self._clock()):
+        if self._patience.is_lasting(self._closed_until, now=self._clock()):
             return self._closed_until
         if room < len(due):
             return now + SHORTEST_PAUSE
         return min(map(self._due, studies), default=None)
-
-    def _is_closed(self, now: datetime) -> bool:
-        """Return whether the pause after a failure lasts; one that is longer than any means that the clock was set."""
-        left = timedelta(0) if self._closed_until is None else self._closed_until - now
-        return timedelta(0) < left <= self._patience.longest_pause
 
     def _due(self, study: OpenStudy) -> datetime:
         """Return when to ask about a Study: at its begin, then whenever it may be complete, less and less often."""

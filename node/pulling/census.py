@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from node.domain.completeness import Census, Told
 from node.domain.uids import SeriesUID, StudyUID
-from node.errors import DestinationBusy, Misconfigured
-from node.peers.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT
-from node.peers.dialog import Dialog
+from node.errors import DestinationBusy
 from node.peers.dicomweb import DicomwebService
-from node.peers.peer import DestinationSpec, peer_of
-from node.peers.query import STUDY_ROOT_FIND, SeriesCount, count_series, count_study
+from node.peers.peer import DestinationSpec
+from node.peers.query import SeriesCount, count_series, count_study
+from node.pulling.search import open_find
 
 # What people and programs add to a Study after it was acquired, and no modality sends to be read (PS3.3 C.7.3.1.1.1).
 ADDED = frozenset({"ANN", "AU", "DOC", "FID", "KO", "PLAN", "PR", "REG", "RWV", "SEG", "SR"})
@@ -56,11 +55,7 @@ def open_enquiry(spec: DestinationSpec) -> Iterator[Enquiry]:
             count=lambda uid: take_census(lambda: service.count_series(uid), lambda: service.count_study(uid)),
         )
         return
-    # A peer of both sends no report here; one that does is told that nobody waits for it.
-    reports = (STORAGE_COMMITMENT, COMMITMENT_INSTANCE)
-    with Dialog(peer_of(spec), [STUDY_ROOT_FIND], report_to=reports, take_report=lambda _: False) as dialog:
-        if STUDY_ROOT_FIND not in dialog.accepted:
-            raise Misconfigured(f"{spec.name} answers no C-FIND; allow {spec.calling_aet} there, or ask another one")
+    with open_find(spec) as dialog:
         yield Enquiry(
             told=Told.FIND,
             count=lambda uid: take_census(lambda: count_series(dialog, uid), lambda: count_study(dialog, uid)),

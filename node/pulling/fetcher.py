@@ -142,12 +142,10 @@ class Fetcher:
             self._forgets_at = now + FORGET_EVERY
 
     def _is_closed(self, now: datetime) -> bool:
-        """Return whether the pause after a failure lasts; one that is longer than any means that the clock was set."""
-        left = timedelta(0) if self._closed_until is None else self._closed_until - now
-        if timedelta(0) < left <= self._patience.longest_pause:
-            return True
-        self._closed_until = None
-        return False
+        """Return whether the pause after a failure lasts; one that is over is forgotten."""
+        if not self._patience.is_lasting(self._closed_until, now=now):
+            self._closed_until = None
+        return self._closed_until is not None
 
     def _reasons(self, now: datetime) -> tuple[FetchReason, ...]:
         """Return what may be fetched at this time: a Job that waits for a prior waits for no night."""

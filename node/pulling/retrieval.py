@@ -8,15 +8,12 @@ from node.domain.fetch import Fetched, FetchOrder, FoundSeries, Retrieve
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import DestinationBusy, Misconfigured, NodeError, RetrieveFailed
 from node.peers.command import SubOperations
-from node.peers.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT
-from node.peers.dialog import Dialog
 from node.peers.dicomweb import DicomwebService
 from node.peers.peer import DestinationSpec, peer_of
-from node.peers.query import STUDY_ROOT_FIND
 from node.pulling.carrier import Carrier, Landing, Progress, Want
 from node.pulling.get import STUDY_ROOT_GET, GetCarrier
 from node.pulling.move import STUDY_ROOT_MOVE, MoveCarrier
-from node.pulling.search import DimseSearch, Search, WebSearch, require_find
+from node.pulling.search import DimseSearch, Search, WebSearch, open_find
 from node.pulling.wado import WadoCarrier
 
 # What the ledger has of a Study, by Series.
@@ -160,10 +157,7 @@ def open_retrieval(spec: DestinationSpec, landing: Landing, *, retrieve: Retriev
         yield Retrieval(WebSearch(DicomwebService(spec)), [WadoCarrier(spec, landing)], names_all=False)
         return
     peer = peer_of(spec)
-    offered = [STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET]
-    reports = (STORAGE_COMMITMENT, COMMITMENT_INSTANCE)
-    with Dialog(peer, offered, report_to=reports, take_report=lambda _: False) as dialog:
-        require_find(dialog, spec)
+    with open_find(spec, STUDY_ROOT_MOVE, STUDY_ROOT_GET) as dialog:
         carriers: list[Carrier] = []
         if retrieve in {Retrieve.AUTO, Retrieve.MOVE} and STUDY_ROOT_MOVE in dialog.accepted:
             carriers.append(MoveCarrier(dialog, peer=str(peer), aet=peer.calling_aet))

@@ -14,7 +14,6 @@ from pydicom.multival import MultiValue
 from node.domain.fetch import FoundSeries, FoundStudy, fits
 from node.domain.uids import UID_PATTERN, InstanceUID, SeriesUID, StudyUID
 from node.errors import DestinationBusy, DestinationDown, Misconfigured, NotDicom
-from node.peers.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT
 from node.peers.data_set import decode_data_set
 from node.peers.dialog import Dialog
 from node.peers.dicomweb import PAGE, DicomwebService
@@ -67,23 +66,25 @@ def open_search(spec: DestinationSpec) -> Iterator[Search]:
     if spec.transport != "cstore":
         yield WebSearch(DicomwebService(spec))
         return
-    # A peer of both sends no report here; one that does is told that nobody waits for it.
-    reports = (STORAGE_COMMITMENT, COMMITMENT_INSTANCE)
-    with Dialog(peer_of(spec), [STUDY_ROOT_FIND], report_to=reports, take_report=lambda _: False) as dialog:
-        require_find(dialog, spec)
+    with open_find(spec) as dialog:
         yield DimseSearch(dialog)
 
 
-def require_find(dialog: Dialog, spec: DestinationSpec) -> None:
-    """Return where a peer answers C-FIND.
+@contextmanager
+def open_find(spec: DestinationSpec, *more: str) -> Iterator[Dialog]:
+    """Give an Association in which a peer answers C-FIND; it is offered `more` beside that, by SOP Class UID.
 
     Raises
     ------
+    DestinationDown
+        If it does not answer.
     Misconfigured
-        If it does not, at least not ours.
+        If it answers no C-FIND, at least not ours.
     """
-    if STUDY_ROOT_FIND not in dialog.accepted:
-        raise Misconfigured(f"{spec.name} answers no C-FIND; allow {spec.calling_aet} there, or ask another one")
+    with Dialog(peer_of(spec), [STUDY_ROOT_FIND, *more]) as dialog:
+        if STUDY_ROOT_FIND not in dialog.accepted:
+            raise Misconfigured(f"{spec.name} answers no C-FIND; allow {spec.calling_aet} there, or ask another one")
+        yield dialog
 
 
 class DimseSearch:

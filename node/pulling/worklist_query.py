@@ -13,7 +13,6 @@ from node.domain.imaging_order import ImagingOrder, OrderOrigin
 from node.domain.job import Priority
 from node.domain.uids import UID_PATTERN
 from node.errors import DestinationDown, Misconfigured, NotDicom
-from node.peers.commitment import COMMITMENT_INSTANCE, STORAGE_COMMITMENT
 from node.peers.data_set import MessageReader
 from node.peers.dialog import Dialog
 from node.peers.peer import DestinationSpec, peer_of
@@ -46,9 +45,7 @@ def open_worklist(spec: DestinationSpec) -> Iterator[AskWorklist]:
     Misconfigured
         If a person must change something first, such as a peer that has no worklist.
     """
-    # A peer of both sends no report here; one that does is told that nobody waits for it.
-    reports = (STORAGE_COMMITMENT, COMMITMENT_INSTANCE)
-    with Dialog(peer_of(spec), [MODALITY_WORKLIST_FIND], report_to=reports, take_report=lambda _: False) as dialog:
+    with Dialog(peer_of(spec), [MODALITY_WORKLIST_FIND]) as dialog:
         if MODALITY_WORKLIST_FIND not in dialog.accepted:
             raise Misconfigured(f"{spec.name} has no Modality Worklist; allow {spec.calling_aet} there, or ask another")
         yield lambda study, number, patient_id: find_orders(dialog, study, number, patient_id, source=spec.name)

@@ -28,6 +28,15 @@ def open_sync(durability: Durability, folder: Path) -> Sync:
     return os.fsync if durability is Durability.FSYNC else GroupCommit(folder).wait
 
 
+def sync_folder(folder: Path) -> None:
+    """Return after the names in a folder are durable, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _no_sync(_descriptor: int) -> None:
     """Return at once: the bytes are the kernel's, and survive the end of this process, not the end of power."""
 

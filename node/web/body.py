@@ -9,6 +9,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import Request
 from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
 
 from node.errors import RequestStalled, TooLarge
 from node.web.stream import STREAM, BodyStream
@@ -21,6 +22,16 @@ MIN_BYTES_PER_S = 4096
 MAX_DRAINED_BYTES = 64 * 2**20
 DRAIN_S = 5.0
 Read = TypeVar("Read")
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return what gives a body that was read to whoever reads it next."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return again
 
 
 class Basket:

@@ -5,11 +5,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.accounts.doorkeeper import csrf_of
 from node.accounts.secret import is_same
 from node.errors import ForgedRequest, NodeError, TooLarge
+from node.web.body import replay
 from node.web.problems import problem_of
 from node.web.rights import session_cookie
 
@@ -104,7 +105,7 @@ async def _require_proof(request: Request, receive: Receive, wanted: str) -> Rec
     shown, again = request.headers.get(HEADER), receive
     if shown is None and request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM:
         body = await _read_form(receive)
-        shown, again = _field_of(body), _replay(body, receive)
+        shown, again = _field_of(body), replay(body, receive)
     if shown is None or not is_same(shown, wanted):
         raise ForgedRequest("this page is of another login than the present one; load it again, then send it")
     return again
@@ -128,12 +129,3 @@ def _field_of(body: bytes) -> str | None:
         raise ForgedRequest(f"no form of this node has more than {MAX_FIELDS} fields") from exc
     found = fields.get(FIELD, [])
     return found[0] if len(found) == 1 else None
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return again

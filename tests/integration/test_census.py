@@ -18,7 +18,7 @@ from node.pulling.census import open_enquiry, way_to_ask
 from tests.counting_archive import REFUSED, CountingArchive
 from tests.ledgers import STUDY, Books, assemble, at, copy_ledger, make_facts
 from tests.objects import CT, write_object
-from tests.peers import Modality, Orthanc, free_port
+from tests.peers import Modality, Orthanc, free_port, spec_of, web_of
 
 SERIES = SeriesUID(f"{STUDY}.1")
 TERMS = Terms(
@@ -39,14 +39,6 @@ def ask(spec: DestinationSpec, study: str = STUDY) -> Census:
 def orthanc() -> Iterator[Orthanc]:
     with Orthanc(modalities={"radnode": Modality(aet="RADNODE", port=free_port())}) as running:
         yield running
-
-
-def spec_of(orthanc: Orthanc) -> DestinationSpec:
-    return DestinationSpec(name="pacs", transport="cstore", aet=orthanc.aet, host="127.0.0.1", port=orthanc.dicom_port)
-
-
-def web_of(orthanc: Orthanc) -> DestinationSpec:
-    return DestinationSpec(name="pacs", transport="stow", url=orthanc.dicomweb_url)
 
 
 @pytest.mark.needs("Orthanc")

@@ -20,7 +20,7 @@ from node.store.files import FileStore, Reserve
 from tests.instances import MAX_INSTANCE_BYTES, NOON, MemoryLedger
 from tests.listeners import DicomListener
 from tests.objects import SEG, SR, write_object
-from tests.peers import Modality, Orthanc, free_port, wait_until
+from tests.peers import Modality, Orthanc, free_port, spec_of, wait_until, web_of
 from tests.proofs import AFTER_S, WAIT_S, Proving, facts_of
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -81,14 +81,6 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> list[Path]:
         write_object(tmp_path, key, sop_class_uid=kind, study=study, pixel_bytes=64)
         for key, kind in (("seg", SEG), ("sr", SR), ("sr2", SR))
     ]
-
-
-def spec_of(orthanc: Orthanc) -> DestinationSpec:
-    return DestinationSpec(name="pacs", transport="cstore", aet=orthanc.aet, host="127.0.0.1", port=orthanc.dicom_port)
-
-
-def web_of(orthanc: Orthanc) -> DestinationSpec:
-    return DestinationSpec(name="pacs", transport="stow", url=orthanc.dicomweb_url)
 
 
 Prove = Callable[..., Proving]

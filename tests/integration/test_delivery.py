@@ -30,7 +30,7 @@ from node.peers.peer import DestinationSpec, Peer
 from node.peers.sender import SentFile, send_files
 from node.peers.status import UNPROCESSED_TRIES
 from tests.objects import SEG, SR, data_set_bytes, parcel_of, write_object
-from tests.peers import Orthanc, Storescp, free_port, wait_until
+from tests.peers import Orthanc, Storescp, free_port, spec_of, wait_until
 from tests.scripted_scp import CALLING_AET_NOT_RECOGNIZED, Odd, Scp
 
 # Label Map Segmentation Storage, which pynetdicom's own list of contexts lacks.
@@ -65,10 +65,6 @@ def orthanc() -> Iterator[Orthanc]:
         yield running
 
 
-def orthanc_spec(orthanc: Orthanc) -> DestinationSpec:
-    return DestinationSpec(name="pacs", transport="cstore", aet=orthanc.aet, host="127.0.0.1", port=orthanc.dicom_port)
-
-
 def stow_spec(url: str) -> DestinationSpec:
     return DestinationSpec(name="web", transport="stow", url=url, timeout_s=30.0)
 
@@ -89,7 +85,7 @@ def test_storescp_receives_the_bytes_of_the_file(tmp_path: Path, syntax: UID) ->
 
 
 def test_orthanc_keeps_seg_and_sr_in_the_right_study(orthanc: Orthanc, parcels: list[Parcel]) -> None:
-    assert send(orthanc_spec(orthanc), *parcels) == [Outcome.sent()] * 3
+    assert send(spec_of(orthanc), *parcels) == [Outcome.sent()] * 3
     study = str(dcmread(parcels[0].path).StudyInstanceUID)
     modalities = {series["MainDicomTags"]["Modality"] for series in orthanc.series(study).values()}
     assert {"SEG", "SR"} <= modalities
@@ -446,7 +442,7 @@ def test_no_patient_name_reaches_the_log(
     orthanc: Orthanc, parcels: list[Parcel], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        send(orthanc_spec(orthanc), *parcels)
+        send(spec_of(orthanc), *parcels)
         send(stow_spec(orthanc.dicomweb_url), *parcels)
     assert caplog.records
     assert not [record for record in caplog.records if "SEND-1" in record.getMessage() or "ller" in record.getMessage()]

@@ -29,7 +29,7 @@ from node.peers.peer import DestinationSpec
 from node.rehearsal.pacs import Misbehavior, SimulatedPacs
 from tests.ledgers import NOON, Books, copy_ledger, make_outcome, make_result
 from tests.objects import parcel_of, write_object
-from tests.peers import Orthanc, Storescp
+from tests.peers import Orthanc, Storescp, web_of
 from tests.trails import Listener
 
 ADDRESS = "where it was"
@@ -261,7 +261,7 @@ def test_orthanc_that_accepts_known_classes_only_gets_the_picture_instead_of_a_l
 @pytest.mark.needs("Orthanc")
 def test_stow_service_is_known_by_what_it_took(tmp_path: Path) -> None:
     with Orthanc() as orthanc:
-        spec = DestinationSpec(name="pacs", transport="stow", url=orthanc.dicomweb_url)
+        spec = web_of(orthanc)
         with dispatch_to(tmp_path, spec) as dispatch:
             dispatch.write("LABELMAP", "SR", "SC")
             assert states(dispatch.run()) == {"LABELMAP": "SENT", "SR": "SENT"}

@@ -22,6 +22,7 @@ from node.dimse.doorbell import SWEEP_S
 from node.store.files import Reserve
 from tests.instances import CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, INSTANCE, ct_slice, encode
 from tests.integration.test_dimse import DEADLINE_S, Peer, data_set_bytes
+from tests.pdus import command_set, echo_rq, item, short, store_rq
 from tests.peers import wait_until
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -29,10 +30,6 @@ APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 STORAGE_ID, VERIFICATION_ID, IMPLICIT_ID = 1, 3, 5
 A_ASSOCIATE_AC, P_DATA_TF, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 2, 4, 5, 6, 7
 WHOLE = encode(ct_slice())
-
-
-def item(kind: int, body: bytes) -> bytes:
-    return struct.pack(">BxH", kind, len(body)) + body
 
 
 def associate_request(*, max_length: int = 0) -> bytes:
@@ -50,37 +47,6 @@ def associate_request(*, max_length: int = 0) -> bytes:
     return struct.pack(">BxI", 1, len(body)) + body
 
 
-def element(number: int, value: bytes) -> bytes:
-    value += b"\0" * (len(value) % 2)
-    return struct.pack("<HHI", 0, number, len(value)) + value
-
-
-def short(number: int, value: int) -> bytes:
-    return element(number, struct.pack("<H", value))
-
-
-def command_set(*elements: bytes) -> bytes:
-    body = b"".join(elements)
-    return element(0, struct.pack("<I", len(body))) + body
-
-
-def store_command(message_id: int = 1, uid: str = INSTANCE, data_set_type: int = 1) -> bytes:
-    return command_set(
-        element(0x0002, CT_IMAGE_STORAGE.encode()),
-        short(0x0100, 0x0001),
-        short(0x0110, message_id),
-        short(0x0700, 0),
-        short(0x0800, data_set_type),
-        element(0x1000, uid.encode()),
-    )
-
-
-def echo_command(message_id: int) -> bytes:
-    return command_set(
-        element(0x0002, VERIFICATION.encode()), short(0x0100, 0x0030), short(0x0110, message_id), short(0x0800, 0x0101)
-    )
-
-
 def pdv(context_id: int, control: int, fragment: bytes) -> bytes:
     return struct.pack(">IBB", len(fragment) + 2, context_id, control) + fragment
 
@@ -93,12 +59,12 @@ def pdu(*pdvs: bytes) -> bytes:
 def store_message(
     encoded: bytes = WHOLE, *, message_id: int = 1, uid: str = INSTANCE, context_id: int = STORAGE_ID
 ) -> bytes:
-    command = pdu(pdv(context_id, IS_COMMAND | IS_LAST, store_command(message_id, uid)))
+    command = pdu(pdv(context_id, IS_COMMAND | IS_LAST, store_rq(message_id, sop_instance_uid=uid)))
     return command + pdu(pdv(context_id, IS_LAST, encoded))
 
 
 def echo_message(message_id: int) -> bytes:
-    return pdu(pdv(VERIFICATION_ID, IS_COMMAND | IS_LAST, echo_command(message_id)))
+    return pdu(pdv(VERIFICATION_ID, IS_COMMAND | IS_LAST, echo_rq(message_id)))
 
 
 class Raw:
@@ -209,7 +175,7 @@ def test_many_fragments_in_one_pdu_and_command_in_pieces(peer: Peer, size: int) 
         return [pdv(STORAGE_ID, control | end, content[at : at + size]) for at, end in zip(starts, ends, strict=True)]
 
     with raw(peer) as assoc:
-        assoc.send(pdu(*fragments(store_command(), IS_COMMAND), *fragments(WHOLE, 0)))
+        assoc.send(pdu(*fragments(store_rq(), IS_COMMAND), *fragments(WHOLE, 0)))
         assert assoc.read_response() == (1, 0x0000)
         assoc.release()
     assert_stored(peer, WHOLE)
@@ -219,7 +185,7 @@ def test_empty_fragments_are_harmless(peer: Peer) -> None:
     with raw(peer) as assoc:
         assoc.send(
             pdu(
-                pdv(STORAGE_ID, IS_COMMAND, store_command()),
+                pdv(STORAGE_ID, IS_COMMAND, store_rq()),
                 pdv(STORAGE_ID, IS_COMMAND | IS_LAST, b""),
                 pdv(STORAGE_ID, 0, b""),
                 pdv(STORAGE_ID, 0, WHOLE),
@@ -284,7 +250,7 @@ def test_uid_of_the_command_that_is_none_or_another_gets_its_status_and_the_next
 
 def test_store_request_without_a_data_set_gets_a_status(peer: Peer, tmp_path: Path) -> None:
     with raw(peer) as assoc:
-        assoc.send(pdu(pdv(STORAGE_ID, IS_COMMAND | IS_LAST, store_command(data_set_type=0x0101))))
+        assoc.send(pdu(pdv(STORAGE_ID, IS_COMMAND | IS_LAST, store_rq(data_set_type=0x0101))))
         number, status = assoc.read_response()
         assert number == 1
         assert status in {0x0117, 0xC000}
@@ -306,13 +272,13 @@ BAD = {
     "rest of the pdu too short for a pdv": pdu(pdv(STORAGE_ID, IS_COMMAND, b"ab") + b"\0\0\0"),
     "pdu without a pdv": PDU_HEADER.pack(P_DATA_TF, 0),
     "pdu longer than announced": PDU_HEADER.pack(P_DATA_TF, 65537) + b"\0" * 64,
-    "context that was not accepted": pdu(pdv(99, IS_COMMAND | IS_LAST, store_command())),
+    "context that was not accepted": pdu(pdv(99, IS_COMMAND | IS_LAST, store_rq())),
     "data set without a command": pdu(pdv(STORAGE_ID, IS_LAST, WHOLE)),
     "command inside a data set": pdu(
-        pdv(STORAGE_ID, IS_COMMAND | IS_LAST, store_command()), pdv(STORAGE_ID, IS_COMMAND | IS_LAST, store_command())
+        pdv(STORAGE_ID, IS_COMMAND | IS_LAST, store_rq()), pdv(STORAGE_ID, IS_COMMAND | IS_LAST, store_rq())
     ),
     "data set in another context": pdu(
-        pdv(STORAGE_ID, IS_COMMAND | IS_LAST, store_command()), pdv(IMPLICIT_ID, IS_LAST, WHOLE)
+        pdv(STORAGE_ID, IS_COMMAND | IS_LAST, store_rq()), pdv(IMPLICIT_ID, IS_LAST, WHOLE)
     ),
     "command without a message id": pdu(
         pdv(STORAGE_ID, IS_COMMAND | IS_LAST, command_set(short(0x0100, 1), short(0x0800, 1)))
@@ -347,7 +313,7 @@ def test_sender_that_ends_mid_data_set_leaves_nothing(peer: Peer, tmp_path: Path
     with raw(peer) as assoc:
         assoc.send(store_message(message_id=7))
         assert assoc.read_response() == (7, 0)
-        assoc.send(pdu(pdv(STORAGE_ID, 3, store_command(8))) + pdu(pdv(STORAGE_ID, 0, WHOLE[:50])))
+        assoc.send(pdu(pdv(STORAGE_ID, 3, store_rq(8))) + pdu(pdv(STORAGE_ID, 0, WHOLE[:50])))
         if end == "abort":
             assoc.send(struct.pack(">BxI4x", A_ABORT, 4))
         elif end == "reset":

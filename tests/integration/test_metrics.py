@@ -19,7 +19,7 @@ from node.metrics.server import MetricsServer
 from node.settings.loading import load_settings
 from node.settings.whole import Settings
 from tests.http_listener import get
-from tests.ledgers import Books, at, copy_ledger, make_facts, make_outcome, make_result
+from tests.ledgers import Books, at, make_facts, make_outcome, make_result
 from tests.peers import wait_until
 
 CANARY = "Quetzalcoatlus"
@@ -37,13 +37,6 @@ def settings(tmp_path: Path) -> Settings:
             "RADNODE__ALARMS__SOURCES": '[{ aet = "CT1", minutes = 5 }]',
         },
     )
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def samples(text: bytes) -> dict[tuple[str, ...], float]:

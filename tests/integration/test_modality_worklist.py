@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 import pytest
 from pynetdicom import AE
@@ -18,7 +17,7 @@ from node.ledger.imaging_orders import OrderLedger, Told
 from node.peers.peer import DestinationSpec
 from node.pulling.order_seeker import PAUSES, OrderSeeker, Surroundings
 from node.pulling.worklist_query import AskWorklist, open_worklist
-from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_facts
+from tests.ledgers import NOON, STUDY, Books, at, make_facts
 from tests.peers import Program, free_port, require_program, wait_until
 
 AET = "RISWL"
@@ -87,13 +86,6 @@ def _answers(spec: DestinationSpec) -> bool | None:
             return True
     except DestinationDown:
         return None
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    found = Books(copy_ledger(tmp_path))
-    yield found
-    found.close()
 
 
 class Seeker:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
 from node.domain.result import OptionalResult, ResultKind, SegmentationForm
 from node.domain.retraction import RejectionReason
 from tests.analyses import Case, ct_case, mr_case, rejection_note, xray_case
+from tests.changes import name_of
 from tests.validators import judge_instance, judge_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("java")]
@@ -20,10 +21,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "MR": mr_case,
     "X-ray": xray_case,
 }
-
-
-def read_name(item: Dataset) -> str:
-    return str(item.ConceptNameCodeSequence[0].CodeValue)
 
 
 def write(case: Case, kind: ResultKind, folder: Path, form: SegmentationForm = SegmentationForm.BINARY) -> Path:
@@ -62,8 +59,8 @@ def test_no_seg_has_an_error(name: str, tmp_path: Path) -> None:
 def test_a_volume_without_its_segment_is_seen(tmp_path: Path) -> None:
     path = write(ct_case(), ResultKind.SR, tmp_path)
     ds = dcmread(path)
-    (measured,) = (item for item in ds.ContentSequence if read_name(item) == IMAGING_MEASUREMENTS)
+    (measured,) = (item for item in ds.ContentSequence if name_of(item) == IMAGING_MEASUREMENTS)
     group = measured.ContentSequence[0]
-    group.ContentSequence = [item for item in group.ContentSequence if read_name(item) != REFERENCED_SEGMENT]
+    group.ContentSequence = [item for item in group.ContentSequence if name_of(item) != REFERENCED_SEGMENT]
     ds.save_as(path)
     assert judge_report(path)

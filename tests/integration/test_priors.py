@@ -42,7 +42,7 @@ from node.store.files import FileStore, Reserve
 from tests.analyses import Ball, fill_ball, make_slices
 from tests.growth import PIPELINE, GrowthPipeline, growth_card
 from tests.ledgers import Books, assemble, at, copy_ledger
-from tests.peers import Orthanc
+from tests.peers import Orthanc, web_of
 from workers.heartbeat import LeaseTerms
 from workers.runner import JobRunner, WarmPipeline, Workshop
 from workers.volume import read_volume
@@ -270,7 +270,7 @@ def test_a_job_waits_over_a_crash_for_its_prior_and_reads_it(ward: Ward) -> None
 
 def test_a_prior_comes_from_a_real_archive(ward: Ward, tmp_path: Path) -> None:
     with Orthanc() as orthanc:
-        spec = DestinationSpec(name="pacs", transport="stow", url=orthanc.dicomweb_url)
+        spec = web_of(orthanc)
         for number, ds in enumerate(prior_slices()):
             path = tmp_path / f"{number}.dcm"
             dcmwrite(path, ds, enforce_file_format=True)

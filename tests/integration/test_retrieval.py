@@ -42,7 +42,7 @@ from tests.instances import MAX_INSTANCE_BYTES
 from tests.ledgers import Books, copy_ledger
 from tests.listeners import DicomListener
 from tests.objects import CT, write_object
-from tests.peers import Modality, Orthanc, free_port
+from tests.peers import Modality, Orthanc, free_port, spec_of, web_of
 
 WAYS = [Retrieve.MOVE, Retrieve.GET, Retrieve.WADO]
 ORDER = "an order"
@@ -77,10 +77,8 @@ class Site:
     def spec(self, way: Retrieve, *, calling_aet: str = "RADNODE") -> DestinationSpec:
         """Return how the archive is called."""
         if way is Retrieve.WADO:
-            return DestinationSpec(name="pacs", transport="stow", url=self.orthanc.dicomweb_url)
-        orthanc = self.orthanc
-        spec = DestinationSpec(name="pacs", transport="cstore", aet=orthanc.aet, host="127.0.0.1")
-        return replace(spec, port=orthanc.dicom_port, calling_aet=calling_aet)
+            return web_of(self.orthanc)
+        return replace(spec_of(self.orthanc), calling_aet=calling_aet)
 
     def put(
         self,

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -16,17 +15,10 @@ from node.ledger.jobs import RetryPolicy
 from node.ledger.spans import hash_uid
 from node.ledger.traces import KEPT, READ_AT_ONCE, TraceLedger
 from node.tracing import PAUSE, PERIOD, Collector, Tracer
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
+from tests.ledgers import STUDY, Books, at, make_facts, make_order, make_outcome, make_result
 from tests.trace_receiver import TraceReceiver, at_of, facts_of, serve_traces
 
 CANARY = "Quetzalcoatlus"
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ from pydicom.tag import Tag
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from node.domain import codes
-from node.domain.result import OWN_MANUFACTURER
 from workers.drawing.pdf import write_pdf
 from workers.encoding.concepts import to_concept
 from workers.encoding.draft import Draft
 from workers.encoding.headers import copy_header
-from workers.encoding.stamping import stamp_object
+from workers.encoding.stamping import identify_object, stamp_object
 from workers.provenance import DOC_SERIES_NUMBER
 
 FRAMES = Tag("ReferencedFrameNumber")
@@ -31,16 +30,9 @@ def encode_document(draft: Draft) -> Dataset:
     provenance, header = draft.provenance, copy_header(draft.source)
     document = hd.SOPClass(
         study_instance_uid=header.StudyInstanceUID,
-        series_instance_uid=provenance.uid("DOC", "series"),
-        series_number=DOC_SERIES_NUMBER + provenance.model.series_offset,
-        sop_instance_uid=provenance.uid("DOC"),
         sop_class_uid=EncapsulatedPDFStorage,
-        instance_number=1,
         modality="DOC",
-        manufacturer=OWN_MANUFACTURER,
-        manufacturer_model_name=provenance.pipeline,
-        software_versions=provenance.software_version,
-        device_serial_number=provenance.node_aet,
+        **identify_object(provenance, "DOC", series_number=DOC_SERIES_NUMBER),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         patient_id=header.PatientID,
         patient_name=header.PatientName,

@@ -17,13 +17,12 @@ from pydicom.uid import (
 
 from node.domain.codes import CLASS_ACTIVATION, SPATIAL_CONCEPT
 from node.domain.finding import Finding, Presence
-from node.domain.result import OWN_MANUFACTURER
 from node.errors import ResultCheckFailed
 from workers.encoding.concepts import OTHER_COLOR, to_concept
 from workers.encoding.draft import Draft
 from workers.encoding.headers import copy_header
 from workers.encoding.segmentation import MAX_SEGMENT_LABEL, identify_algorithm
-from workers.encoding.stamping import stamp_object
+from workers.encoding.stamping import identify_object, stamp_object
 from workers.pipelines.base import Analysis
 from workers.provenance import SEG_SERIES_NUMBER, Provenance
 
@@ -125,14 +124,7 @@ def _describe(header: Dataset, fractions: NDArray[np.uint8], draft: Draft) -> Da
         pixel_array=(fractions > 0).astype(np.uint8),
         segmentation_type=hd.seg.SegmentationTypeValues.FRACTIONAL,
         segment_descriptions=[_describe_segment(draft.analysis, provenance)],
-        series_instance_uid=provenance.uid(KIND, "series"),
-        series_number=SEG_SERIES_NUMBER + provenance.model.series_offset,
-        sop_instance_uid=provenance.uid(KIND),
-        instance_number=1,
-        manufacturer=OWN_MANUFACTURER,
-        manufacturer_model_name=provenance.pipeline,
-        software_versions=provenance.software_version,
-        device_serial_number=provenance.node_aet,
+        **identify_object(provenance, KIND, series_number=SEG_SERIES_NUMBER),
         fractional_type=hd.seg.SegmentationFractionalTypeValues.PROBABILITY,
         max_fractional_value=MAX_FRACTION,
         content_label=CONTENT_LABEL,

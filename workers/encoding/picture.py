@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from node.domain.result import OWN_MANUFACTURER
 from workers.drawing.canvas import Drawing
 from workers.encoding.concepts import SOURCE_IMAGE
 from workers.encoding.headers import copy_header
-from workers.encoding.stamping import name_body_part, stamp_object
+from workers.encoding.stamping import identify_object, name_body_part, stamp_object
 from workers.frames import gather_frames
 from workers.pipelines.base import Analysis, find_key_slice, require_mask
 from workers.provenance import SC_SERIES_NUMBER, Provenance
@@ -56,14 +55,7 @@ def _capture(pixels: NDArray[np.uint8], provenance: Provenance, header: Dataset)
         photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
         bits_allocated=8,
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
-        series_instance_uid=provenance.uid("SC", "series"),
-        series_number=SC_SERIES_NUMBER + provenance.model.series_offset,
-        sop_instance_uid=provenance.uid("SC"),
-        instance_number=1,
-        manufacturer=OWN_MANUFACTURER,
-        manufacturer_model_name=provenance.pipeline,
-        software_versions=provenance.software_version,
-        device_serial_number=provenance.node_aet,
+        **identify_object(provenance, "SC", series_number=SC_SERIES_NUMBER),
         patient_orientation=ANY_ORIENTATION,
     )
     # Issuer of Patient ID, Study Description and their like: the constructor takes only what is required.

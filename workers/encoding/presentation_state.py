@@ -10,7 +10,6 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from node.domain.finding import Finding
-from node.domain.result import OWN_MANUFACTURER
 from workers.drawing.heat_levels import LEVELS, reduce_heat, trace_level
 from workers.drawing.slice_panel import choose_window
 from workers.drawing.wording import say_certainty, say_size
@@ -20,7 +19,7 @@ from workers.encoding.header_values import read_numbers
 from workers.encoding.headers import copy_header
 from workers.encoding.heat_map import require_heat
 from workers.encoding.segmentation import track
-from workers.encoding.stamping import name_body_part, stamp_object
+from workers.encoding.stamping import identify_object, name_body_part, stamp_object
 from workers.frames import gather_frames, name_slice
 from workers.outline import trace_outlines
 from workers.pipelines.base import Analysis, require_mask
@@ -92,14 +91,7 @@ def _present(marked: Sequence[_Marked], draft: Draft) -> Dataset:
     images = {str(one.header.SOPInstanceUID): one.header for one in marked}
     return hd.pr.GrayscaleSoftcopyPresentationState(
         referenced_images=list(images.values()),
-        series_instance_uid=provenance.uid("PR", "series"),
-        series_number=PR_SERIES_NUMBER + provenance.model.series_offset,
-        sop_instance_uid=provenance.uid("PR"),
-        instance_number=1,
-        manufacturer=OWN_MANUFACTURER,
-        manufacturer_model_name=provenance.pipeline,
-        software_versions=provenance.software_version,
-        device_serial_number=provenance.node_aet,
+        **identify_object(provenance, "PR", series_number=PR_SERIES_NUMBER),
         content_label=CONTENT_LABEL,
         content_description=provenance.series_description("PR"),
         content_creator_name=f"AI^{provenance.node_aet}",

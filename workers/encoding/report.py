@@ -27,7 +27,7 @@ from workers.encoding.groups import PRESENCE_CODES, describe_answer, describe_la
 from workers.encoding.headers import copy_header
 from workers.encoding.image_library import describe_radiograph, describe_slices
 from workers.encoding.raw_elements import keep_raw, put_items
-from workers.encoding.stamping import describe_request, name_coding_schemes, stamp_object
+from workers.encoding.stamping import describe_request, identify_object, name_coding_schemes, stamp_object
 from workers.pipelines.base import Analysis, find_key_slice, require_mask
 from workers.provenance import SR_SERIES_NUMBER, Provenance
 
@@ -84,14 +84,7 @@ def _open_document(provenance: Provenance, header: Dataset) -> Dataset:
     return hd.sr.Comprehensive3DSR(
         evidence=[header],
         content=root,
-        series_instance_uid=provenance.uid("SR", "series"),
-        series_number=SR_SERIES_NUMBER + provenance.model.series_offset,
-        sop_instance_uid=provenance.uid("SR"),
-        instance_number=1,
-        manufacturer=OWN_MANUFACTURER,
-        manufacturer_model_name=provenance.pipeline,
-        software_versions=provenance.software_version,
-        device_serial_number=provenance.node_aet,
+        **identify_object(provenance, "SR", series_number=SR_SERIES_NUMBER),
         is_complete=True,
         is_final=False,
         is_verified=False,

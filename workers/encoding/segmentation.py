@@ -24,7 +24,7 @@ from workers.encoding.frames import (
 )
 from workers.encoding.headers import copy_slices
 from workers.encoding.raw_elements import keep_raw, put_items, write_sequence, write_text
-from workers.encoding.stamping import name_coding_schemes, stamp_object
+from workers.encoding.stamping import identify_object, name_coding_schemes, stamp_object
 from workers.pipelines.base import Analysis, find_key_slice, number_segment, require_mask
 from workers.provenance import SEG_SERIES_NUMBER, Provenance
 from workers.volume import Volume
@@ -114,14 +114,7 @@ def call_highdicom(
         pixel_array=labels,
         segmentation_type=hd.seg.SegmentationTypeValues[form.name],
         segment_descriptions=[_describe_segment(finding, provenance) for finding in findings],
-        series_instance_uid=provenance.uid("SEG", "series"),
-        series_number=SEG_SERIES_NUMBER + provenance.model.series_offset,
-        sop_instance_uid=provenance.uid("SEG"),
-        instance_number=1,
-        manufacturer=OWN_MANUFACTURER,
-        manufacturer_model_name=provenance.pipeline,
-        software_versions=provenance.software_version,
-        device_serial_number=provenance.node_aet,
+        **identify_object(provenance, "SEG", series_number=SEG_SERIES_NUMBER),
         content_label=CONTENT_LABEL,
         content_description=provenance.series_description("SEG"),
         content_creator_name=f"AI^{provenance.node_aet}",

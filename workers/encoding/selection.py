@@ -9,7 +9,7 @@ from pydicom.sr.coding import Code as CodedConcept
 
 from node.domain.result import OWN_MANUFACTURER
 from workers.encoding.concepts import DEVICE
-from workers.encoding.stamping import describe_request, stamp_object, unname_references
+from workers.encoding.stamping import describe_request, identify_object, stamp_object, unname_references
 from workers.provenance import Provenance
 
 
@@ -58,17 +58,10 @@ def write_selection(selection: Selection, header: Dataset, provenance: Provenanc
             observer_device_context=_observe(provenance),
             description=selection.description,
         ),
-        series_instance_uid=provenance.uid(*selection.tag, "series"),
-        series_number=selection.series_number + provenance.model.series_offset,
-        sop_instance_uid=provenance.uid(*selection.tag),
-        instance_number=1,
-        manufacturer=OWN_MANUFACTURER,
+        **identify_object(provenance, *selection.tag, series_number=selection.series_number),
         requested_procedures=describe_request(header) or None,
     )
     document.copy_patient_and_study_information(header)
-    document.ManufacturerModelName = provenance.pipeline
-    document.DeviceSerialNumber = provenance.node_aet
-    document.SoftwareVersions = provenance.software_version
     unname_references(document)
     _name_frames(document, selection.frames)
     stamp_object(document, header, provenance, kind=selection.kind)

@@ -1,9 +1,12 @@
 """What every object gets after highdicom made it: our Series, our time stamps, nothing random."""
 
+from typing import Any
+
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from node.domain.codes import LOCAL_SCHEME
+from node.domain.result import OWN_MANUFACTURER
 from node.domain.uids import derive_uid
 from workers.provenance import Provenance
 
@@ -18,6 +21,28 @@ LIBRARY_NAME = "highdicom"
 REFERENCE_TYPES = ("IMAGE", "COMPOSITE")
 # Any other value may call for a Laterality that the source need not have.
 UNPAIRED_BODY_PARTS = ("CHEST", "BRAIN", "HEAD", "SKULL", "NECK", "ABDOMEN", "PELVIS")
+
+
+def identify_object(provenance: Provenance, *tag: str, series_number: int) -> dict[str, Any]:
+    """Return of which Series a new object is, which one of it, and who made it, in the words of highdicom.
+
+    Parameters
+    ----------
+    tag
+        What tells it from the other objects of its Job.
+    series_number
+        Of its kind of objects, before the offset of the model.
+    """
+    return {
+        "series_instance_uid": provenance.uid(*tag, "series"),
+        "series_number": series_number + provenance.model.series_offset,
+        "sop_instance_uid": provenance.uid(*tag),
+        "instance_number": 1,
+        "manufacturer": OWN_MANUFACTURER,
+        "manufacturer_model_name": provenance.pipeline,
+        "software_versions": provenance.software_version,
+        "device_serial_number": provenance.node_aet,
+    }
 
 
 def stamp_object(ds: Dataset, source: Dataset, provenance: Provenance, *, kind: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query
 
 from node.audit.events import audit_log_used
 from node.audit.inspection import Proof, newest_records, prove_trail
@@ -14,7 +14,7 @@ from node.ledger.pages import WINDOW, PageAsked, PageFound
 from node.volumes import audit_folder
 from node.web.api.conduct import LINE, Manager, new_router
 from node.web.api.contract import told
-from node.web.api.paging import Cursor, Instant, Limit, asked_for, point_to_next, read_instant
+from node.web.api.paging import Instant, Page, read_instant
 from node.web.rights import Right
 from node.web.services import Services
 
@@ -109,21 +109,14 @@ def router(services: Services) -> APIRouter:
     routes, folder = new_router("audit"), audit_folder(services.settings)
 
     @routes.get("/audit/records", **told(Right.MANAGE))
-    def list_records(
-        request: Request,
-        response: Response,
-        manager: Manager,
-        query: Annotated[RecordQuery, Depends()],
-        limit: Limit = None,
-        cursor: Cursor = None,
-    ) -> RecordPage:
+    def list_records(manager: Manager, page: Page, query: Annotated[RecordQuery, Depends()]) -> RecordPage:
         """List records, the last first; with the whole messages, Patient IDs included."""
         since = read_instant(query.since, name="since")
-        asked = asked_for(limit, cursor, int)
+        asked = page.asked_for(int)
         found = _read_page(newest_records(folder), asked, since, query.kind)
         services.record(audit_log_used(folder.resolve().as_uri(), account=manager.name))
         items = tuple(map(_to_resource, found.rows))
-        return RecordPage(items=items, next=point_to_next(request, response, found))
+        return RecordPage(items=items, next=page.point_to_next(found))
 
     @routes.post("/audit/verify", **told(Right.MANAGE))
     def verify_trail(manager: Manager, order: VerifyOrder) -> ProofResource:

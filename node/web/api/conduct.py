@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
-from starlette.types import Message, Receive
 
 from node.errors import MediaTypeNotSupported, PreconditionFailed, RequestMalformed, TooLarge
+from node.web.body import replay
 from node.web.negotiation import parse_media_type
 from node.web.payload import NOT_MODIFIED, is_known
 from node.web.rights import Right, Visitor, authorize, identify
@@ -112,16 +112,7 @@ async def _read(request: Request) -> Request:
             raise TooLarge(f"the body has more than {MAX_BODY_BYTES} bytes; no order of the API is so long")
     if body and not declared:
         raise MediaTypeNotSupported(f"the body has no Content-Type; say {JSON}")
-    return Request(request.scope, _replay(bytes(body), request.receive))
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return again
+    return Request(request.scope, replay(bytes(body), request.receive))
 
 
 def _validated(request: Request, response: Response) -> Response:

@@ -14,7 +14,7 @@ from node.ledger.fates import tell_delivery
 from node.ledger.listings import DeliveryFilter, Listings
 from node.web.api.conduct import LINE, UID, Operator, Reader, StudyPath, new_router
 from node.web.api.contract import told
-from node.web.api.paging import MAX_SERIAL, Cursor, Limit, asked_for, point_to_next
+from node.web.api.paging import MAX_SERIAL, Page
 from node.web.api.sheet import Taking, sheet_response, walk, wants_sheet
 from node.web.rights import Right
 from node.web.services import Services
@@ -134,23 +134,18 @@ def router(services: Services) -> APIRouter:
 
     @routes.get("/deliveries", response_model=DeliveryPage, **told(Right.READ, 406, sheet=True))
     def list_deliveries(
-        request: Request,
-        response: Response,
-        reader: Reader,
-        query: Annotated[DeliveryQuery, Depends()],
-        limit: Limit = None,
-        cursor: Cursor = None,
+        request: Request, reader: Reader, page: Page, query: Annotated[DeliveryQuery, Depends()]
     ) -> DeliveryPage | Response:
         """List Deliveries, that which was ordered last first."""
-        asked = asked_for(limit, cursor, int)
+        asked = page.asked_for(int)
         read = partial(listings.deliveries, query.as_filter())
         if wants_sheet(request):
             taking = Taking(witnessing=services.witnessing, request=request, visitor=reader, name="deliveries")
-            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=limit)), taking)
+            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=page.limit)), taking)
         found = read(asked)
         services.witnessing.saw_each(request, reader, (delivery.study_instance_uid for delivery in found.rows))
         items = tuple(map(to_delivery_resource, found.rows))
-        return DeliveryPage(items=items, next=point_to_next(request, response, found))
+        return DeliveryPage(items=items, next=page.point_to_next(found))
 
     _add_orders(routes, services)
     return routes

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request
 
 from node.domain.alarm import Alarm, AlarmKind
 from node.domain.uids import StudyUID
@@ -12,7 +12,7 @@ from node.ledger.alarms import AlarmLedger
 from node.ledger.listings import Event, EventFilter, Listings
 from node.web.api.conduct import LINE, UID, Reader, new_router
 from node.web.api.contract import told
-from node.web.api.paging import Cursor, Limit, asked_for, point_to_next
+from node.web.api.paging import Page
 from node.web.rights import Right
 from node.web.services import Services
 
@@ -112,33 +112,24 @@ def router(services: Services) -> APIRouter:
     listings, alarms = Listings(services.engine), AlarmLedger(services.engine)
 
     @routes.get("/events", **told(Right.READ))
-    def list_events(
-        request: Request,
-        response: Response,
-        reader: Reader,
-        query: Annotated[EventQuery, Depends()],
-        limit: Limit = None,
-        cursor: Cursor = None,
-    ) -> EventPage:
+    def list_events(request: Request, reader: Reader, page: Page, query: Annotated[EventQuery, Depends()]) -> EventPage:
         """List what happened, the last first; also what was refused before there was a Study to show it in."""
         study = None if query.study is None else StudyUID(query.study)
         wanted = EventFilter(kind=query.kind, study=study, only_alarms=query.only_alarms)
-        found = listings.events(wanted, asked_for(limit, cursor, int))
+        found = listings.events(wanted, page.asked_for(int))
         if study is None:
             services.witnessing.searched(request, reader, ())
         else:
             services.witnessing.saw_each(request, reader, {study} if found.rows else ())
         items = tuple(map(to_event_resource, found.rows))
-        return EventPage(items=items, next=point_to_next(request, response, found))
+        return EventPage(items=items, next=page.point_to_next(found))
 
     @routes.get("/alarms", **told(Right.READ))
-    def list_alarms(
-        request: Request, response: Response, _reader: Reader, limit: Limit = None, cursor: Cursor = None
-    ) -> AlarmPage:
+    def list_alarms(_reader: Reader, page: Page) -> AlarmPage:
         """List alarms, those that are well again, too."""
-        found = alarms.page_alarms(asked_for(limit, cursor, int))
+        found = alarms.page_alarms(page.asked_for(int))
         items = tuple(map(_to_alarm_resource, found.rows))
-        return AlarmPage(items=items, next=point_to_next(request, response, found))
+        return AlarmPage(items=items, next=page.point_to_next(found))
 
     @routes.get("/alarms/standing", **told(Right.READ))
     def list_standing_alarms(_reader: Reader) -> StandingAlarms:

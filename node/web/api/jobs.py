@@ -22,7 +22,7 @@ from node.site import installed_model
 from node.web.api.conduct import LINE, UID, JobPath, Operator, Reader, new_router, require_match, tag_of
 from node.web.api.contract import told
 from node.web.api.events import EventResource, to_event_resource
-from node.web.api.paging import Cursor, Instant, Limit, asked_for, point_to_next, read_instant
+from node.web.api.paging import Instant, Page, read_instant
 from node.web.api.sheet import Taking, sheet_response, walk, wants_sheet
 from node.web.rights import Right
 from node.web.services import Services
@@ -187,24 +187,19 @@ def router(services: Services) -> APIRouter:
 def _add_views(routes: APIRouter, services: Services, jobs: "_Jobs") -> None:
     @routes.get("/jobs", response_model=JobPage, **told(Right.READ, 406, sheet=True))
     def list_jobs(
-        request: Request,
-        response: Response,
-        reader: Reader,
-        query: Annotated[JobQuery, Depends()],
-        limit: Limit = None,
-        cursor: Cursor = None,
+        request: Request, reader: Reader, page: Page, query: Annotated[JobQuery, Depends()]
     ) -> JobPage | Response:
         """List Jobs, that which was accepted last first."""
-        asked = asked_for(limit, cursor, datetime, str)
+        asked = page.asked_for(datetime, str)
         services.witnessing.searched(request, reader, () if query.study is None else ("StudyInstanceUID",))
         read = partial(jobs.listings.jobs, query.as_filter())
         if wants_sheet(request):
             taking = Taking(witnessing=services.witnessing, request=request, visitor=reader, name="jobs")
-            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=limit)), taking)
+            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=page.limit)), taking)
         found = read(asked)
         services.witnessing.saw_each(request, reader, (job.order.study_instance_uid for job in found.rows))
         items = tuple(map(to_job_resource, found.rows))
-        return JobPage(items=items, next=point_to_next(request, response, found))
+        return JobPage(items=items, next=page.point_to_next(found))
 
     @routes.get("/jobs/{job_id}", **told(Right.READ, 404))
     def get_job(request: Request, response: Response, reader: Reader, job_id: JobPath) -> JobResource:

@@ -3,11 +3,12 @@
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlencode
 
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from node.errors import RequestMalformed
 from node.ledger.pages import Key, PageAsked, PageFound
@@ -17,43 +18,54 @@ MOST, USUAL = 500, 100
 MAX_SERIAL = 2**53 - 1
 MAX_CURSOR = 256
 
-Limit = Annotated[
-    int | None,
-    Query(description=f"How many at most; {USUAL} unless it is said, of a table all.", ge=1, le=MOST),
-]
-Cursor = Annotated[
-    str | None,
-    Query(description="Where the page begins, from `next` of the page before.", max_length=MAX_CURSOR, min_length=1),
-]
 Instant = Annotated[
     str | None, Query(description="A point in time (RFC 3339).", json_schema_extra={"format": "date-time"})
 ]
 
 
-def asked_for(limit: int | None, cursor: str | None, *kinds: type) -> PageAsked:
-    """Return the page that a request asks for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paging:
+    """Which page of a listing a request asks for, and the response that says where the next one is."""
 
-    Parameters
-    ----------
-    kinds
-        Of the values in the listing's key.
+    request: Request
+    response: Response
+    limit: Annotated[
+        int | None,
+        Query(description=f"How many at most; {USUAL} unless it is said, of a table all.", ge=1, le=MOST),
+    ] = None
+    cursor: Annotated[
+        str | None,
+        Query(
+            description="Where the page begins, from `next` of the page before.", max_length=MAX_CURSOR, min_length=1
+        ),
+    ] = None
 
-    Raises
-    ------
-    RequestMalformed
-        If the cursor is none of this listing.
-    """
-    return PageAsked(limit=limit or USUAL, behind=None if cursor is None else _read(cursor, kinds))
+    def asked_for(self, *kinds: type) -> PageAsked:
+        """Return the page that is asked for.
+
+        Parameters
+        ----------
+        kinds
+            Of the values in the listing's key.
+
+        Raises
+        ------
+        RequestMalformed
+            If the cursor is none of this listing.
+        """
+        return PageAsked(limit=self.limit or USUAL, behind=None if self.cursor is None else _read(self.cursor, kinds))
+
+    def point_to_next(self, found: PageFound[Any]) -> str | None:
+        """Return where the next page is, None behind the last one, after a header of the response says it, too."""
+        if found.rest is None:
+            return None
+        asked = [(name, value) for name, value in self.request.query_params.multi_items() if name != "cursor"]
+        link = f"{self.request.url.path}?{urlencode([*asked, ('cursor', _write(found.rest))])}"
+        self.response.headers["Link"] = f'<{link}>; rel="next"'
+        return link
 
 
-def point_to_next(request: Request, response: Response, found: PageFound[Any]) -> str | None:
-    """Return where the next page is, None behind the last one, after a header of the response says it, too."""
-    if found.rest is None:
-        return None
-    asked = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    link = f"{request.url.path}?{urlencode([*asked, ('cursor', _write(found.rest))])}"
-    response.headers["Link"] = f'<{link}>; rel="next"'
-    return link
+Page = Annotated[Paging, Depends()]
 
 
 def read_instant(text: str | None, *, name: str) -> datetime | None:

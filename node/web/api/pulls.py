@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
 
 from node.audit.orders import pull_ordered, pull_switched
 from node.destinations import PullPeer, find_pull_peer, pull_peers
@@ -23,7 +23,7 @@ from node.ledger.fetches import FetchFilter, FetchLedger
 from node.pulls import PullWish, ask_peer, order_pull
 from node.web.api.conduct import LINE, NamePath, Operator, Reader, new_router
 from node.web.api.contract import told
-from node.web.api.paging import MOST, Cursor, Limit, asked_for, point_to_next
+from node.web.api.paging import MOST, Page
 from node.web.rights import Right
 from node.web.services import Services
 
@@ -225,18 +225,11 @@ def router(services: Services) -> APIRouter:
     routes, queue = new_router("pulls"), FetchLedger(services.engine)
 
     @routes.get("/pulls", **told(Right.READ))
-    def list_pulls(
-        request: Request,
-        response: Response,
-        reader: Reader,
-        query: Annotated[PullQuery, Depends()],
-        limit: Limit = None,
-        cursor: Cursor = None,
-    ) -> PullPage:
+    def list_pulls(request: Request, reader: Reader, page: Page, query: Annotated[PullQuery, Depends()]) -> PullPage:
         """List Studies that are fetched or were, that which was ordered last first."""
-        found = queue.list_fetches(query.as_filter(), asked_for(limit, cursor, int))
+        found = queue.list_fetches(query.as_filter(), page.asked_for(int))
         services.witnessing.saw_each(request, reader, (fetch.order.study_instance_uid for fetch in found.rows))
-        return PullPage(items=tuple(map(_to_resource, found.rows)), next=point_to_next(request, response, found))
+        return PullPage(items=tuple(map(_to_resource, found.rows)), next=page.point_to_next(found))
 
     @routes.post("/pulls", **told(Right.OPERATE, 404, 502))
     def order_pulls(operator: Operator, order: PullOrder) -> PulledResource:

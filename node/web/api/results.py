@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request
 
 from node.domain.result import Result, ResultKind
 from node.domain.retraction import MAX_COMMENT, RejectionReason, RetractionOrder
@@ -13,7 +13,7 @@ from node.ledger.listings import Listings, ResultLine
 from node.web.api.conduct import LINE, UID, ObjectPath, Operator, Reader, new_router
 from node.web.api.contract import told
 from node.web.api.deliveries import DeliveryResource, to_delivery_resource
-from node.web.api.paging import Cursor, Limit, asked_for, point_to_next
+from node.web.api.paging import Page
 from node.web.places import DICOM_WEB
 from node.web.rights import Right
 from node.web.services import Services
@@ -121,18 +121,16 @@ def router(services: Services) -> APIRouter:
     @routes.get("/results", **told(Right.READ))
     def list_results(
         request: Request,
-        response: Response,
         reader: Reader,
+        page: Page,
         study: Annotated[str | None, Query(description="Only of this Study.", max_length=64, pattern=UID)] = None,
-        limit: Limit = None,
-        cursor: Cursor = None,
     ) -> ResultPage:
         """List Results, that which was written last first, with their way to each Destination."""
         of_study = None if study is None else StudyUID(study)
-        found = listings.results(study=of_study, asked=asked_for(limit, cursor, datetime, str))
+        found = listings.results(study=of_study, asked=page.asked_for(datetime, str))
         services.witnessing.saw_each(request, reader, (line.result.study_instance_uid for line in found.rows))
         items = tuple(map(_to_story, found.rows))
-        return ResultPage(items=items, next=point_to_next(request, response, found))
+        return ResultPage(items=items, next=page.point_to_next(found))
 
     @routes.get("/results/{sop_instance_uid}", **told(Right.READ, 404))
     def get_result(request: Request, reader: Reader, sop_instance_uid: ObjectPath) -> ResultStory:

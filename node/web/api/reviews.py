@@ -12,7 +12,7 @@ from node.feedback import COLUMNS, to_cells
 from node.ledger.reviews import ReviewLedger
 from node.web.api.conduct import LINE, JobPath, new_router
 from node.web.api.contract import told
-from node.web.api.paging import MAX_SERIAL, Cursor, Limit, asked_for, point_to_next
+from node.web.api.paging import MAX_SERIAL, Page
 from node.web.api.sheet import Taking, sheet_response, walk, wants_sheet
 from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services
@@ -96,18 +96,16 @@ def router(services: Services) -> APIRouter:
     routes, ledger = new_router("reviews"), ReviewLedger(services.engine)
 
     @routes.get("/reviews", response_model=ReviewPage, **told(Right.REVIEW, 406, sheet=True))
-    def list_reviews(
-        request: Request, response: Response, reviewer: Reviewer, limit: Limit = None, cursor: Cursor = None
-    ) -> ReviewPage | Response:
+    def list_reviews(request: Request, reviewer: Reviewer, page: Page) -> ReviewPage | Response:
         """List every verdict that was ever given, the last first."""
-        asked = asked_for(limit, cursor, int)
+        asked = page.asked_for(int)
         if wants_sheet(request):
             taking = Taking(witnessing=services.witnessing, request=request, visitor=reviewer, name="reviews")
-            return sheet_response(COLUMNS, map(to_cells, walk(ledger.page_reviews, asked, limit=limit)), taking)
+            return sheet_response(COLUMNS, map(to_cells, walk(ledger.page_reviews, asked, limit=page.limit)), taking)
         services.witnessing.searched(request, reviewer, ())
         found = ledger.page_reviews(asked)
         items = tuple(map(_to_resource, found.rows))
-        return ReviewPage(items=items, next=point_to_next(request, response, found))
+        return ReviewPage(items=items, next=page.point_to_next(found))
 
     @routes.post("/jobs/{job_id}/findings/{number}/review", **told(Right.REVIEW, 404, 409))
     def review_finding(

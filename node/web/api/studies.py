@@ -31,7 +31,7 @@ from node.web.api.contract import told
 from node.web.api.deliveries import DeliveryResource, to_delivery_resource
 from node.web.api.events import EventResource, to_event_resource
 from node.web.api.jobs import JobResource, ReasonResource, to_job_resource
-from node.web.api.paging import Cursor, Instant, Limit, asked_for, point_to_next, read_instant
+from node.web.api.paging import Instant, Page, read_instant
 from node.web.api.results import ResultResource, to_result_resource
 from node.web.api.sheet import Taking, sheet_response, walk, wants_sheet
 from node.web.rights import Right
@@ -353,27 +353,22 @@ def _add_lists(routes: APIRouter, services: Services) -> None:
 
     @routes.get("/studies", response_model=StudyPage, **told(Right.READ, 406, sheet=True))
     def list_studies(
-        request: Request,
-        response: Response,
-        reader: Reader,
-        query: Annotated[StudyQuery, Depends()],
-        limit: Limit = None,
-        cursor: Cursor = None,
+        request: Request, reader: Reader, page: Page, query: Annotated[StudyQuery, Depends()]
     ) -> StudyPage | Response:
         """List Studies, that which changed last first.
 
         `since` and `until` are about the last change: who asks for what changed since the last time misses nothing.
         """
-        asked = asked_for(limit, cursor, datetime, str)
+        asked = page.asked_for(datetime, str)
         wanted = query.as_filter()
         services.witnessing.searched(request, reader, tuple(wanted.patient))
         read = partial(listings.studies, wanted)
         if wants_sheet(request):
             taking = Taking(witnessing=services.witnessing, request=request, visitor=reader, name="studies")
-            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=limit)), taking)
+            return sheet_response(COLUMNS, map(_cells, walk(read, asked, limit=page.limit)), taking)
         found = read(asked)
         items = tuple(map(_in_short, found.rows))
-        return StudyPage(items=items, next=point_to_next(request, response, found))
+        return StudyPage(items=items, next=page.point_to_next(found))
 
     @routes.get("/studies/{study_instance_uid}", **told(Right.READ, 404))
     def get_study(request: Request, reader: Reader, study_instance_uid: StudyPath) -> StudyResource:

@@ -1,17 +1,13 @@
 """When a Series counts as complete, and why."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from node.domain.completeness import Census, Evidence, Source, Terms, Told
 from node.domain.uids import SeriesUID
 from node.ledger.fates import tell_study
 from node.ledger.pauses import ENOUGH
-from tests.ledgers import STUDY, Books, assemble, at, copy_ledger, make_facts
+from tests.ledgers import STUDY, Books, assemble, at, make_facts
 
 QUIET = Terms(
     heeded=frozenset({Evidence.ASSOCIATION_END, Evidence.QUIET_TIME}), after_association_s=3.0, while_open_s=60.0
@@ -25,13 +21,6 @@ EVERYTHING = Terms(
 )
 QUIET_FOR_TEN_MINUTES = replace(QUIET, max_age_s=600.0)
 SERIES = SeriesUID(f"{STUDY}.1")
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def test_a_series_settles_only_when_the_last_of_its_associations_has_ended(books: Books) -> None:

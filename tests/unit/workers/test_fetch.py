@@ -1,6 +1,5 @@
 """The Instances of a Job come back from the store as they were ordered, or not at all."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +9,10 @@ from node.domain.job import Job
 from node.domain.study import InstanceFacts
 from node.errors import InputMissing, PixelsUndecodable, StudyChanged
 from node.store.files import FileStore, Reserve
-from tests.ledgers import STUDY, Books, copy_ledger, make_facts
+from tests.ledgers import STUDY, Books, make_facts
 from tests.objects import write_object
 from workers.decoding.pool import DecoderPool
 from workers.fetch import fetch_inputs
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

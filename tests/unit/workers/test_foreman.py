@@ -1,6 +1,5 @@
 """What the parent of the pool makes of what the pool says, and what it does in the ledger."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from workers.foreman import Foreman, name_death
 from workers.post import make_post
 
 KILLED = "Worker exited prematurely: signal 9 (SIGKILL) Job: 4."
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """A worker gives signs of life, and ends when its Job hangs."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-
-import pytest
 
 from node.domain.job import JobState
 from node.errors import LeaseLost
@@ -32,13 +30,6 @@ class Clock:
 
     def elapsed_s(self) -> float:
         return (self.now - NOON).total_seconds()
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 class Exit:

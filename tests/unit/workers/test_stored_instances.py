@@ -30,6 +30,7 @@ from pydicom.uid import (
 from node.domain.study import InstanceFacts
 from node.errors import InputMissing, NodeError, PixelsUndecodable, TooLarge
 from node.header.scan import scan_file
+from tests.enhanced import learn
 from workers.decoding.form import read_form
 from workers.decoding.pool import DecoderLimits, DecoderPool
 from workers.instances import StoredInstance, StoredSeries
@@ -89,25 +90,10 @@ def encode(ds: Dataset, transfer_syntax_uid: UID) -> bytes:
     return buffer.getvalue()
 
 
-def learn(content: bytes, path: Path) -> InstanceFacts:
+def keep(content: bytes, path: Path) -> InstanceFacts:
     """Return what intake would keep of a file, after it was written."""
     path.write_bytes(content)
-    header = scan_file(content)
-    return InstanceFacts(
-        study_instance_uid=header.study_instance_uid,
-        series_instance_uid=header.series_instance_uid,
-        sop_instance_uid=header.sop_instance_uid,
-        sop_class_uid=header.sop_class_uid,
-        transfer_syntax_uid=header.transfer_syntax_uid,
-        attributes=header.attributes,
-        path=path.name,
-        size_bytes=len(content),
-        digest="",
-        pixel_data_offset=header.pixel_data_offset,
-        association_id="a",
-        calling_aet="MODALITY",
-        received_at=NOON,
-    )
+    return learn(path)
 
 
 def store(
@@ -116,7 +102,7 @@ def store(
     """Return a Series as a Job finds it."""
     paths = [folder / f"{number}.dcm" for number in range(len(datasets))]
     return StoredSeries(
-        [StoredInstance(learn(encode(ds, syntax), path), path, pool) for ds, path in zip(datasets, paths, strict=True)],
+        [StoredInstance(keep(encode(ds, syntax), path), path, pool) for ds, path in zip(datasets, paths, strict=True)],
         pool,
     )
 
@@ -227,7 +213,7 @@ def test_a_deflated_series_is_read_too(tmp_path: Path, pool: DecoderPool) -> Non
     made = []
     for number in range(3):
         path = tmp_path / f"{number}.dcm"
-        facts = learn(deflate(encode(make_slice(number), ExplicitVRLittleEndian)), path)
+        facts = keep(deflate(encode(make_slice(number), ExplicitVRLittleEndian)), path)
         assert facts.transfer_syntax_uid == DeflatedExplicitVRLittleEndian
         made.append(StoredInstance(facts, path, pool))
     require_same(StoredSeries(made, pool), tmp_path)
@@ -339,7 +325,7 @@ def test_files_that_changed_places_are_refused(
     made = []
     for number in range(3):
         path = tmp_path / f"{number}.dcm"
-        facts = learn(encode(make_slice(number), syntax), path)
+        facts = keep(encode(make_slice(number), syntax), path)
         made.append(StoredInstance(facts, path, pool, is_as_told=is_as_told))
     first, second = tmp_path / "1.dcm", tmp_path / "2.dcm"
     content = first.read_bytes()
@@ -391,7 +377,7 @@ def test_a_series_of_more_voxels_than_a_worker_reads_is_refused_before_memory_is
 ) -> None:
     """5,000 slices of 512 x 512, all of one file: the header of none of them is read."""
     path = tmp_path / "0.dcm"
-    facts = learn(encode(make_slice(stored=bytes(2 * 512 * 512), Rows=512, Columns=512), ExplicitVRLittleEndian), path)
+    facts = keep(encode(make_slice(stored=bytes(2 * 512 * 512), Rows=512, Columns=512), ExplicitVRLittleEndian), path)
     many = []
     for number in range(5000):
         told = {**facts.attributes, "ImagePositionPatient": [0.0, 0.0, number * 0.1]}
@@ -422,7 +408,7 @@ def test_one_instance_is_decoded_where_it_is_asked_for(tmp_path: Path, pool: Dec
 @pytest.mark.needs("data")
 def test_a_real_ct_is_read_as_pydicom_reads_it(data_dir: Path, pool: DecoderPool, tmp_path: Path) -> None:
     paths = sorted((data_dir / "ct-lungfcp-0001").glob("*.dcm"))
-    made = [StoredInstance(learn(path.read_bytes(), tmp_path / path.name), path, pool) for path in paths]
+    made = [StoredInstance(keep(path.read_bytes(), tmp_path / path.name), path, pool) for path in paths]
     stored = read_volume(StoredSeries(made, pool))
     plain = read_volume([dcmread(path) for path in paths])
     assert stored.voxels.tobytes() == plain.voxels.tobytes()
@@ -435,7 +421,7 @@ def test_real_codestreams_are_decoded_as_pydicom_decodes_them(
 ) -> None:
     read = 0
     for path in sorted((data_dir / "transfer-syntaxes").glob("[CM][TR]1_*.dcm")):
-        one = StoredInstance(learn(path.read_bytes(), tmp_path / path.name), path, pool)
+        one = StoredInstance(keep(path.read_bytes(), tmp_path / path.name), path, pool)
         try:
             plain = decode_pixels(dcmread(path))
         except PixelsUndecodable:

@@ -1,9 +1,7 @@
 """What waits too long, was given up, or is running out: judged on a real ledger."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +13,7 @@ from node.domain.alarm import AlarmKind
 from node.errors import StoreFull
 from node.ledger.jobs import RetryPolicy
 from node.ledger.signs import SignLedger
-from tests.ledgers import Books, at, copy_ledger, make_outcome, make_result
+from tests.ledgers import Books, at, make_outcome, make_result
 
 LIMITS = Limits(
     job_wait=timedelta(minutes=30),
@@ -25,13 +23,6 @@ LIMITS = Limits(
     destination_down=timedelta(minutes=10),
 )
 MINUTE = 60.0
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def read(watch: Watch, kind: AlarmKind, second: float, subject: str = "") -> Reading:

@@ -2,41 +2,32 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from node.audit.account import find_account
 from node.audit.inspection import newest_records
-from node.cli.main import app
 from node.domain.account import NAME
 from node.settings.loading import load_settings
 from node.volumes import audit_folder
-from tests.ledgers import copy_ledger
+from tests.shells import Shell
 
 PASSWORD = "five words of my own"
 
 
-class Shell:
-    """Runs `radnode` on a ledger of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = folder / "site.toml"
-        ledger = copy_ledger(folder)
-        self.settings.write_text(f'[node]\ndata_dir = "{folder}"\n[ledger]\nurl = "{ledger}"\n', encoding="utf-8")
-
-    def run(self, *words: str, typed: str = "") -> Result:
-        return CliRunner().invoke(app, [*words, "--settings", str(self.settings)], input=typed)
-
-    def trail(self) -> list[str]:
-        folder = audit_folder(load_settings(self.settings))
-        return [record.text for record in newest_records(folder)][::-1]
+def trail(shell: Shell) -> list[str]:
+    """Return what the audit trail was told."""
+    folder = audit_folder(load_settings(shell.settings))
+    return [record.text for record in newest_records(folder)][::-1]
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    opened = Shell(tmp_path)
+    yield opened
+    opened.books.close()
 
 
 def test_a_user_is_added_listed_changed_and_removed(shell: Shell) -> None:
@@ -59,7 +50,7 @@ def test_a_user_is_added_listed_changed_and_removed(shell: Shell) -> None:
     assert "/welcome/" in shell.run("users", "password", "ada").stdout
     assert shell.run("users", "password", "ada", "--password-stdin", typed="other words of mine\n").exit_code == 0
     assert shell.run("users", "remove", "eve").exit_code == 0
-    told = shell.trail()
+    told = trail(shell)
     assert [line.partition(" ")[2] for line in told] == [
         "added user ada as viewer",
         "added user eve as operator",
@@ -95,7 +86,7 @@ def test_what_cannot_be_is_said_and_changes_nothing(
     assert (done.exit_code, done.stderr.count("\n")) == (code, 1), done.stderr
     assert said in done.stderr
     assert shell.run("users", "list", "--json").stdout == "[]\n"
-    assert shell.trail() == []
+    assert trail(shell) == []
 
 
 def test_a_token_is_shown_once_and_revoked(shell: Shell) -> None:
@@ -109,7 +100,7 @@ def test_a_token_is_shown_once_and_revoked(shell: Shell) -> None:
     assert "read, store" in table
     assert made.stdout.strip() not in table
     assert shell.run("tokens", "revoke", "ct1").exit_code == 0
-    assert [line.partition(" ")[2] for line in shell.trail()] == ["made token ct1 for read, store", "revoked token ct1"]
+    assert [line.partition(" ")[2] for line in trail(shell)] == ["made token ct1 for read, store", "revoked token ct1"]
 
 
 def test_whoever_goes_leaves_no_token_behind_unseen(shell: Shell) -> None:

@@ -2,33 +2,23 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from node.cli.main import app
 from node.domain.alarm import AlarmKind
 from node.ledger.alarms import AlarmLedger
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_outcome, make_result
-
-
-class Shell:
-    """Runs `radnode` on a ledger of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = folder / "site.toml"
-        self.settings.write_text(f'[node]\ndata_dir = "{folder}"\n', encoding="utf-8")
-        self.books = Books(copy_ledger(folder))
-
-    def run(self, *words: str) -> Result:
-        return CliRunner().invoke(app, [*words, "--settings", str(self.settings)])
+from tests.ledgers import STUDY, at, make_outcome, make_result
+from tests.shells import Shell
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    opened = Shell(tmp_path)
+    yield opened
+    opened.books.close()
 
 
 def test_what_stands_is_listed_and_what_is_well_again_is_not(shell: Shell) -> None:
@@ -41,7 +31,6 @@ def test_what_stands_is_listed_and_what_is_well_again_is_not(shell: Shell) -> No
     assert "archive is down" in standing
     assert "pacs" not in standing
     assert [word in everything for word in ("STANDS", "healed", "2 h", "pacs is down")] == [True] * 4
-    shell.books.close()
 
 
 def test_a_webhook_that_is_not_there_cannot_be_tried(shell: Shell) -> None:
@@ -64,7 +53,6 @@ def test_the_story_of_a_study_says_in_words_what_became_of_it(shell: Shell) -> N
     assert "lung_nodules completed; 1 pending for pacs" in shell.run("studies", "list").stdout
     assert "answered, findings: 1" in shell.run("jobs", "list").stdout
     assert STUDY in shell.run("events").stdout
-    books.close()
 
 
 def test_a_job_tells_what_its_stages_were_spent_on(shell: Shell) -> None:
@@ -77,7 +65,6 @@ def test_a_job_tells_what_its_stages_were_spent_on(shell: Shell) -> None:
     told = json.loads(shell.run("jobs", "show", job.job_id, "--json").stdout)
     assert told["seconds"] == {"infer": 1.25, "encode": 0.5}
     assert told["stages"] == {"infer": {"network": 1.0, "other": 0.25}}
-    shell.books.close()
 
 
 def test_the_story_of_a_job_is_its_own(shell: Shell) -> None:
@@ -87,4 +74,3 @@ def test_the_story_of_a_job_is_its_own(shell: Shell) -> None:
     assert "slice-missing: 2 gaps of 5.0 mm" in facts
     kinds = ("study-opened", "job-scheduled", "job-started", "job-canceled", "study-routed")
     assert [kind for kind in kinds if kind in line] == ["job-scheduled", "job-started", "job-canceled"]
-    shell.books.close()

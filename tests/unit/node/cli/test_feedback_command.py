@@ -7,24 +7,11 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from node.cli.main import app
 from node.domain.review import ReviewOrder, Verdict
 from node.ledger.reviews import ReviewLedger
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_outcome, make_result
-
-
-class Shell:
-    """Runs `radnode` on a ledger of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = folder / "site.toml"
-        self.settings.write_text(f'[node]\ndata_dir = "{folder}"\n', encoding="utf-8")
-        self.books = Books(copy_ledger(folder))
-
-    def run(self, *words: str) -> Result:
-        return CliRunner().invoke(app, [*words, "--settings", str(self.settings)])
+from tests.ledgers import STUDY, at, make_outcome, make_result
+from tests.shells import Shell
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Who may report what it holds: a Destination as the SCP of Storage Commitment, and nobody else."""
 
 import struct
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from node.dimse.command import C_STORE_RQ, N_EVENT_REPORT_RQ
 from node.dimse.contexts import NO_ABSTRACT_SYNTAX, STORAGE_COMMITMENT, is_offered
 from node.dimse.negotiation import HouseRules, judge_request, write_choices
 from tests.instances import CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT
-from tests.pdus import IMPLEMENTATION, Item, Pdu, associate_rq, item, pdu, proposal
+from tests.pdus import IMPLEMENTATION, Item, Pdu, associate_rq, item, items, pdu, proposal
 
 RULES = HouseRules(aet="RADNODE", reporting_aets=frozenset({"PACS"}))
 FIXED_BYTES = 74
@@ -26,14 +25,6 @@ def role(uid: str, *, scu: int, scp: int) -> bytes:
 
 def request(*, calling: str = "PACS", proposals: tuple[bytes, ...] = (COMMITMENT,), roles: bytes = b"") -> bytes:
     return associate_rq(calling=calling, proposals=proposals, user_items=IMPLEMENTATION + roles)
-
-
-def items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(encoded):
-        kind, length = struct.unpack_from(">BxH", encoded, at)
-        yield kind, encoded[at + 4 : at + 4 + length]
-        at += 4 + length
 
 
 def answered_roles(encoded: bytes) -> list[bytes]:

@@ -1,20 +1,10 @@
 """Alarms in the ledger: each stands once, heals once, and is told outside once for either."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from node.domain.alarm import Alarm, AlarmKind, News
 from node.ledger.alarms import AlarmLedger
-from tests.ledgers import Books, at, copy_ledger
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
+from tests.ledgers import Books, at
 
 
 @pytest.fixture

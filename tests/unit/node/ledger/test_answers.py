@@ -1,26 +1,14 @@
 """How an answer stands, whatever became of it since."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from node.domain.answer import Answer, AnswerState
 from node.domain.imaging_order import OrderState
 from node.domain.job import Priority
 from node.domain.retraction import RejectionReason
 from node.ledger.answers import AnswerLedger
 from tests.answers import NODULE_1, NODULE_2, ORDER, answer, correct, take_back, take_order, urge
-from tests.ledgers import Books, at, copy_ledger
+from tests.ledgers import Books, at
 
 SEG_UID, SR_UID, NOTE_UID = "2.25.10", "2.25.11", "2.25.90"
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def read(books: Books, uid: str = SR_UID) -> Answer:

@@ -1,21 +1,11 @@
 """What delivery commits: what is due, what was sent or refused, and when to try again."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from node.delivery.strays import Strays
 from node.domain.result import Delivery, DeliveryState, ResultKind
 from node.ledger.orders import add_delivery
-from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_outcome, make_result
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
+from tests.ledgers import NOON, STUDY, Books, at, make_outcome, make_result
 
 
 def order(books: Books, number: int = 1, *, destination: str = "pacs", study: str = STUDY) -> None:

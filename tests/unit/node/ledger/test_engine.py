@@ -1,7 +1,6 @@
 """Opening the ledger: what is durable, what is refused, and what a failure means."""
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,6 @@ only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 only_postgresql = pytest.mark.parametrize(
     "database", [pytest.param("postgresql", marks=pytest.mark.needs("postgres"))], indirect=True
 )
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def open_at(path: Path) -> None:

@@ -1,8 +1,6 @@
 """What is known of how much should come: kept by who said it, compared with what he said before, and given up."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -13,16 +11,9 @@ from node.errors import NoticeFinal, NoticeKnown, NoticeUnknown
 from node.ledger.notices import COMPLETED, IN_PROGRESS, STRANGERS_KEPT, Notice, NoticeLedger
 from node.ledger.pauses import ENOUGH, PauseLedger
 from node.ledger.retention import RetentionLedger
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_outcome, make_result
+from tests.ledgers import STUDY, Books, at, make_facts, make_outcome, make_result
 
 SERIES = SeriesUID(f"{STUDY}.1")
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def answer(books: Books, total: int, by_series: dict[SeriesUID, int], *, second: float = 0.0) -> None:

@@ -1,8 +1,6 @@
 """The queue of what is fetched: what is urgent first, nothing twice, nothing lost with the process that fetched it."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -11,16 +9,9 @@ from node.domain.uids import StudyUID
 from node.errors import WrongState
 from node.ledger.fetches import STALE, FetchFilter, FetchLedger
 from node.ledger.pages import PageAsked
-from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_facts
+from tests.ledgers import NOON, STUDY, Books, at, make_facts
 
 EVERY = tuple(FetchReason)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,25 +1,14 @@
 """The belt at one moment: what stands where, what passed, and how it stands with a Destination."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
-
-import pytest
 
 from node.ledger.flow import FlowLedger, Passage, Queue, Station
 from node.ledger.history import HistoryLedger, RuleCount
 from node.ledger.stages import StageLedger
 from node.ledger.traffic import TrafficLedger
-from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_decision, make_facts, make_outcome, make_result
+from tests.ledgers import NOON, STUDY, Books, at, make_decision, make_facts, make_outcome, make_result
 
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def answer(books: Books, study: str, number: int) -> None:

@@ -1,6 +1,5 @@
 """What intake commits: Instances, the Series and Studies they open, the Associations that bring them."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +13,9 @@ from node.intake.adoption import Adoption
 from node.intake.station import Intake
 from node.store.files import FileStore, Reserve
 from tests.instances import MAX_INSTANCE_BYTES, arrival, ct_slice, encode
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order
+from tests.ledgers import STUDY, Books, at, make_facts, make_order
 
 STORED = Reserve(reserve_bytes=0, reserve_percent=0.0)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def test_first_instance_opens_series_and_study(books: Books) -> None:

@@ -1,26 +1,16 @@
 """Jobs that a person cancels or tries again, and those whose model was replaced."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from node.domain.job import Job, JobState
 from node.domain.model_version import ModelVersion
 from node.errors import LeaseLost, NotFound, WrongState
 from node.ledger.jobs import RetryPolicy
-from tests.ledgers import NOON, Books, at, copy_ledger, make_facts, make_order, make_outcome, unknown_job
+from tests.ledgers import NOON, Books, at, make_facts, make_order, make_outcome, unknown_job
 
 POLICY = RetryPolicy(max_attempts=3, pause_s=5.0)
 OLD, NEW = ModelVersion(name="model", version="1.0.0"), ModelVersion(name="model", version="2.0.0")
 READER = "a reader"
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def model_of(job: Job) -> ModelVersion:

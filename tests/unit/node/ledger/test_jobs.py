@@ -1,7 +1,7 @@
 """What dispatch and workers commit: claims under a fence, leases, attempts, and exactly one end."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,13 +26,6 @@ from tests.ledgers import (
 )
 
 POLICY = RetryPolicy(max_attempts=3, pause_s=5.0)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def test_a_pause_doubles_and_attempts_end() -> None:

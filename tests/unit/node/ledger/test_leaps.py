@@ -1,8 +1,6 @@
 """Whoever waits or works notices nothing when the clock is set."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,7 @@ from node.domain.completeness import Evidence, Terms
 from node.domain.job import JobState
 from node.ledger.jobs import RetryPolicy
 from node.ledger.leaps import LeapLedger
-from tests.ledgers import NOON, Books, assemble, at, copy_ledger, make_facts
+from tests.ledgers import NOON, Books, assemble, at, make_facts
 
 QUIET = Terms(
     heeded=frozenset({Evidence.ASSOCIATION_END, Evidence.QUIET_TIME}), after_association_s=3.0, while_open_s=60.0
@@ -19,13 +17,6 @@ LEASE_S = 60.0
 RETRY = RetryPolicy(max_attempts=3, pause_s=5.0)
 HOUR_S = 3600.0
 leaps = pytest.mark.parametrize("leap_s", [HOUR_S, -HOUR_S])
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def follow(books: Books, leap_s: float, now: datetime) -> None:

@@ -1,7 +1,6 @@
 """Listings page by page: nothing told twice, nothing left out, whatever comes in meanwhile; whichever way is taken."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
@@ -15,18 +14,11 @@ from node.ledger.alarms import AlarmLedger
 from node.ledger.listings import DeliveryFilter, EventFilter, JobFilter, Listings, StudyFilter
 from node.ledger.matching import Condition
 from node.ledger.pages import PageAsked, PageFound, Reach
-from tests.ledgers import Books, at, copy_ledger, make_facts, make_outcome, make_result
+from tests.ledgers import Books, at, make_facts, make_outcome, make_result
 from tests.populated import populate
 
 Row = TypeVar("Row")
 COUNT = 7
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,12 +1,9 @@
 """Searches for priors: what the ledger keeps of them while Studies go, clocks are set, and priors are gone."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import select
 
 from node.domain.fetch import Ending, Fetched, FetchReason, FetchState, FoundStudy
@@ -19,7 +16,7 @@ from node.ledger.leaps import LeapLedger
 from node.ledger.priors import Pick, PriorLedger
 from node.ledger.retention import RetentionLedger
 from node.ledger.schema import prior_searches, priors, worklist
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order
+from tests.ledgers import STUDY, Books, at, make_facts, make_order
 
 PRIOR = StudyUID("1.2.9")
 TERMS = PriorTerms(source="pacs", wait_s=60.0)
@@ -27,13 +24,6 @@ PROOF = Proof(keep_until=KeepUntil.FINISHED, confirming=frozenset())
 READS = "a Job of a later Study reads it as prior, or waits for it"
 WHO: dict[str, Any] = {"PatientID": "4711", "PatientBirthDate": "19620331", "StudyDate": "20250114"}
 FOUND = FoundStudy(study_instance_uid=PRIOR)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def wait(books: Books) -> Job:

@@ -1,8 +1,6 @@
 """A person lets the rules of a Study be asked again, or its Deliveries be sent again."""
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +11,9 @@ from node.errors import NotFound, PixelsUndecodable, WrongState
 from node.ledger.closeups import CloseupLedger
 from node.ledger.stages import StageLedger
 from node.web.console.slices import stack_under
-from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
+from tests.ledgers import NOON, STUDY, Books, at, make_facts, make_order, make_outcome, make_result
 
 READER = "a reader"
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def answer(books: Books) -> Job:

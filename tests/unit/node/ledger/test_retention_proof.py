@@ -1,8 +1,7 @@
 """What may go, as the ledger proves it, and what is left of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,30 +13,13 @@ from node.domain.uids import InstanceUID
 from node.errors import NotFound, WrongState
 from node.ledger.retention import RetentionLedger
 from node.ledger.retractions import RetractionLedger
-from tests.ledgers import (
-    NOON,
-    STUDY,
-    Books,
-    at,
-    copy_ledger,
-    make_facts,
-    make_order,
-    make_outcome,
-    make_result,
-)
+from tests.ledgers import NOON, STUDY, Books, at, make_facts, make_order, make_outcome, make_result
 
 SENT = Proof(keep_until=KeepUntil.SENT)
 FINISHED = Proof(keep_until=KeepUntil.FINISHED)
 COMMITTED = Proof(keep_until=KeepUntil.COMMITTED, confirming=frozenset({"pacs"}))
 ORDER = PurgeOrder(study_instance_uid=STUDY, ordered_by="keeper", reason="asked for")
 LATER = at(1000)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """What becomes of Results that are taken back."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,16 +10,9 @@ from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.uids import InstanceUID
 from node.errors import NotFound
 from node.ledger.retractions import RetractionLedger
-from tests.ledgers import Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
+from tests.ledgers import Books, at, make_facts, make_order, make_outcome, make_result
 
 SEG, SR, PICTURE, NOTE = InstanceUID("2.25.1"), InstanceUID("2.25.2"), InstanceUID("2.25.3"), InstanceUID("2.25.4")
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def answered(books: Books) -> Job:

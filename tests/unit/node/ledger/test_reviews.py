@@ -1,7 +1,5 @@
 """Radiologists' verdicts: kept with their history, counted for each version, and free of the patient."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +10,7 @@ from node.domain.review import Instead, ModelVerdicts, ReviewOrder, Verdict
 from node.errors import NotFound, RequestMalformed, WrongState
 from node.ledger.retention import RetentionLedger
 from node.ledger.reviews import ReviewLedger
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_outcome, make_result, unknown_job
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
+from tests.ledgers import STUDY, Books, at, make_outcome, make_result, unknown_job
 
 
 def answer(books: Books, *, result: int = 1, **changes: Any) -> Job:

@@ -1,6 +1,6 @@
 """Searching the catalogue: which Studies, Series and Instances are found, in which order, and what keeps it current."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,6 @@ UNDONE = (
         )
     ),
 )  # fmt: skip
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def ask(

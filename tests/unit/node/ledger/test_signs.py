@@ -1,8 +1,6 @@
 """Signs by which alarms are judged: what waits, for how long, and what happened last."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -12,17 +10,10 @@ from node.ledger.bell import BellLedger
 from node.ledger.commitments import CommitmentLedger
 from node.ledger.jobs import RetryPolicy
 from node.ledger.signs import SignLedger
-from tests.ledgers import NOON, Books, at, copy_ledger, make_outcome, make_result
+from tests.ledgers import NOON, Books, at, make_outcome, make_result
 
 DOWN = ("destination-down",)
 POLICY = RetryPolicy(max_attempts=1, pause_s=1.0)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

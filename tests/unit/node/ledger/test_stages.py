@@ -1,23 +1,12 @@
 """How long stages took, read once from the time lines; and the counters that processes share."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from node.domain.uids import StudyUID
 from node.ledger.jobs import RetryPolicy
 from node.ledger.stages import BOUNDS_S, StageLedger
 from node.ledger.tallies import TallyLedger, TallyName
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
+from tests.ledgers import STUDY, Books, at, make_facts, make_order, make_outcome, make_result
 
 
 def live(books: Books, study: StudyUID = STUDY) -> None:

@@ -1,8 +1,6 @@
 """A Destination that wants no SEG or SR gets the picture instead: once, in the same transaction, and says so."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,18 +9,11 @@ from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.uids import InstanceUID
 from node.ledger.retractions import RetractionLedger
 from node.ledger.views import Event
-from tests.ledgers import NOON, STUDY, Books, at, copy_ledger, make_outcome, make_result
+from tests.ledgers import NOON, STUDY, Books, at, make_outcome, make_result
 
 UNSUPPORTED = "sop-class-not-supported"
 GOES_INSTEAD = "no SEG; the summary picture goes instead"
 KINDS = {kind: number for number, kind in enumerate(ResultKind, start=1)}
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def finish(books: Books, *kinds: ResultKind, is_wished: bool = False, deliver_to: tuple[str, ...] = ("pacs",)) -> None:

@@ -1,27 +1,16 @@
 """Answers that rules ask for: heard once, and what follows from them done once."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from node.domain.finding import Presence
 from node.domain.job import Job, JobState, Priority
 from node.domain.result import DeliveryState
 from node.domain.steering import Steering
 from node.domain.study import SeriesState
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
+from tests.ledgers import STUDY, Books, at, make_facts, make_order, make_outcome, make_result
 
 URGENT = Steering(rule="large", pipeline="lung_nodules", priority=Priority.STAT, deliver_to=("desk",))
 ASKED_OF = frozenset({"lung_nodules"})
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def answer(books: Books) -> Job:

@@ -1,7 +1,6 @@
 """What assembly and routing commit: settled Series, Decisions, and one Job a question."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ from tests.ledgers import (
     make_outcome,
     make_result,
 )
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def states(books: Books) -> list[tuple[str, str | None]]:

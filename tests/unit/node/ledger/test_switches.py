@@ -1,6 +1,5 @@
 """Switches of Pipelines: what is asked, what goes out, and what an answer in shadow never does."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,13 +20,6 @@ from node.ledger.signs import SignLedger
 from node.ledger.studies import StudyLedger
 from node.ledger.switches import SwitchLedger
 from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def switch(books: Books, mode: Mode, *, now: datetime, reason: str = "") -> int:

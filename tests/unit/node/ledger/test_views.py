@@ -1,8 +1,5 @@
 """The ledger as people read it."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from node.domain.job import JobState
@@ -15,7 +12,6 @@ from tests.ledgers import (
     STUDY,
     Books,
     at,
-    copy_ledger,
     make_decision,
     make_facts,
     make_order,
@@ -23,13 +19,6 @@ from tests.ledgers import (
     make_result,
     unknown_job,
 )
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def test_an_empty_ledger_lists_nothing(books: Books) -> None:

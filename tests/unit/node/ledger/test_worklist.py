@@ -1,11 +1,10 @@
 """The worklist: its rows follow whatever happens to Studies, and its pages hold what is asked, in order."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -32,18 +31,11 @@ from node.ledger.retractions import RetractionLedger
 from node.ledger.schema import studies, worklist, worklist_words
 from node.ledger.switches import SwitchLedger
 from node.ledger.worklist import Limits, Listing, Mark, Show, Wanted, WorklistLedger
-from tests.ledgers import Books, at, copy_ledger, make_decision, make_facts, make_order, make_outcome, make_result
+from tests.ledgers import Books, at, make_decision, make_facts, make_order, make_outcome, make_result
 
 STEPS = 150
 NAMES = ("Smith^John", "Smythe^Anna", "Müller^Jörg", "", "山田^太郎", "O'Neil^Pat")
 Step = Callable[["Walk"], None]
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def derived(books: Books) -> Mapping[str, dict[str, Any]]:

@@ -1,8 +1,6 @@
 """What the page of a Study says: seconds by stage, why a rule decided so, findings in words, places of slices."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -25,18 +23,11 @@ from node.web.console.timeline import TimeLine, draw_time_line, settled_before
 from node.web.console.why import explain
 from node.web.look import Window
 from node.wording import calendar_date, patient_age, person_name, seconds_words, size_words, span
-from tests.ledgers import STUDY, Books, at, copy_ledger, make_facts, make_order, make_outcome, make_result
+from tests.ledgers import STUDY, Books, at, make_facts, make_order, make_outcome, make_result
 from tests.shipped import shipped_rules
 from tests.studies import chest_ct_series, make_study
 
 PLANE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    opened = Books(copy_ledger(tmp_path))
-    yield opened
-    opened.close()
 
 
 def test_a_study_that_stayed_incomplete_is_not_told_to_lack_a_rule(books: Books) -> None:
@@ -275,6 +266,25 @@ def test_outlines_stand_with_the_frames_of_one_instance() -> None:
     assert [entry["src"].rpartition("/1.9/")[2] for entry in told["slices"]] == [
         f"frames/{number}/rendered" for number in (1, 2, 3)
     ]
+
+
+def test_a_frame_is_shown_with_its_instance_where_the_series_has_several() -> None:
+    first, second = (
+        make_slice(2, sop_instance_uid=f"1.{n}", frames=2, frame=2, attributes={"InstanceNumber": n}) for n in (4, 5)
+    )
+    single = make_slice(7)
+    nameless = replace(first, sop_instance_uid="1.6", attributes={})
+
+    def names(*slices: Slice) -> list[Any]:
+        return list(Stack(series_instance_uid="1", slices=slices, start=0, window=None).numbers)
+
+    assert names(first, second) == ["4 frame 2", "5 frame 2"]
+    assert names(first, single) == ["4 frame 2", 7]
+    assert names(replace(first, frame=1, number=1), first) == [1, 2]
+    assert names(first, nameless) == ["4 frame 2", "frame 2"]
+    nothing: dict[str, Any] = {"rows": 4, "columns": 8, "segments": [], "frames": []}
+    told = describe("9", Stack(series_instance_uid="1", slices=(first, single), start=0, window=None), nothing, {})
+    assert [entry["number"] for entry in told["slices"]] == ["4 frame 2", 7]
 
 
 @pytest.mark.parametrize(

@@ -37,17 +37,11 @@ from tests.analyses import (
     resend,
     xray_case,
 )
+from tests.reports import walk
 from workers.proving.check import check_results
 
 SEG, SR, SC = ResultKind.SEG, ResultKind.SR, ResultKind.SC
 LEFT_CODE, RIGHT_CODE = "7771000", "24028007"
-
-
-def walk(ds: Dataset) -> Iterator[Dataset]:
-    """Yield every content item of an SR."""
-    for item in ds.get("ContentSequence") or ():
-        yield item
-        yield from walk(item)
 
 
 def named(ds: Dataset, code: str) -> list[Dataset]:

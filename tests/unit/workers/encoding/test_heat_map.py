@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread, dcmwrite
+from pydicom import Dataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
 from node.domain.codes import LUNG, PNEUMOTHORAX
@@ -16,7 +15,7 @@ from node.domain.result import OptionalResult, ResultKind
 from node.domain.uids import derive_uid
 from node.errors import ResultCheckFailed
 from tests.analyses import Case, ct_case, known, make_radiograph, read_results, xray_case
-from workers.encoding.encoder import EncodedResult
+from tests.changes import rewrite
 from workers.proving.check import check_results
 
 SEG, SR = ResultKind.SEG, ResultKind.SR
@@ -179,19 +178,11 @@ DAMAGES: dict[str, Callable[[Dataset], None]] = {
 }
 
 
-def spoil(result: EncodedResult, damage: Callable[[Dataset], None]) -> EncodedResult:
-    ds = dcmread(BytesIO(result.content))
-    damage(ds)
-    buffer = BytesIO()
-    dcmwrite(buffer, ds)
-    return replace(result, content=buffer.getvalue())
-
-
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_heat_map_never_passes_the_gate(name: str) -> None:
     case = xray_case()
     results = case.encode(HEAT_MAP)
-    damaged = [spoil(result, DAMAGES[name]) if result.kind is SEG else result for result in results]
+    damaged = [rewrite(result, DAMAGES[name]) if result.kind is SEG else result for result in results]
     with pytest.raises(ResultCheckFailed):
         check_results(damaged, case.analysis, case.inputs)
 

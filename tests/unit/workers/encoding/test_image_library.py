@@ -12,6 +12,7 @@ from pydicom.uid import UID, ComputedRadiographyImageStorage, CTImageStorage, Po
 
 from node.domain.result import ResultKind
 from tests.analyses import Case, known, make_radiograph, make_slices, mr_case, read_results
+from tests.changes import name_of
 from workers.encoding.headers import copy_header, copy_slices
 from workers.encoding.image_library import describe_radiograph, describe_slices
 from workers.encoding.raw_elements import keep_raw, put_items
@@ -30,10 +31,6 @@ def read_library(library: bytes) -> Dataset:
     ds.save_as(buffer, implicit_vr=False, little_endian=True)
     read: Dataset = dcmread(BytesIO(buffer.getvalue()), force=True).ContentSequence[0]
     return read
-
-
-def name_of(item: Dataset) -> str:
-    return str(item.ConceptNameCodeSequence[0].CodeValue)
 
 
 def say(item: Dataset) -> tuple[tuple[str, str], object]:

@@ -1,6 +1,5 @@
 """What SEG and SR say, read again from their bytes, is what was drawn: in any geometry, in mm and on the right side."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from node.domain.codes import LEFT, LUNG, NODULE, RIGHT, Code
 from node.domain.finding import Finding
 from node.domain.result import ResultKind
 from tests.analyses import Case, make_provenance, read_results
+from tests.reports import walk
 from tests.solids import Ellipsoid, Scan, acquire
 from workers.measurements import cut_region, find_side, measure_region
 from workers.pipelines.base import Analysis
@@ -103,12 +103,6 @@ def read_segment(seg: Dataset) -> SegmentRead:
     places = origins[number] + np.outer(row * row_mm, down_rows) + np.outer(column * column_mm, along_columns)
     distance_mm = float(np.median(np.diff(heights)))
     return SegmentRead(volume_mm3=int(frames.sum()) * row_mm * column_mm * distance_mm, center_mm=places.mean(axis=0))
-
-
-def walk(ds: Dataset) -> Iterator[Dataset]:
-    for item in ds.get("ContentSequence") or ():
-        yield item
-        yield from walk(item)
 
 
 def read_numbers(sr: Dataset) -> dict[str, set[float]]:

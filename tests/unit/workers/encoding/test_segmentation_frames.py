@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread, dcmwrite
+from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
@@ -16,7 +16,8 @@ from node.domain.finding import Finding
 from node.domain.result import ResultKind, SegmentationForm
 from node.errors import ResultCheckFailed
 from tests.analyses import TILTED, Case, ct_case, make_provenance, make_slices, mr_case, read_results
-from workers.encoding.encoder import EncodedResult, serialize
+from tests.changes import rewrite
+from workers.encoding.encoder import serialize
 from workers.encoding.headers import copy_slices
 from workers.encoding.jpegls import compress_labels, expand_labels
 from workers.encoding.segmentation import call_highdicom, encode_segmentation
@@ -290,20 +291,12 @@ DAMAGES: dict[str, Callable[[Dataset], None]] = {
 }
 
 
-def spoil(result: EncodedResult, damage: Callable[[Dataset], None]) -> EncodedResult:
-    ds = dcmread(BytesIO(result.content))
-    damage(ds)
-    buffer = BytesIO()
-    dcmwrite(buffer, ds)
-    return replace(result, content=buffer.getvalue())
-
-
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_labelmap_never_passes_the_gate(name: str) -> None:
     case = ct_case()
     results = case.encode(segmentation=LABELMAP)
     check_results(results, case.analysis, case.inputs)
-    damaged = [spoil(result, DAMAGES[name]) if result.kind is SEG else result for result in results]
+    damaged = [rewrite(result, DAMAGES[name]) if result.kind is SEG else result for result in results]
     with pytest.raises(ResultCheckFailed):
         check_results(damaged, case.analysis, case.inputs)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from pydicom import Dataset
 
 from node.domain.codes import LEFT, NEOPLASM, RIGHT
 from node.errors import GeometryRefused, InputMissing, ModelOutputInvalid, TooFewSlices, WrongBodyPart, WrongModality
 from node.models import SHIPPED_MODELS, read_model
 from node.rehearsal.brain_mr import BrainMrPhantom, brain_mr
+from tests.phantoms import changed
 from workers.inference.ladder import Footing
 from workers.networks.tumour_unet import count_away
 from workers.pipelines.axial_stack import (
@@ -66,14 +66,6 @@ def full_analysis(*, seed: int = 5, with_lesion: bool = True) -> Analysis:
 def dice(mask: NDArray[np.uint8] | None, truth: NDArray[np.bool_]) -> float:
     seen = np.zeros_like(truth) if mask is None else mask > 0
     return 2 * float((seen & truth).sum()) / float(seen.sum() + truth.sum())
-
-
-def changed(datasets: Sequence[Dataset], **elements: object) -> list[Dataset]:
-    copies = [copy.deepcopy(ds) for ds in datasets]
-    for ds in copies:
-        for keyword, value in elements.items():
-            setattr(ds, keyword, value)
-    return copies
 
 
 @pytest.mark.parametrize("seed", [5, 6])

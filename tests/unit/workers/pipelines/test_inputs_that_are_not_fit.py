@@ -1,6 +1,5 @@
 """Each Pipeline asks whether an input is fit before its network is asked, and what the autoencoders are shown."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -19,7 +18,7 @@ from node.manifest import Fit
 from node.models import SHIPPED_MODELS, ModelCard, read_model
 from node.rehearsal.brain_mr import brain_mr
 from tests.bundles import LESION, make_volume_bundle
-from tests.phantoms import small_chest_ct, small_chest_xray
+from tests.phantoms import changed, small_chest_ct, small_chest_xray
 from tests.solids import Ellipsoid, Scan, acquire
 from workers.networks.input_autoencoder import MATRIX
 from workers.pipelines.axial_stack import turn_volume
@@ -55,14 +54,6 @@ def pipeline_of(name: str) -> Pipeline[Any]:
     }
     maker, folder = makers[name]
     return maker(read_model(SHIPPED_MODELS / folder), CPU)
-
-
-def changed(datasets: Sequence[Dataset], **elements: object) -> list[Dataset]:
-    copies = [copy.deepcopy(ds) for ds in datasets]
-    for ds in copies:
-        for keyword, value in elements.items():
-            setattr(ds, keyword, value)
-    return copies
 
 
 @pytest.mark.parametrize("name", ["lung_nodules", "brain_tumour", "chest_xray"])
