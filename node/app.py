@@ -23,6 +23,7 @@ from node.bell import CeleryRinger, DoneListener
 from node.broker import EmbeddedBroker
 from node.children import Child
 from node.clock import utc_now
+from node.data_folder import make_data_folder
 from node.delivery.confirmer import Confirmer
 from node.delivery.confirmer import Surroundings as Asking
 from node.delivery.courier import Courier, Surroundings
@@ -147,7 +148,7 @@ class NodeApp:
     def __init__(self, settings: Settings, role: Role | None = None) -> None:
         self._role = role or Role()
         self._nursery = open_nursery(settings)
-        settings.node.data_dir.mkdir(parents=True, exist_ok=True)
+        make_data_folder(settings.node.data_dir)
         self._lock = FolderLock(settings.node.data_dir)
         self._broker = None if settings.broker.url.get_secret_value() else self._build_broker(settings)
         self._settings = settings if self._broker is None else settings.with_broker(self._broker.url)
@@ -298,7 +299,7 @@ class NodeApp:
         else:
             if self._leadership.is_ours():
                 self._retention.resume(utc_now())
-            self._adoption.scan()
+            restorer.catch_up(self._adoption)
 
     @property
     def _broker_url(self) -> str:
@@ -572,5 +573,5 @@ class NodeApp:
 
 
 def open_restorer(settings: Settings, engine: Engine) -> LedgerRestorer:
-    """Return what makes a lost ledger anew."""
+    """Return what makes a lost ledger anew, and brings an older one up to the store."""
     return LedgerRestorer(settings, engine, destinations=destination_names(settings), clock=utc_now)

@@ -99,7 +99,8 @@ class EmbeddedBroker:
             "--logfile", str(self._folder / "broker.log"),
         ]  # fmt: skip
         ends_with_us = partial(end_with_parent, os.getpid())
-        self._former = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=ends_with_us)
+        # Ctrl-C is for the node, which ends its server last: those that end with it still have their messages.
+        self._former = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=ends_with_us, process_group=0)
         return self._former
 
     def _set_memory_aside(self) -> None:

@@ -363,11 +363,21 @@ class UidMismatch(Rejected):
 
 
 class IdentifierClash(Rejected):
-    """The SOP Instance UID already names an Instance of another Study or Series."""
+    """The SOP Instance UID already names an Instance of another Study or Series.
+
+    Attributes
+    ----------
+    study_instance_uid
+        Of the Instance that was not taken; None where it is not known.
+    """
 
     code = "identifier-clash"
     dimse_status = DUPLICATE_SOP_INSTANCE
     http_status = 409
+
+    def __init__(self, text: str = "", study_instance_uid: str | None = None) -> None:
+        super().__init__(text)
+        self.study_instance_uid = study_instance_uid
 
 
 class AttributeRefused(Rejected):

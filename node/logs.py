@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,8 +16,8 @@ from typing import TextIO
 ALLOWED_FIELDS = frozenset({
     "adopted", "alarm", "association", "attempts", "bytes", "called_aet", "calling_aet", "count", "destination",
     "error_type", "exit_code", "failures", "host", "instance_uid", "job_id", "loss", "method", "not_before", "outcome",
-    "owner", "peer", "pid", "pipeline", "port", "reason_code", "refused", "refused_count", "removed", "retried",
-    "route", "seconds", "sent", "series_uid", "station", "status", "step", "stored_count", "study_uid",
+    "owner", "peer", "pid", "pipeline", "place", "port", "reason_code", "refused", "refused_count", "removed",
+    "retried", "route", "seconds", "sent", "series_uid", "station", "status", "step", "stored_count", "study_uid",
     "subject",
 })  # fmt: skip
 # What every LogRecord carries by itself.
@@ -76,8 +77,20 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
     # What it cannot decode it logs with a traceback, and raises as well; the refusal says it in words.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    logging.captureWarnings(True)
+    warnings.showwarning = _log_warning
     threading.excepthook = _log_dead_thread
+
+
+def _log_warning(
+    message: Warning | str,  # noqa: ARG001 such is the hook of Python; its text may quote a data set
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001 as above
+    line: str | None = None,  # noqa: ARG001 as above
+) -> None:
+    facts = {"error_type": category.__name__, "place": f"{filename}:{lineno}"}
+    logging.getLogger(__name__).warning("library warned", extra=facts)
 
 
 def _log_dead_thread(ended: threading.ExceptHookArgs) -> None:

@@ -1,4 +1,7 @@
-"""A lost ledger is made anew: Instances from their files, answers from their cards, Deliveries from the audit trail."""
+"""A ledger that is lost is made anew, and one that is older than the store is told what it does not know.
+
+Instances come from their files, answers from their cards, Deliveries from the audit trail.
+"""
 
 import logging
 import re
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from node.audit.record import Record
 from node.errors import NotDicom
-from node.ledger.cards import Card, read_card
+from node.ledger.cards import Card, CardName, read_card, read_name
 from node.ledger.restoration import Evidence, RestorationLedger, Tally
 from node.store.paths import CARD_SUFFIX, RESULTS
 from node.store.port import Store
@@ -20,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Beside the ledger while one is made anew: whoever finds it begins again.
 MARK = "ledger.restoring"
+# They lie in the folder of their Study; those of Series have far more files, and a start need not look into them.
+CARD_DEPTH = 1
 # Kinds of records that say that Instances of a Study arrived somewhere.
 SENDINGS = frozenset({"study-sent", "study-exported"})
 SOP_CLASS = re.compile(r'<SOPClass UID="(?P<uid>[0-9.]+)" NumberOfInstances="(?P<count>[0-9]+)"')
@@ -69,6 +74,11 @@ def is_marked(data_dir: Path) -> bool:
     return (data_dir / MARK).exists()
 
 
+def unmark(data_dir: Path) -> None:
+    """Note that no restoration is under way any more."""
+    (data_dir / MARK).unlink(missing_ok=True)
+
+
 def restore(ledger: RestorationLedger, remains: Remains, data_dir: Path, *, now: datetime) -> Restored:
     """Return after the ledger knows what is left; each step may be repeated after a kill.
 
@@ -79,21 +89,65 @@ def restore(ledger: RestorationLedger, remains: Remains, data_dir: Path, *, now:
         # Nobody knows any more whether it may go.
         remains.trash.restore(batch)
         remains.trash.empty(batch)
-    tally = ledger.restore_answers(_read_cards(remains.store), evidence, now=now)
+    tally = _restore_answers(ledger, remains, _read_cards(remains.store, _list_cards(remains.store)), evidence, now=now)
     adopted = remains.adopt()
     tally.forwarded = ledger.restore_forwards(remains.destinations, evidence, now=now)
-    (data_dir / MARK).unlink(missing_ok=True)
+    unmark(data_dir)
     logger.info("ledger restored", extra={"adopted": adopted, "count": tally.jobs})
     return Restored(instances=adopted, answers=tally)
 
 
-def _read_cards(store: Store) -> tuple[Card, ...]:
+def catch_up(ledger: RestorationLedger, remains: Remains, *, now: datetime) -> Restored:
+    """Return after a ledger that is not lost knows of every answer and retraction that the store has a card of.
+
+    A copy that was put back does not know what came after it: that must not be asked again, nor stand again.
+    No receiver or station of this node may be at work; others may.
+    """
+    cards = find_unknown(ledger, remains.store)
+    if not cards:
+        return Restored(instances=remains.adopt(), answers=Tally())
+    evidence = Evidence(_count_sent(remains))
+    tally = _restore_answers(ledger, remains, cards, evidence, is_lost=False, now=now)
+    adopted = remains.adopt()
+    tally.forwarded = ledger.restore_forwards(remains.destinations, evidence, now=now)
+    logger.warning("ledger was older", extra={"adopted": adopted, "count": tally.jobs + tally.retractions})
+    return Restored(instances=adopted, answers=tally)
+
+
+def find_unknown(ledger: RestorationLedger, store: Store) -> tuple[Card, ...]:
+    """Return the cards of answers and retractions that the ledger does not know; only those are read."""
+    named = _list_cards(store)
+    unknown = ledger.find_unknown([name for name in named.values() if name is not None])
+    return _read_cards(store, {path: name for path, name in named.items() if name is None or name in unknown})
+
+
+def _restore_answers(
+    ledger: RestorationLedger,
+    remains: Remains,
+    cards: tuple[Card, ...],
+    evidence: Evidence,
+    *,
+    is_lost: bool = True,
+    now: datetime,
+) -> Tally:
+    tally = ledger.restore_answers(cards, evidence, is_lost=is_lost, now=now)
+    for path, name in _list_cards(remains.store).items() if tally.set_aside else ():
+        if name is not None and name.job_id in tally.set_aside:
+            remains.store.set_aside(path)
+    return tally
+
+
+def _list_cards(store: Store) -> dict[str, CardName | None]:
+    """Return the path of every card, with what its name says."""
+    paths = (path for path in sorted(store.list_paths(RESULTS, depth=CARD_DEPTH)) if path.endswith(CARD_SUFFIX))
+    return {path: read_name(path.rpartition("/")[2].removesuffix(CARD_SUFFIX)) for path in paths}
+
+
+def _read_cards(store: Store, paths: Iterable[str]) -> tuple[Card, ...]:
     """Return every card whose Results are all there; of a Job that was answered twice, the later one."""
     latest: dict[str, Card] = {}
     others: list[Card] = []
-    for path in sorted(store.list_paths(RESULTS)):
-        if not path.endswith(CARD_SUFFIX):
-            continue
+    for path in paths:
         card = _read_card(store, path)
         if card is None or not all(store.exists(str(row["path"])) for row in card.results):
             continue

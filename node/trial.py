@@ -29,12 +29,14 @@ from node.ledger.switches import SwitchLedger
 from node.routing import heed_switches, route_study, tell_faults
 from node.rules.dry_run import DryRun, Wish, dry_run, wish_of
 from node.rules.rule import Rule
-from node.rules.writing import find_line
+from node.rules.writing import find_line, write_rules
 from node.settings.loading import load_settings
 from node.settings.whole import Settings
 from node.site import ModelSurvey, find_models, read_rules, read_tables, survey_models
 
 MAX_TEXT = 200_000
+# Sections of settings that rules speak of; those of one group name each other.
+GROUPS = (("node",), ("models",), ("pipelines",), ("destinations", "sources", "worklist"))
 # As a module that is run, it would be another one than that in which the answer is read.
 ENTRY = "from node.trial import main; main()"
 
@@ -72,6 +74,14 @@ class Trial:
     studies: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Edit:
+    """Rules as text, and the settings whose Destinations and Pipelines they name."""
+
+    settings: Settings
+    text: str
+
+
 def read_edit(text: str, settings: Settings) -> tuple[Rule, ...]:
     """Return the rules that `text` holds as ``[[rules]]``, checked as at start-up.
 
@@ -85,8 +95,30 @@ def read_edit(text: str, settings: Settings) -> tuple[Rule, ...]:
     try:
         return read_tables(settings, find_models(settings), _read_tables(text))
     except (RuleInvalid, PipelineUnknown) as exc:
-        line = find_line(text, str(exc))
-        raise RuleInvalid(str(exc) if line is None else f"line {line}: {exc}") from exc
+        raise _place(exc, text) from exc
+
+
+def try_settings(edited: Settings, settings: Settings, *, text: str, since: datetime, limits: Limits) -> Trial:
+    """Return what the rules of other settings, with their Destinations and Pipelines, would have done otherwise.
+
+    Parameters
+    ----------
+    edited
+        Of what it says nothing, it has from `settings`: a file may hold the rules alone.
+    text
+        The file of `edited`; a rule that cannot be evaluated is told with its line there.
+
+    Raises
+    ------
+    RuleInvalid, PipelineUnknown
+        As `try_edit`.
+    """
+    edited = _complete(edited, settings)
+    try:
+        read_rules(edited, find_models(edited))
+    except (RuleInvalid, PipelineUnknown) as exc:
+        raise _place(exc, text) from exc
+    return _try_beside(write_rules(edited.rules), edited, settings, since=since, limits=limits)
 
 
 def try_edit(text: str, settings: Settings, *, since: datetime, limits: Limits) -> Trial:
@@ -100,12 +132,30 @@ def try_edit(text: str, settings: Settings, *, since: datetime, limits: Limits) 
         If these rules, or those of the settings, cannot be evaluated, or take without end.
     """
     read_edit(text, settings)
+    return _try_beside(text, settings, settings, since=since, limits=limits)
+
+
+def _complete(edited: Settings, settings: Settings) -> Settings:
+    """Return `edited` with the sections of `settings` of which it says nothing, and of which rules speak."""
+    said = {key.partition(".")[0] for key in edited.origins}
+    absent = [name for group in GROUPS if said.isdisjoint(group) for name in group]
+    return edited.model_copy(update={name: getattr(settings, name) for name in absent})
+
+
+def _place(exc: RuleInvalid | PipelineUnknown, text: str) -> RuleInvalid:
+    """Return the error with the line of `text` of which it speaks."""
+    line = find_line(text, str(exc))
+    return RuleInvalid(str(exc) if line is None else f"line {line}: {exc}")
+
+
+def _try_beside(text: str, edited: Settings, settings: Settings, *, since: datetime, limits: Limits) -> Trial:
+    """Return what a process of its own finds, with the rules of `text` among the settings `edited`."""
     read_rules(settings, find_models(settings))
     environment = {**os.environ, **settings.as_environment()}
     try:
         done = subprocess.run(
             [sys.executable, "-c", ENTRY],
-            input=pickle.dumps((text, since, limits)),
+            input=pickle.dumps((text, edited.as_environment(), since, limits)),
             stdout=subprocess.PIPE,
             # What Python says of a fault may quote values of a patient.
             stderr=subprocess.DEVNULL,
@@ -115,8 +165,8 @@ def try_edit(text: str, settings: Settings, *, since: datetime, limits: Limits) 
         )
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as exc:
         raise RuleInvalid(
-            f"the trial was ended: it died, or took far more than {limits.seconds:g} s; a regular expression that "
-            "repeats what repeats, such as (a+)+, may try ways without end; write it otherwise"
+            f"the trial was ended: it died, or took far more than {limits.seconds:g} s; try fewer rules at a time, or "
+            "again when the node has less to do"
         ) from exc
     trial: Trial = pickle.loads(done.stdout)  # noqa: S301 written by a process of our own
     return trial
@@ -124,16 +174,16 @@ def try_edit(text: str, settings: Settings, *, since: datetime, limits: Limits) 
 
 def main() -> None:
     """Try the edit that standard input tells of, and write what was found to standard output."""
-    text, since, limits = pickle.load(sys.stdin.buffer)  # noqa: S301 written by a process of our own
+    text, environment, since, limits = pickle.load(sys.stdin.buffer)  # noqa: S301 written by a process of our own
     # Whoever asked may be gone, and ends it no more.
     seconds = math.ceil(limits.seconds + limits.around_s)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     # A Decision holds mappings that nobody may change; the answer is a copy.
     copyreg.pickle(MappingProxyType, _copy)
-    settings = load_settings()
+    settings, edited = load_settings(), load_settings(None, environment)
     engine = open_engine(settings.ledger_url, busy_timeout_s=settings.ledger.busy_timeout_s)
-    edited = read_edit(text, settings)
-    pickle.dump(_try_rules(engine, settings, edited, since=since, limits=limits), sys.stdout.buffer)
+    trial = _try_rules(engine, settings, _Edit(settings=edited, text=text), since=since, limits=limits)
+    pickle.dump(trial, sys.stdout.buffer)
     engine.dispose()
 
 
@@ -141,14 +191,15 @@ def _copy(mapping: "MappingProxyType[Any, Any]") -> tuple[type, tuple[dict[Any, 
     return dict, (dict(mapping),)
 
 
-def _try_rules(engine: Engine, settings: Settings, edited: Sequence[Rule], *, since: datetime, limits: Limits) -> Trial:
+def _try_rules(engine: Engine, settings: Settings, edit: _Edit, *, since: datetime, limits: Limits) -> Trial:
     history, until = HistoryLedger(engine), monotonic() + limits.seconds
     survey, modes = survey_models(settings), SwitchLedger(engine).read_modes()
+    edited = read_edit(edit.text, edit.settings)
     uids = history.recent_studies(since, limit=limits.studies)
     found = dry_run(
         _read_studies(StudyLedger(engine), uids),
         current=_asking(read_rules(settings, survey.models), survey, modes),
-        edited=_asking(edited, survey, modes),
+        edited=_asking(edited, survey_models(edit.settings), modes),
         is_time_up=lambda: monotonic() >= until,
     )
     return Trial(found=found, studies=history.count_studies(since))

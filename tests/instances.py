@@ -93,6 +93,7 @@ class MemoryLedger:
     instances: dict[str, InstanceFacts] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     events: list[tuple[str, str]] = field(default_factory=list)
+    refused_of: list[StudyUID | None] = field(default_factory=list)
     recordings: list[Recording] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
@@ -110,7 +111,7 @@ class MemoryLedger:
     def check_place(self, place: Place) -> None:
         known = self.instances.get(place.sop_instance_uid)
         if known is not None and known.place != place:
-            raise IdentifierClash("of another series")
+            raise IdentifierClash("of another series", place.study_instance_uid)
 
     def known_digest(self, sop_instance_uid: str) -> str | None:
         known = self.instances.get(sop_instance_uid)
@@ -125,5 +126,8 @@ class MemoryLedger:
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
         self.events.append((kind, text))
 
-    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+    def record_refusal(
+        self, *, at: datetime, kind: str, text: str, code: str, count: int, study_instance_uid: StudyUID | None = None
+    ) -> None:
         self.events.append((kind, text))
+        self.refused_of.append(study_instance_uid)

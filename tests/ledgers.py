@@ -20,6 +20,7 @@ from node.domain.decision import Clause, Decision, Outcome
 from node.domain.finding import Finding
 from node.domain.job import Job, JobID, JobOrder, Priority, digest_inputs
 from node.domain.result import Result, ResultKind
+from node.domain.retention import KeepUntil, Proof, PurgeOrder
 from node.domain.study import InstanceFacts
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.ledger.deliveries import DeliveryLedger
@@ -29,6 +30,7 @@ from node.ledger.instances import InstanceLedger
 from node.ledger.interventions import Interventions
 from node.ledger.jobs import JobLedger, JobOutcome
 from node.ledger.pauses import PauseLedger
+from node.ledger.retention import RetentionLedger
 from node.ledger.schema import metadata
 from node.ledger.studies import StudyLedger
 from node.ledger.views import LedgerView
@@ -186,6 +188,12 @@ class Books:
         """Return the one Job of `study`."""
         (job,) = self.view.study_story(study).jobs
         return job
+
+    def give_up(self, *, study: StudyUID = STUDY, now: datetime = NOON) -> None:
+        """Purge `study` with its Results, whatever is proven."""
+        order = PurgeOrder(study_instance_uid=study, ordered_by="keeper", reason="test", is_forced=True)
+        retention = RetentionLedger(self.engine)
+        retention.finish_purge(retention.begin_purge(order, Proof(keep_until=KeepUntil.FINISHED), now=now), now=now)
 
     def find(self, job: Job) -> Job:
         """Return `job` as the ledger knows it now."""

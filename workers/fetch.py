@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from node.domain.job import Job, digest_inputs
+from node.domain.job import Job, is_content
 from node.domain.study import InstanceFacts
 from node.errors import InputMissing, StudyChanged
 from node.store.port import Store
@@ -29,14 +29,15 @@ def fetch_inputs(
     Raises
     ------
     StudyChanged
-        If Instances came or went since the Job was ordered; routing will supersede it.
+        If Instances came or went since the Job was ordered, or came again where it is on their versions; routing will
+        supersede it.
     InputMissing
         If a file is gone from the store.
     PixelsUndecodable
         If a file is no longer the Part 10 file that was stored.
     """
-    content = digest_inputs({role: [i.sop_instance_uid for i in found] for role, found in instances.items()})
-    if content != job.order.content:
+    versions = {role: [(i.sop_instance_uid, i.digest) for i in found] for role, found in instances.items()}
+    if not is_content(job.order.content, versions):
         raise StudyChanged(
             f"job {job.job_id}: the Series no longer hold what the Job was ordered on; it waits to be superseded"
         )

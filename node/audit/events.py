@@ -64,6 +64,8 @@ class Notice:
         AE title that the peer gave; empty where it gave none.
     count
         How many alike this one stands for.
+    study_instance_uid
+        The Study in whose time line a person looks for it; None where none is concerned, or known.
     """
 
     kind: str
@@ -72,6 +74,7 @@ class Notice:
     peer: str = ""
     calling_aet: str = ""
     count: int = 1
+    study_instance_uid: StudyUID | None = None
 
 
 def stranger_refused(host: str) -> Notice:

@@ -30,7 +30,9 @@ class EventLedger(Protocol):
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
         """Commit one line that a person may look for."""
 
-    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+    def record_refusal(
+        self, *, at: datetime, kind: str, text: str, code: str, count: int, study_instance_uid: StudyUID | None = None
+    ) -> None:
         """Commit one line for so many refusals alike, and count them."""
 
 
@@ -106,7 +108,12 @@ class Witness:
     def _tell(self, notice: Notice) -> None:
         try:
             self._ledger.record_refusal(
-                at=self._clock(), kind=notice.kind, text=notice.text, code=notice.code, count=notice.count
+                at=self._clock(),
+                kind=notice.kind,
+                text=notice.text,
+                code=notice.code,
+                count=notice.count,
+                study_instance_uid=notice.study_instance_uid,
             )
         except NodeError as exc:
             # The refusal itself went to the sender; only its line is missing.

@@ -55,7 +55,8 @@ def complete_bundle(folder: Path, wishes: Wishes) -> None:
     Raises
     ------
     ModelInvalid
-        If it has no metadata or inference config, no weights, or a label no code.
+        If it has no metadata or inference config, no weights, a label no code, or a code a number that the metadata do
+        not have.
     """
     if wishes == Wishes() and _is_complete(folder):
         return
@@ -63,7 +64,7 @@ def complete_bundle(folder: Path, wishes: Wishes) -> None:
     told = _read_card(wishes.card if wishes.card is not None else folder / MODEL_FILE)
     table = _describe(folder, metadata) | {key: value for key, value in told.items() if key != "bundle"}
     table["bundle"] = _guess_bundle(metadata) | dict(told.get("bundle", {}))
-    table["labels"] = [*told.get("labels", []), *(_read_label(label) for label in wishes.labels)]
+    table["labels"] = [*told.get("labels", []), *_read_labels(wishes.labels, folder, metadata)]
     if not table["labels"]:
         raise ModelInvalid(_ask_for_labels(folder, metadata))
     config = table["bundle"].get("config", CONFIG)
@@ -156,6 +157,20 @@ def _line(value: object, default: str) -> str:
     return text[:MAX_LINE]
 
 
+def _read_labels(texts: Sequence[str], folder: Path, metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    labels = [_read_label(text) for text in texts]
+    things = _list_things(metadata)
+    # Nothing but 0 may be the one channel of a label map, and what the numbers in it mean is not told then.
+    is_told = bool(things.keys() - {"0"})
+    for label in labels:
+        if is_told and str(label["value"]) not in things:
+            raise ModelInvalid(
+                f"--label {label['value']}=...: {folder.name} has {_name_things(things)}; give one of these a code, or "
+                f"write [[labels]] into {MODEL_FILE} if its metadata are wrong"
+            )
+    return labels
+
+
 def _read_label(text: str) -> dict[str, Any]:
     value, equals, code = text.partition("=")
     parts = [part.strip() for part in code.split(",", 2)]
@@ -166,12 +181,21 @@ def _read_label(text: str) -> dict[str, Any]:
 
 def _ask_for_labels(folder: Path, metadata: Mapping[str, Any]) -> str:
     """Return what is missing: each thing that the bundle names, and the option that gives it a code."""
-    channels = _format_of(metadata, "outputs", "pred").get("channel_def")
-    named = channels if isinstance(channels, Mapping) else {}
-    things = {key: name for key, name in named.items() if str(name).lower() != "background"}
-    said = ", ".join(f"{key} = {name}" for key, name in things.items()) or "nothing"
+    things = _list_things(metadata)
+    said = _name_things(things) or "nothing"
     options = " ".join(f"--label {key}=CODE,SCHEME,MEANING" for key in things) or f"--label {LABEL_FORM}"
     return (
         f"{folder.name} has labels without codes (its metadata name {said}); give each a code, of SNOMED CT for "
         f"example: {options}, or write [[labels]] into {MODEL_FILE}"
     )
+
+
+def _list_things(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the metadata name by number, but for the background."""
+    channels = _format_of(metadata, "outputs", "pred").get("channel_def")
+    named = channels if isinstance(channels, Mapping) else {}
+    return {str(key): str(name) for key, name in named.items() if str(name).lower() != "background"}
+
+
+def _name_things(things: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} = {name}" for key, name in things.items())

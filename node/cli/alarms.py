@@ -9,7 +9,7 @@ from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.errors import SettingsInvalid
 from node.ledger.alarms import AlarmLedger
-from node.ledger.opening import open_ledger
+from node.ledger.opening import find_ledger
 from node.settings.whole import Settings
 from node.supervision import build_webhook
 from node.wording import age, span
@@ -29,7 +29,7 @@ def alarms(
     if is_test:
         _test_webhook(loaded)
         return
-    ledger = AlarmLedger(open_ledger(loaded))
+    ledger = AlarmLedger(find_ledger(loaded))
     found = ledger.list_alarms(limit) if is_all else ledger.standing_alarms()
     if as_json:
         print_json(found)

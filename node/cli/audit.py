@@ -16,6 +16,9 @@ from node.cli.context import JsonOption, SettingsOption, read_settings, record_a
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors, stdout
 from node.cli.spans import parse_since
 from node.clock import utc_now
+from node.data_folder import has_data_folder
+from node.errors import NotFound
+from node.settings.whole import Settings
 from node.volumes import audit_folder
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail (PS3.15 A.5).")
@@ -33,7 +36,7 @@ def show_trail(
 ) -> None:
     """Show records, newest first; --json with the whole messages, Patient IDs included. That you looked is recorded."""
     loaded = read_settings(settings)
-    folder = audit_folder(loaded)
+    folder = _find_trail(loaded)
     earliest = None if since is None else parse_since(since, utc_now())
     found = list(islice(_wanted(newest_records(folder), earliest, kind), limit))
     if as_json:
@@ -56,7 +59,7 @@ def verify_trail(
     settings: SettingsOption = None,
 ) -> None:
     """Prove that no record is missing, changed or in another place; exit code 1 if one is."""
-    folder = audit_folder(read_settings(settings))
+    folder = _find_trail(read_settings(settings))
     proof = prove_trail(folder, holds=holds)
     if as_json:
         print_json({"folder": folder, "is_whole": proof.is_whole, **_facts(proof)})
@@ -64,6 +67,19 @@ def verify_trail(
         _print_proof(folder, proof)
     if not proof.is_whole:
         raise typer.Exit(EXIT_FAILURE)
+
+
+def _find_trail(settings: Settings) -> Path:
+    """Return the folder of the trail of a node that has begun; raise NotFound where there is none."""
+    if not has_data_folder(settings.node.data_dir):
+        raise NotFound(
+            f"no audit trail, for there is no data folder {settings.node.data_dir.absolute()}; name the settings of "
+            "the node by --settings, or its data folder by RADNODE__NODE__DATA_DIR"
+        )
+    folder = audit_folder(settings)
+    # Where it is closed its files are not seen, and it would seem empty.
+    has_data_folder(folder)
+    return folder
 
 
 def _wanted(records: Iterator[Record], earliest: datetime | None, kind: str | None) -> Iterator[Record]:

@@ -15,6 +15,7 @@ from node.broker import find_server
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors
 from node.clock import utc_now
+from node.data_folder import has_data_folder
 from node.delivery.inquiry import Way, offered_ways
 from node.delivery.lookout import see
 from node.delivery.probe import probe_destination, probe_forms
@@ -23,7 +24,9 @@ from node.domain.confirmation import ConfirmBy
 from node.errors import AuditBroken, DestinationDown, NodeError, SettingsInvalid
 from node.hl7.listener import require_guarded
 from node.ledger.alarms import AlarmLedger
-from node.ledger.opening import open_capabilities, open_deliveries, open_ledger
+from node.ledger.engine import require_whole
+from node.ledger.file import ledger_file
+from node.ledger.opening import find_ledger, has_ledger, open_capabilities, open_deliveries, place_of
 from node.models import find_model
 from node.peers.peer import DestinationSpec
 from node.pulling.worklist_query import open_worklist
@@ -31,12 +34,14 @@ from node.receiver import tls_identity
 from node.settings.whole import Settings
 from node.site import find_models, model_folders, read_rules
 from node.tls import TlsIdentity, prove_identity
-from node.volumes import audit_folder, open_store
+from node.volumes import audit_folder, require_room_for_store
 from node.web.host import identity_of
 from node.wording import age
 
 # Files of the audit trail that are looked at: yesterday and today, where something is recorded every day.
 PROVEN_FILES = 2
+# What a disk of our days gives in a second or two.
+LEDGER_READ_BYTES = 512 * 1024**2
 # Whoever listens on this machine takes a connection sooner.
 LISTENS_WITHIN_S = 2.0
 # Time to renew a certificate in peace.
@@ -56,6 +61,7 @@ class Check:
 def doctor(*, as_json: JsonOption = False, settings: SettingsOption = None) -> None:
     """Try everything that the node needs, and list its alarms; exit code 1 if one fails, or stands."""
     loaded = read_settings(settings)
+    has_data_folder(loaded.node.data_dir)
     checks = [
         *(_try(name, probe) for name, probe in _probes(loaded).items()),
         *_read_alarms(loaded),
@@ -104,9 +110,11 @@ def _try(name: str, probe: Callable[[], str]) -> Check:
 
 
 def _read_alarms(settings: Settings) -> list[Check]:
-    """Return what the node itself has noticed, one for each alarm that stands."""
+    """Return what the node itself has noticed, one for each alarm that stands; nothing before its first start."""
     try:
-        standing = AlarmLedger(open_ledger(settings)).standing_alarms()
+        if not has_ledger(settings):
+            return []
+        standing = AlarmLedger(find_ledger(settings)).standing_alarms()
     except NodeError as exc:
         return [Check(name="alarms", is_right=False, said=f"{exc.code}: {exc}")]
     if not standing:
@@ -124,6 +132,8 @@ def _read_alarms(settings: Settings) -> list[Check]:
 def _read_strays(settings: Settings) -> list[Check]:
     """Return each Destination that the settings do not name, and for which something waits."""
     try:
+        if not has_ledger(settings):
+            return []
         waiting = open_deliveries(settings).waiting_destinations()
     except NodeError as exc:
         return [Check(name="deliveries", is_right=False, said=f"{exc.code}: {exc}")]
@@ -132,20 +142,32 @@ def _read_strays(settings: Settings) -> list[Check]:
 
 
 def _probe_ledger(settings: Settings) -> str:
-    with contextlib.closing(open_ledger(settings).raw_connection()):
-        return "opens, schema is of this version"
+    if not has_ledger(settings):
+        return f"there is none yet {place_of(settings)}; `radnode up` makes it"
+    with contextlib.closing(find_ledger(settings).raw_connection()):
+        said = "opens, schema is of this version"
+    path = ledger_file(settings.ledger_url)
+    if path is None:
+        return said
+    if path.stat().st_size > LEDGER_READ_BYTES:
+        return f"{said}; `radnode ledger check` looks for damage, which would take too long here"
+    require_whole(find_ledger(settings))
+    return f"{said}, no page is damaged"
 
 
 def _probe_trail(settings: Settings) -> str:
     """Return that the newest part of the trail is whole; `radnode audit verify` looks at all of it."""
-    proof = prove_trail(audit_folder(settings), newest_files=PROVEN_FILES)
+    folder = audit_folder(settings)
+    # Where it is closed its files are not seen, and it would seem empty.
+    has_data_folder(folder)
+    proof = prove_trail(folder, newest_files=PROVEN_FILES)
     if proof.broken is not None:
         raise AuditBroken(f"{proof.broken}; keep the folder as it is, and find out who changed it")
     return f"records {proof.first} to {proof.last} are whole" if proof.records else "empty"
 
 
 def _probe_store(settings: Settings) -> str:
-    open_store(settings).check_space()
+    require_room_for_store(settings)
     return f"{settings.store_root} has more free space than its reserve"
 
 
@@ -195,17 +217,19 @@ def _probe_worklist(spec: DestinationSpec) -> str:
 
 
 def _probe_destination(settings: Settings, name: str) -> str:
-    """Return in words that a Destination answers and what it accepts, after the ledger knows it too."""
+    """Return in words that a Destination answers and what it accepts, after the ledger, if there is one, knows too."""
     spec, address = destination_spec(settings, name), settings.destinations[name].address
     said = probe_destination(spec)
     if settings.destinations[name].is_told:
         return f"{said}; is told of each answer by one message"
     accepted = probe_forms(spec)
-    ledger = open_capabilities(settings)
-    if accepted is not None:
-        # Who asks by hand has perhaps changed something there: what was learned before does not count any more.
-        ledger.record_probe(see(name, address, accepted, now=utc_now()), forgets_answers=True)
-    known = ledger.find_capability(name, address)
+    known = None if accepted is None else see(name, address, accepted, now=utc_now())
+    if has_ledger(settings):
+        ledger = open_capabilities(settings)
+        if known is not None:
+            # Who asks by hand has perhaps changed something there: what was learned before does not count any more.
+            ledger.record_probe(known, forgets_answers=True)
+        known = ledger.find_capability(name, address)
     takes = known.describe() if known is not None else "what it takes shows when something is sent"
     return f"{said}; {takes}; {_probe_confirmation(settings, spec)}"
 

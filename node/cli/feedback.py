@@ -9,7 +9,7 @@ from node.cli.context import SettingsOption, read_settings
 from node.cli.output import print_json, reports_errors
 from node.errors import SettingsInvalid
 from node.feedback import COLUMNS, to_cells
-from node.ledger.opening import open_ledger
+from node.ledger.opening import find_ledger
 from node.ledger.reviews import ReviewLedger
 from node.sheet import sheet_lines
 
@@ -32,7 +32,7 @@ def export_feedback(
     """Write every verdict that was ever given to standard output, the newest first; no value of a patient is in it."""
     if as_csv == as_json:
         raise SettingsInvalid("say --csv or --json")
-    reviews = ReviewLedger(open_ledger(read_settings(settings))).list_reviews()
+    reviews = ReviewLedger(find_ledger(read_settings(settings))).list_reviews()
     rows = [to_cells(review) for review in reviews]
     if as_json:
         print_json([dict(zip(COLUMNS, row, strict=True)) for row in rows])

@@ -40,7 +40,7 @@ def list_jobs(
             j.state.value,
             j.order.priority.word,
             short_uid(j.order.study_instance_uid),
-            len(j.findings),
+            "given up" if j.seen is None else j.seen,
             j.reason_code or "",
             age(j.accepted_at),
             tell_job(j),
@@ -102,6 +102,7 @@ def _print_job(job: Job) -> None:
         ("Attempts", job.attempts),
         ("Accepted", job.accepted_at.isoformat(timespec="seconds")),
         *((f"Input {role}", uid) for role, uid in job.order.inputs.items()),
+        *(("Note", note) for note in job.notes),
         *((f"Seconds {stage}", _tell_seconds(job, stage)) for stage in job.seconds),
         ("In words", f"{job.reason_code}: {tell_job(job)}" if job.reason_code else tell_job(job)),
     ]
@@ -109,7 +110,8 @@ def _print_job(job: Job) -> None:
     findings = [
         (f["label"], f["presence"], f["confidence"], f["center_mm"] or "", f["measurements"]) for f in job.findings
     ]
-    print_table(("Finding", "Presence", "Confidence", "Center (mm)", "Measurements"), findings, empty="No finding.")
+    empty = "Its findings are not known here any more." if job.is_given_up else "No finding."
+    print_table(("Finding", "Presence", "Confidence", "Center (mm)", "Measurements"), findings, empty=empty)
 
 
 def _tell_seconds(job: Job, stage: str) -> str:

@@ -7,7 +7,7 @@ import typer
 from node.cli.context import JsonOption, SettingsOption, read_settings
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors, stdout
 from node.destinations import destination_names
-from node.ledger.opening import open_ledger
+from node.ledger.opening import find_ledger
 from node.logs import configure_logging
 from node.upkeep import rebuild_ledger, survey_ledger
 
@@ -24,17 +24,24 @@ def check_ledger(*, as_json: JsonOption = False, settings: SettingsOption = None
     It only reads, and may run beside the node.
     """
     loaded = read_settings(settings)
-    survey = survey_ledger(loaded, open_ledger(loaded))
+    survey = survey_ledger(loaded, find_ledger(loaded))
     if as_json:
         print_json(survey)
     else:
         out = stdout()
         out.print(f"{survey.instances} Instances, {survey.results} Results, schema {survey.schema}")
         wrong = [("damaged", line) for line in survey.damages]
+        if survey.is_unfinished:
+            wrong.append(("not made to its end", "start the node, which makes it anew from the store"))
+        wrong += [
+            ("not in the ledger", f"what became of Job {job_id}; start the node")
+            for job_id in survey.unknown[:MAX_SHOWN]
+        ]
         wrong += [("file is missing", path) for path in survey.missing[:MAX_SHOWN]]
         print_table(("Wrong", "What"), wrong, empty="Everything is there.")
-        if len(survey.missing) > MAX_SHOWN:
-            out.print(f"and {len(survey.missing) - MAX_SHOWN} more files")
+        for what, found in (("Jobs that are not in the ledger", survey.unknown), ("files", survey.missing)):
+            if len(found) > MAX_SHOWN:
+                out.print(f"and {len(found) - MAX_SHOWN} more {what}")
     if not survey.is_right:
         raise typer.Exit(EXIT_FAILURE)
 
@@ -64,6 +71,8 @@ def rebuild(
         ("Instances adopted", rebuilt.restored.instances),
         ("Jobs with their answer", answers.jobs),
         ("Results", answers.results),
+        ("Retractions", answers.retractions),
+        ("Second answers to one question, set aside", len(answers.set_aside)),
         ("Deliveries that were sent", answers.sent + answers.forwarded),
         ("Deliveries that go again", answers.pending),
         ("Old ledger", rebuilt.aside or "there was none"),

@@ -19,7 +19,7 @@ from node.cli.context import DeviceOption, JsonOption, SettingsOption, read_sett
 from node.cli.output import EXIT_FAILURE, print_json, print_table, reports_errors, stdout
 from node.errors import Misconfigured, ModelInvalid
 from node.layouts import LayoutBook, Trial
-from node.ledger.opening import open_ledger
+from node.ledger.opening import find_ledger
 from node.ledger.reviews import ReviewLedger
 from node.models import ModelCard, survey_folders
 from node.settings.whole import Settings
@@ -139,7 +139,7 @@ def verify_models(*, settings: SettingsOption = None) -> None:
 @reports_errors
 def count_feedback(*, as_json: JsonOption = False, settings: SettingsOption = None) -> None:
     """Count what radiologists said of the findings of each version of a model."""
-    counted = ReviewLedger(open_ledger(read_settings(settings))).verdicts_by_model()
+    counted = ReviewLedger(find_ledger(read_settings(settings))).verdicts_by_model()
     if as_json:
         print_json(counted)
         return

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -44,6 +45,14 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
         except NodeError as exc:
             sys.stderr.write(f"radnode: {exc}\n")
             raise typer.Exit(EXIT_USAGE if isinstance(exc, Misconfigured) else EXIT_FAILURE) from exc
+        except PermissionError as exc:
+            # Below the data folder much may belong to another user: store, audit trail, models.
+            place = "something" if exc.filename is None else Path(os.fsdecode(exc.filename)).absolute()
+            sys.stderr.write(
+                f"radnode: {place} is not open to this user; run radnode as the user of the service, or correct "
+                "node.data_dir\n"
+            )
+            raise typer.Exit(EXIT_USAGE) from exc
 
     return guarded
 

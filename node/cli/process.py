@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from node.cli.context import SettingsOption, make_folder, read_settings
 from node.cli.output import EXIT_REFUSED, print_json, reports_errors, stdout
+from node.domain.percent import certainty
 from node.errors import NotDicom, NotFound
 from node.logs import configure_logging
 from node.offline import OfflineNode, RefusedFile, offline_settings
@@ -108,7 +109,7 @@ def describe_finding(finding: dict[str, Any]) -> str:
     """Return one finding in words: label, presence, certainty, place, sizes."""
     words = [f"{finding['label']} {finding['presence']}"]
     if finding["confidence"] is not None:
-        words.append(f"{finding['confidence']:.0%}")
+        words.append(certainty(finding["confidence"]))
     sizes = {"long_axis_mm": "{:.1f} mm", "volume_mm3": "{:.0f} mm³"}
     words += [
         form.format(finding["measurements"][key]) for key, form in sizes.items() if key in finding["measurements"]

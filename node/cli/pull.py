@@ -17,6 +17,7 @@ from node.cli.output import EXIT_FAILURE, EXIT_USAGE, print_json, print_table, r
 from node.clock import utc_now
 from node.destinations import PullPeer, find_pull_peer, pull_peers
 from node.domain.fetch import Fetch, FetchReason, FetchState, FoundStudy, PullSource, read_query
+from node.errors import NotFound, QueryRefused, SettingsInvalid
 from node.ledger.fetches import FetchFilter, FetchLedger
 from node.ledger.opening import open_fetches
 from node.ledger.pages import PageAsked
@@ -61,7 +62,7 @@ def pull(  # noqa: PLR0913 each is an option of the command line
         sys.stderr.write("radnode: say --from NAME and --query KEYWORD=VALUE,..., or list, pause, resume, cancel\n")
         raise typer.Exit(EXIT_USAGE)
     loaded = read_settings(settings)
-    answered = ask_peer(loaded, PullWish(source=source, query=read_query(query), limit=limit))
+    answered = ask_peer(loaded, PullWish(source=source, query=_read_query(query), limit=limit))
     if dry_run or not answered.studies:
         _print_found(answered, as_json=as_json)
         return
@@ -145,9 +146,18 @@ def cancel_pull(
     settings: SettingsOption = None,
 ) -> None:
     """End an order; what came of it stays."""
-    asked = FetchFilter(reason=FetchReason.PULL, on_behalf=order_id)
-    count = open_fetches(read_settings(settings)).cancel(asked, by=find_account(), now=utc_now())
+    asked, queue = FetchFilter(reason=FetchReason.PULL, on_behalf=order_id), open_fetches(read_settings(settings))
+    if not queue.fetches_for(FetchReason.PULL, order_id):
+        raise NotFound(f"order {order_id} is not in the ledger; see `radnode pull list`")
+    count = queue.cancel(asked, by=find_account(), now=utc_now())
     stdout().print(f"{count} Studies that waited or were under way are canceled.")
+
+
+def _read_query(text: str) -> Mapping[str, str]:
+    try:
+        return read_query(text)
+    except QueryRefused as exc:
+        raise SettingsInvalid(f"--query: {exc}") from exc
 
 
 def _follow(queue: FetchLedger, order_id: str, account: str) -> None:

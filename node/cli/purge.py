@@ -16,7 +16,7 @@ from node.domain.retention import PurgeOrder
 from node.domain.uids import StudyUID
 from node.errors import NodeError, SettingsInvalid
 from node.ledger.engine import Engine
-from node.ledger.opening import open_ledger
+from node.ledger.opening import find_ledger
 from node.ledger.retention import RetentionLedger
 from node.retention import Gatekeeper
 from node.settings.whole import Settings
@@ -65,7 +65,7 @@ def purge_studies(  # noqa: PLR0913 each is an option of the command line
     named = study_instance_uids or []
     _require_sense(named, older_than, anyway=anyway, has_reason=bool(reason) or dry_run)
     loaded = read_settings(settings)
-    engine = open_ledger(loaded)
+    engine = find_ledger(loaded)
     uids = named if older_than is None else _find_older(loaded, engine, _parse_span(older_than))
     gate, account = build_gatekeeper(loaded, engine), find_account()
     orders = [

@@ -141,6 +141,8 @@ def retract_results(
 def _standing(line: ResultLine) -> str:
     if line.result.retracted_at is not None:
         return f"retracted {line.result.retracted_at.isoformat(timespec='minutes')}"
+    if line.result.purged_at is not None:
+        return f"its file was given up on {line.result.purged_at:%Y-%m-%d}"
     return "substitute" if line.result.is_substitute else "stands"
 
 

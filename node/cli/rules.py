@@ -14,17 +14,16 @@ from node.domain.decision import Decision
 from node.domain.study import StudyFacts
 from node.domain.uids import UID_PATTERN, StudyUID
 from node.errors import NotFound, PipelineUnknown
-from node.ledger.opening import open_ledger, open_view
+from node.ledger.opening import find_ledger, open_view, require_ledger
 from node.ledger.studies import StudyLedger
 from node.offline import node_on_files
 from node.rules.dry_run import Difference
 from node.rules.explain import explain as explain_decisions
 from node.rules.lacking import Lack, find_lack
 from node.rules.scrutiny import scrutinize
-from node.rules.writing import write_rules
 from node.settings.whole import Settings
 from node.site import find_models, read_rules
-from node.trial import Limits, Trial, try_edit
+from node.trial import Limits, Trial, try_settings
 
 SHOWN_CHARACTERS = 40
 
@@ -67,7 +66,7 @@ def explain(
             studies = node.facts()
     else:
         decided = open_view(loaded).study_story(StudyUID(what)).decisions
-        studies = [StudyLedger(open_ledger(loaded)).study_facts(StudyUID(what))] if wanting else ()
+        studies = [StudyLedger(find_ledger(loaded)).study_facts(StudyUID(what))] if wanting else ()
     if wanting:
         _print_lacks(_find_lacks(loaded, wanting, studies), as_json=as_json)
         return
@@ -116,14 +115,20 @@ def dry_run(
     as_json: JsonOption = False,
 ) -> None:
     """List what other rules would have done otherwise with the Studies of the ledger; nothing is changed or stored."""
-    text, now = write_rules(read_settings(settings).rules), utc_now()
-    limits = Limits(studies=limit, seconds=seconds)
-    trial = try_edit(text, read_settings(against), since=parse_since(since, now), limits=limits)
+    edited, current, limits = read_settings(settings), read_settings(against), Limits(studies=limit, seconds=seconds)
+    require_ledger(current)
+    trial = try_settings(
+        edited,
+        current,
+        text=settings.read_text(encoding="utf-8"),
+        since=parse_since(since, utc_now()),
+        limits=limits,
+    )
     if as_json:
         print_json(trial)
         return
     rows = [
-        (one.study_instance_uid, *(", ".join(names) for names in (one.starts, one.stops, one.otherwise)), _say_why(one))
+        (one.study_instance_uid, *(", ".join(names) for names in (one.starts, one.stops, one.changes)), _say_why(one))
         for one in trial.found.differences
     ]
     header = ("Study", "Would start", "Would stop", "Would do otherwise", "Because")

@@ -78,7 +78,7 @@ def reprocess_study(
 ) -> None:
     """Let the rules be asked again, with the models that are installed then; the node that runs does it at once.
 
-    What the same model answered before stands.
+    What the same model answered before stands, unless an Instance that it read came again with other content.
     """
     loaded, uid, account = read_settings(settings), StudyUID(study_instance_uid), find_account()
     open_interventions(loaded).reprocess(uid, ordered_by=account, now=utc_now())

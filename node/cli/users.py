@@ -12,7 +12,7 @@ from node.cli.context import JsonOption, SettingsOption, read_settings, record_a
 from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.domain.account import Role, User
-from node.ledger.opening import open_ledger
+from node.ledger.opening import find_ledger
 from node.settings.whole import Settings
 from node.web.host import url_of
 from node.wording import age
@@ -121,7 +121,7 @@ def remove_user(name: NameArgument, *, revoke_tokens: RevokeOption = False, sett
 
 def build_registry(settings: Settings) -> Registry:
     """Return what changes who may come in, with each change in the audit trail."""
-    engine = open_ledger(settings)
+    engine = find_ledger(settings)
     return open_registry(engine, clock=utc_now, tell=lambda event: record_audit(settings, event))
 
 

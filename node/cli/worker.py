@@ -9,6 +9,7 @@ import typer
 from node.broker import EmbeddedBroker
 from node.cli.context import DeviceOption, SettingsOption, read_settings
 from node.cli.output import reports_errors
+from node.data_folder import has_data_folder
 
 
 @reports_errors
@@ -25,6 +26,8 @@ def worker(
 ) -> None:
     """Run a worker of the node that these settings describe; SIGTERM finishes the Job in hand, or gives it back."""
     loaded = read_settings(settings)
+    # It may stand on another machine, without a folder of its own; one that is closed to it is told in time.
+    has_data_folder(loaded.node.data_dir)
     if not loaded.broker.url.get_secret_value():
         loaded = loaded.with_broker(EmbeddedBroker(loaded.broker_dir).url)
     arguments = ["serve", "--device", device, *(() if processes is None else ("--processes", str(processes)))]

@@ -1,6 +1,5 @@
 """Whether a Destination can be reached, and what it accepts, before anything is sent to it."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from node.errors import DestinationDown, Misconfigured
 from node.peers.association import StoreAssociation, echo
 from node.peers.dicomweb import DicomwebService
 from node.peers.peer import DestinationSpec, peer_of
+from node.store.volume import find_nearest_folder, prove_writable
 
 # Whoever is there takes a connection sooner, also when a packet is lost.
 KNOCK_LIMIT_S = 2.5
@@ -93,7 +93,10 @@ def knock(spec: DestinationSpec) -> None:
 
 
 def _probe_folder(folder: Path) -> str:
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise DestinationDown(f"folder {folder} cannot be written; correct the path or its rights")
+    try:
+        prove_writable(find_nearest_folder(folder))
+    except OSError as exc:
+        raise DestinationDown(
+            f"folder {folder} cannot be written ({exc.strerror}); correct the path or its rights"
+        ) from exc
     return f"{folder} can be written"

@@ -96,5 +96,13 @@ class Answer:
         """Return what it comes to, in sentences for people."""
         if not self.state.stands:
             return (TAKEN_BACK,)
-        present = [one.finding.label for one in self.findings if one.finding.presence is Presence.PRESENT]
-        return f"{self.job.order.pipeline}: {', '.join(present) or 'no findings'}.", *self.job.notes
+        found = tell_found([one.finding for one in self.findings])
+        return f"{self.job.order.pipeline}: {found}.", *self.job.notes
+
+
+def tell_found(findings: Sequence[Finding]) -> str:
+    """Return the labels of what was seen and of what could not be decided; that there is neither is said, too."""
+    labels = {presence: [one.label for one in findings if one.presence is presence] for presence in Presence}
+    undecided = ", ".join(labels[Presence.UNDETERMINED])
+    said = (", ".join(labels[Presence.PRESENT]), f"undetermined: {undecided}" if undecided else "")
+    return "; ".join(filter(None, said)) or "no findings"

@@ -1,6 +1,6 @@
 """What a Pipeline saw, in patient coordinates and millimetres."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -15,6 +15,16 @@ class Presence(StrEnum):
     PRESENT = "present"
     ABSENT = "absent"
     UNDETERMINED = "undetermined"
+
+
+def has_presence(entry: Mapping[str, Any], presence: Presence) -> bool:
+    """Return whether a finding, as a Job keeps it, was judged so."""
+    return bool(entry.get("presence", Presence.PRESENT) == presence)
+
+
+def count_present(entries: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many findings, as a Job keeps them, were seen; what was looked for in vain is none."""
+    return sum(has_presence(entry, Presence.PRESENT) for entry in entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,19 @@
 """Job, Priority and the coded reasons with which a Job ends."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NewType
 
+from node.domain.finding import count_present
 from node.domain.prior import PRIOR_ROLE, PriorTerms
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 
 JobID = NewType("JobID", str)
+# SOP Instance UID, and the digest of the data set.
+Version = tuple[InstanceUID, str]
 
 
 class JobState(StrEnum):
@@ -48,8 +51,9 @@ class JobOrder:
     Attributes
     ----------
     content
-        Digest of role and SOP Instance UIDs of every input (`digest_inputs`); with pipeline and model version it is
-        the identity of the question.
+        Digest of role and SOP Instance UIDs of every input (`digest_inputs`), or of their versions, too, where a
+        person had a later one read (`digest_versions`); with pipeline and model version it is the identity of the
+        question.
     inputs
         Role to Series Instance UID.
     deliver_to
@@ -104,6 +108,11 @@ class Job:
         What the work took by stage, and by the parts of each stage; of an earlier version's work no parts are known.
     supersedes
         The Job on an earlier content of the same Study whose Results this one replaces.
+    is_given_up
+        Whether what it found was given up with the Study (`node.ledger.retention`): `findings` and `notes` are empty,
+        and that says nothing.
+    outdated_at
+        When an Instance that it has read came again with other content (UTC); None while it read what counts.
     """
 
     job_id: JobID
@@ -125,9 +134,32 @@ class Job:
     model_sha256: str | None
     supersedes: JobID | None
     finished_at: datetime | None
+    is_given_up: bool = False
+    outdated_at: datetime | None = None
+
+    @property
+    def seen(self) -> int | None:
+        """How many findings are there; None where it is not known here any more."""
+        return None if self.is_given_up else count_present(self.findings)
 
 
 def digest_inputs(instances_by_role: Mapping[str, Iterable[InstanceUID]]) -> str:
     """Return the sha256 that names this content, whatever the order in which it arrived."""
-    lines = [f"{role}:{uid}" for role in sorted(instances_by_role) for uid in sorted(instances_by_role[role])]
+    return _digest(f"{role}:{uid}" for role in sorted(instances_by_role) for uid in sorted(instances_by_role[role]))
+
+
+def digest_versions(versions_by_role: Mapping[str, Iterable[Version]]) -> str:
+    """Return the sha256 that names this content in these versions, whatever the order in which it arrived."""
+    return _digest(
+        f"{role}:{uid}:{digest}" for role in sorted(versions_by_role) for uid, digest in sorted(versions_by_role[role])
+    )
+
+
+def is_content(content: str, versions_by_role: Mapping[str, Sequence[Version]]) -> bool:
+    """Return whether a question is about these Instances; where it names their versions, too, about these versions."""
+    uids = {role: [uid for uid, _ in versions] for role, versions in versions_by_role.items()}
+    return content in (digest_inputs(uids), digest_versions(versions_by_role))
+
+
+def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()

@@ -1,12 +1,19 @@
 """From single Instances to what rules may ask of a Series and a Study."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from statistics import median
 from typing import Any
 
 from node.domain.result import OWN_MANUFACTURER
-from node.domain.study import InstanceFacts, SeriesFacts, SeriesState, StudyFacts, list_frame_positions
+from node.domain.study import (
+    PATIENT_KEYWORDS,
+    InstanceFacts,
+    SeriesFacts,
+    SeriesState,
+    StudyFacts,
+    list_frame_positions,
+)
 from node.domain.uids import SeriesUID, StudyUID
 
 STUDY_KEYWORDS = (
@@ -20,6 +27,7 @@ def summarize_series(instances: Sequence[InstanceFacts], state: SeriesState) -> 
     ordered = sorted(instances, key=_instance_order)
     first = ordered[0]
     positions = _slice_positions_mm(ordered)
+    versions = sorted((i.sop_instance_uid, i.digest) for i in ordered)
     steps = [after - before for before, after in pairwise(positions)]
     return SeriesFacts(
         series_instance_uid=first.series_instance_uid,
@@ -27,7 +35,9 @@ def summarize_series(instances: Sequence[InstanceFacts], state: SeriesState) -> 
         state=state,
         attributes=first.attributes,
         sop_class_uids=tuple(sorted({i.sop_class_uid for i in ordered})),
-        sop_instance_uids=tuple(sorted(i.sop_instance_uid for i in ordered)),
+        sop_instance_uids=tuple(uid for uid, _ in versions),
+        digests=tuple(digest for _, digest in versions),
+        disputed=_find_disputed(ordered),
         slice_positions_mm=positions,
         slice_spacing_mm=median(steps) if steps else None,
         calling_aet=first.calling_aet,
@@ -62,6 +72,14 @@ def summarize_study(
         series=tuple(grouped),
         revision=revision,
     )
+
+
+def _find_disputed(instances: Sequence[InstanceFacts]) -> Mapping[str, frozenset[str]]:
+    said = {
+        keyword: frozenset(str(i.attributes[keyword]).strip() for i in instances if i.attributes.get(keyword))
+        for keyword in PATIENT_KEYWORDS
+    }
+    return {keyword: values for keyword, values in said.items() if len(values) > 1}
 
 
 def _instance_order(instance: InstanceFacts) -> tuple[float, str]:

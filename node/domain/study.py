@@ -1,9 +1,10 @@
 """Instance, Series and Study: what the node keeps of their headers, and nothing of their pixels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from node.domain.imaging_order import ImagingOrder
@@ -31,6 +32,8 @@ KEPT_KEYWORDS = (
     "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "ImagesInAcquisition",
 )  # fmt: skip
 
+# What is the same in every Instance of a Study, or it is not of one patient.
+PATIENT_KEYWORDS = ("PatientID", "PatientBirthDate")
 # Image Position (Patient) of the Frames of a multi-frame image, mm: all x, all y, all z, each once where all Frames
 # have the same; beside the attributes that its functional groups hold. No keyword of DICOM.
 FRAME_POSITIONS = "FramePlaces"
@@ -125,6 +128,10 @@ class SeriesFacts:
         Median distance of neighbouring positions, mm; None with fewer than two positions.
     sop_instance_uids
         Every Instance, sorted.
+    digests
+        Digest of each of them, in the same order; empty outside the ledger.
+    disputed
+        Keyword to the values that Instances have, for each of `PATIENT_KEYWORDS` in which they differ.
     calling_aet
         AE title that sent the first Instance.
     is_own_result
@@ -141,6 +148,8 @@ class SeriesFacts:
     slice_spacing_mm: float | None
     calling_aet: str
     is_own_result: bool
+    digests: tuple[str, ...] = ()
+    disputed: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from node.domain.answer import UNVERIFIED
-from node.domain.finding import Finding, Presence
+from node.domain.answer import UNVERIFIED, tell_found
+from node.domain.finding import Finding
 from node.domain.job import Job
 from node.domain.result import OWN_MANUFACTURER, Result
 from node.domain.study import StudyFacts
@@ -107,6 +107,5 @@ def _procedure(study: StudyFacts, job: Job) -> Resource:
 
 
 def _conclude(job: Job) -> str:
-    present = [entry["label"] for entry in job.findings if entry["presence"] == Presence.PRESENT.value]
-    answer = f"{job.order.pipeline}: {', '.join(present) if present else 'no findings'}."
+    answer = f"{job.order.pipeline}: {tell_found([Finding.from_json(entry) for entry in job.findings])}."
     return " ".join([UNVERIFIED, answer, *job.notes])

@@ -53,7 +53,9 @@ class IntakeLedger(Protocol):
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
         """Commit one line that a person may look for."""
 
-    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+    def record_refusal(
+        self, *, at: datetime, kind: str, text: str, code: str, count: int, study_instance_uid: StudyUID | None = None
+    ) -> None:
         """Commit one line for so many refusals alike, and count them."""
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -12,7 +13,7 @@ from node.domain.recording import Recording
 from node.domain.result import OWN_MANUFACTURER
 from node.domain.study import InstanceFacts
 from node.domain.uids import StudyUID, check_uid
-from node.errors import Broken, NodeError, Rejected, StoreFull
+from node.errors import Broken, IdentifierClash, NodeError, Rejected, StoreFull
 from node.header.scan import Header
 from node.intake.keeping import facts_of, place
 from node.intake.ports import Arrival, IntakeLedger
@@ -130,6 +131,9 @@ class Intake:
             text = f"{exc.code} from {_shown(arrival.calling_aet)}: {exc}"
             peer, calling_aet = arrival.peer, arrival.calling_aet
             notice = Notice(kind="instance-refused", code=exc.code, text=text, peer=peer, calling_aet=calling_aet)
+            if isinstance(exc, IdentifierClash) and exc.study_instance_uid is not None:
+                # What else of its Study came is here, and seems to be all.
+                notice = replace(notice, study_instance_uid=StudyUID(exc.study_instance_uid))
             self._witness.refused(notice)
         elif isinstance(exc, StoreFull):
             self._note_full(exc)

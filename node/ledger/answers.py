@@ -11,7 +11,9 @@ from node.domain.job import Job, JobState
 from node.domain.result import Result, ResultKind
 from node.domain.retraction import RejectionReason
 from node.domain.study import SeriesState, StudyFacts
+from node.errors import NotFound
 from node.ledger.engine import Desk, Engine
+from node.ledger.placement import WITH_FATE
 from node.ledger.rows import to_job, to_result
 from node.ledger.schema import jobs, results, retractions
 from node.ledger.steering import has_urged
@@ -36,7 +38,7 @@ class AnswerLedger(Desk):
         Raises
         ------
         NotFound
-            If the Study has no Instance here any more.
+            If the Study has no Instance here any more, or what was found was given up with it.
         """
         with self.reading() as connection:
             asked = connection.execute(
@@ -54,16 +56,12 @@ class AnswerLedger(Desk):
 
 def _answering(connection: Connection, study_instance_uid: str, pipeline: str) -> Sequence[RowMapping]:
     """Return the Jobs that answered this question on whatever the Study held, the last one last."""
-    statement = (
-        select(jobs)
-        .where(
-            jobs.c.study_instance_uid == study_instance_uid,
-            jobs.c.pipeline == pipeline,
-            jobs.c.state == JobState.COMPLETED.value,
-            ~jobs.c.is_shadow,
-        )
-        .order_by(jobs.c.finished_at, jobs.c.accepted_at)
-    )
+    statement = WITH_FATE.where(
+        jobs.c.study_instance_uid == study_instance_uid,
+        jobs.c.pipeline == pipeline,
+        jobs.c.state == JobState.COMPLETED.value,
+        ~jobs.c.is_shadow,
+    ).order_by(jobs.c.finished_at, jobs.c.accepted_at)
     return connection.execute(statement).mappings().all()
 
 
@@ -81,6 +79,8 @@ def _tell(connection: Connection, study: StudyFacts, given: Sequence[RowMapping]
     orders = taken_back.mappings().all()
     stand = tuple(one for one in written if one.retracted_at is None and not one.is_substitute)
     state = _judge(stand, orders, is_first=len(answered) == 1)
+    if state.stands and job.is_given_up:
+        raise NotFound(f"job {job.job_id}: its findings were given up here with the Study; see who was told before")
     struck = frozenset(chain.from_iterable(row["struck"] for row in orders))
     places = _places(answered)
     current = len(job.findings) if state.stands else 0

@@ -1,6 +1,7 @@
 """Cards: beside the Results of a Job lies what a ledger knows of them, for the day on which the ledger is lost."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -14,6 +15,18 @@ from node.ledger.jobs import JobOutcome
 from node.ledger.rows import from_order
 
 FORMAT = 1
+# The last group of a Job's id has 12 digits, a fence never so many.
+NAME = re.compile(
+    r"(?P<job_id>.+)-(?:(?P<fence>[0-9]{1,9})|(?P<retraction_id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}))"
+)
+# What a row of the ledger cannot do without, and no default gives.
+JOB_COLUMNS = frozenset(
+    {
+        "job_id", "study_instance_uid", "pipeline", "model", "model_version", "content", "rule", "priority", "inputs",
+        "deliver_to", "state", "accepted_at", "not_before", "fence", "finished_at",
+    }
+)  # fmt: skip
+RETRACTION_COLUMNS = frozenset({"retraction_id", "job_id", "reason", "comment", "struck", "ordered_by", "ordered_at"})
 
 Row = Mapping[str, Any]
 
@@ -35,6 +48,41 @@ class Card:
     job: Row
     retraction: Row
     results: tuple[Row, ...]
+
+    @property
+    def job_id(self) -> str:
+        """The Job that was answered, or whose Results were taken back."""
+        return str((self.job or self.retraction)["job_id"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardName:
+    """What the name of a card's file tells of it, so that not every card has to be read.
+
+    Attributes
+    ----------
+    fence
+        Of the claim under which the Job was answered; None on the card of a retraction.
+    retraction_id
+        Empty on the card of a Job.
+    """
+
+    job_id: str
+    fence: int | None
+    retraction_id: str
+
+
+def read_name(name: str) -> CardName | None:
+    """Return what the name of a card's file says, without folder and suffix; None: nothing, the card must be read."""
+    found = NAME.fullmatch(name)
+    if found is None:
+        return None
+    fence = found["fence"]
+    return CardName(
+        job_id=found["job_id"],
+        fence=None if fence is None else int(fence),
+        retraction_id=found["retraction_id"] or "",
+    )
 
 
 def job_card(job: Job, outcome: JobOutcome, *, now: datetime) -> bytes:
@@ -87,13 +135,17 @@ def read_card(content: bytes) -> Card:
         told = json.loads(content)
         if told["format"] != FORMAT:
             raise NotDicom(f"the card has format {told['format']}, and this radnode reads {FORMAT}")
-        return Card(
+        card = Card(
             job=_with_times(told["job"]),
             retraction=_with_times(told["retraction"]),
             results=tuple(_with_times(row) for row in told["results"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise NotDicom("the file is no card of a Job") from exc
+    for row, columns in ((card.job, JOB_COLUMNS), (card.retraction, RETRACTION_COLUMNS)):
+        if row and not columns <= row.keys():
+            raise NotDicom(f"the card does not say {', '.join(sorted(columns - row.keys()))}")
+    return card
 
 
 def _encode(*, job: Row, retraction: Row, results: Iterable[Result], now: datetime, layout: str = "") -> bytes:

@@ -73,6 +73,8 @@ def enter_series(connection: Connection, facts: InstanceFacts) -> None:
 def correct_entries(connection: Connection, before: Attributes, facts: InstanceFacts) -> None:
     """Let an Instance that came again with other content correct what is said of its Study and Series.
 
+    What other Instances say of the Study stays until the last of them says otherwise.
+
     Parameters
     ----------
     before
@@ -145,7 +147,10 @@ def _enter_study(connection: Connection, facts: InstanceFacts, *, before: Attrib
         keys = study_keys(new)
         connection.execute(insert(study_entries).values(study_instance_uid=uid, attributes=new, **keys))
         return keys["study_date"]
-    amended = new | known if before is None else _correct(known, before, new)
+    amended = new | known
+    if before is not None:
+        corrected = _correct(known, before, new)
+        amended = corrected | _list_shared(connection, facts, {k: v for k, v in known.items() if corrected.get(k) != v})
     keys = study_keys(amended)
     if amended != known:
         connection.execute(update(study_entries).where(of_study).values(attributes=amended, **keys))
@@ -158,6 +163,25 @@ def _correct(known: Attributes, before: Attributes, new: Attributes) -> dict[str
     """Return what is known, without what only stood there because an Instance said so `before`, and with the new."""
     kept = {keyword: value for keyword, value in known.items() if before.get(keyword) != value}
     return {**kept, **new}
+
+
+def _list_shared(connection: Connection, facts: InstanceFacts, known: Attributes) -> dict[str, Any]:
+    """Return those of the `known` values that another Instance of the Study says: one of many renames nobody."""
+    others = (
+        instances.c.study_instance_uid == facts.study_instance_uid,
+        instances.c.sop_instance_uid != facts.sop_instance_uid,
+    )
+    # While a Study comes again as a whole, this is one that has not come again yet.
+    oldest = select(instances.c.attributes).where(*others).order_by(instances.c.received_at).limit(1)
+    said: Attributes | None = connection.execute(oldest).scalar_one_or_none() if known else None
+    if said is None:
+        return {}
+
+    def is_said(keyword: str, value: object) -> bool:
+        says_so = exists().where(*others, instances.c.attributes[keyword].as_string() == str(value))
+        return said.get(keyword) == value or bool(connection.execute(select(says_so)).scalar_one())
+
+    return {keyword: value for keyword, value in known.items() if is_said(keyword, value)}
 
 
 def _insert_series(connection: Connection, entry: _Entry, *, study_date: str, attributes: Mapping[str, Any]) -> None:

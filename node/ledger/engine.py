@@ -21,11 +21,13 @@ __all__ = [
     "Engine",
     "Question",
     "find_damage",
+    "has_schema",
     "meaning",
     "migrate",
     "newest_schema",
     "open_engine",
     "require_sound",
+    "require_whole",
     "schema_of",
 ]
 
@@ -89,12 +91,34 @@ def migrate(engine: Engine) -> None:
     LedgerDamaged
         If its file is no ledger any more.
     """
-    try:
+    with _opening(engine):
         if schema_of(engine) != newest_schema():
             _migrate(engine)
         # Who else opens the ledger meanwhile takes part; what is left when a process ends is placed by the next.
         while _place_some(engine):
             pass
+
+
+def has_schema(engine: Engine) -> bool:
+    """Return whether a ledger was begun here, of whatever version; none is made.
+
+    Raises
+    ------
+    LedgerUnusable, LedgerBusy, LedgerDamaged
+        As `migrate`.
+    """
+    # SQLite makes each file that it opens.
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
+        return False
+    with _opening(engine):
+        return bool(schema_of(engine))
+
+
+@contextmanager
+def _opening(engine: Engine) -> Iterator[None]:
+    """Turn what the database says when it is opened into an error of ours."""
+    try:
+        yield
     except DBAPIError as exc:
         what = f"ledger {_name(engine)} cannot be opened ({type(exc.orig).__name__})"
         if _says_damage(exc):
@@ -164,13 +188,26 @@ def require_sound(engine: Engine) -> None:
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
-    except OperationalError as exc:
+    except DBAPIError as exc:
+        if _says_damage(exc):
+            raise LedgerDamaged(f"ledger {_name(engine)} is damaged ({exc.orig}); {REMEDY}") from exc
         if _says_full(exc):
             raise LedgerBusy(f"ledger {_name(engine)} cannot be written; free space on its volume") from exc
         raise LedgerUnusable(
             f"ledger {_name(engine)} cannot be written; check rights and space of its folder, and who else holds it "
             "locked"
         ) from exc
+    require_whole(engine)
+
+
+def require_whole(engine: Engine) -> None:
+    """Return after every page of a ledger in a file was looked at.
+
+    Raises
+    ------
+    LedgerDamaged
+        If a page is damaged.
+    """
     damages = find_damage(engine, pragma="quick_check")
     if damages:
         raise LedgerDamaged(f"ledger {_name(engine)} is damaged ({damages[0]}); {REMEDY}")

@@ -17,6 +17,11 @@ def ledger_file(url: str) -> Path | None:
     return Path(parsed.database)
 
 
+def url_at(url: str, path: Path) -> str:
+    """Return `url` of a ledger in a file with the file at `path` in its place."""
+    return make_url(url).set(database=str(path)).render_as_string(hide_password=False)
+
+
 def set_ledger_aside(path: Path, now: datetime) -> Path | None:
     """Rename the ledger at `path` with its companions; return its new name, None when there was none.
 
@@ -25,9 +30,14 @@ def set_ledger_aside(path: Path, now: datetime) -> Path | None:
     aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}")
     if not path.exists():
         return None
+    move_ledger(path, aside)
+    return aside
+
+
+def move_ledger(path: Path, target: Path) -> None:
+    """Rename the ledger at `path` with its companions; nobody may have it open."""
     # The file itself last: as long as it is there, a repetition finds everything.
     for companion in reversed(COMPANIONS):
         source = path.with_name(path.name + companion)
         if source.exists():
-            source.rename(aside.with_name(aside.name + companion))
-    return aside
+            source.rename(target.with_name(target.name + companion))

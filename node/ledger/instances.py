@@ -14,6 +14,7 @@ from node.domain.uids import StudyUID
 from node.errors import IdentifierClash
 from node.ledger.catalogue import correct_entries, enter_series
 from node.ledger.engine import Desk, Engine, Question
+from node.ledger.outdated import mark_outdated
 from node.ledger.placement import touch
 from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
@@ -34,6 +35,10 @@ OWNER = select(instances.c.study_instance_uid, instances.c.series_instance_uid, 
 
 # Between the name of the node that has an Association and the Association's own.
 OF = "."
+# Reason of a Study of which, after a loss of the ledger, nothing but its answers is known; see `restoration`.
+RESTORED = "restored"
+PURGED_BEFORE = "it was purged, and came again"
+ANSWERED_BEFORE = "it was answered before the ledger was lost, and its Instances are known again"
 
 
 def association_prefix(node: str) -> str:
@@ -59,7 +64,7 @@ class InstanceLedger(Desk):
 
         A known SOP Instance UID with the same bytes changes nothing, unless an earlier version did not read
         where its Frames lie: then its attributes are renewed, and its Study is asked again. With other bytes its row is
-        replaced.
+        replaced, and the Jobs that have read the earlier ones are marked.
 
         Raises
         ------
@@ -145,10 +150,12 @@ class InstanceLedger(Desk):
         with self.writing() as connection:
             add_event(connection, at=at, kind=kind, text=text, study_instance_uid=study_instance_uid)
 
-    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+    def record_refusal(
+        self, *, at: datetime, kind: str, text: str, code: str, count: int, study_instance_uid: StudyUID | None = None
+    ) -> None:
         """Commit one line of the time line for so many refusals alike, and count them."""
         with self.writing() as connection:
-            add_event(connection, at=at, kind=kind, text=text)
+            add_event(connection, at=at, kind=kind, text=text, study_instance_uid=study_instance_uid)
             add_tallies(connection, {(kind, code): count}, at=at)
 
 
@@ -236,11 +243,15 @@ class _Batch:
         before = self._connection.execute(select(instances.c.attributes).where(is_it)).scalar_one()
         self._connection.execute(update(instances).where(is_it).values(**_values(facts)))
         correct_entries(self._connection, before, facts)
+        mark_outdated(self._connection, facts)
         add_event(
             self._connection,
             at=facts.received_at,
             kind="instance-changed",
-            text=f"{facts.sop_instance_uid} came again with other content; the later version counts",
+            text=(
+                f"Instance {facts.sop_instance_uid} of Series {facts.series_instance_uid} came again with other "
+                "content; the later version counts"
+            ),
             study_instance_uid=facts.study_instance_uid,
         )
 
@@ -265,7 +276,8 @@ def require_same_series(place: Place, owner: tuple[str, str]) -> None:
     if (place.study_instance_uid, place.series_instance_uid) != owner:
         raise IdentifierClash(
             f"SOP Instance UID {place.sop_instance_uid} of series {place.series_instance_uid} already names an "
-            f"Instance of series {owner[1]}; give this one a UID of its own at the sender"
+            f"Instance of series {owner[1]}; give this one a UID of its own at the sender",
+            place.study_instance_uid,
         )
 
 
@@ -300,8 +312,9 @@ def _open_series(connection: Connection, facts: InstanceFacts) -> None:
 
 def _open_study(connection: Connection, facts: InstanceFacts) -> None:
     uid = facts.study_instance_uid
-    state = connection.execute(select(studies.c.state).where(studies.c.study_instance_uid == uid)).scalar_one_or_none()
-    if state is None:
+    asked = select(studies.c.state, studies.c.reason).where(studies.c.study_instance_uid == uid)
+    known = connection.execute(asked).one_or_none()
+    if known is None:
         connection.execute(
             insert(studies).values(
                 study_instance_uid=uid,
@@ -315,18 +328,18 @@ def _open_study(connection: Connection, facts: InstanceFacts) -> None:
         add_event(
             connection, at=facts.received_at, kind="study-opened", text="first Instance stored", study_instance_uid=uid
         )
-    elif state != SeriesState.OPEN:
-        _reopen_study(connection, facts, is_purged=state == SeriesState.PURGED)
+    elif known.state != SeriesState.OPEN:
+        gone = ANSWERED_BEFORE if known.reason == RESTORED else PURGED_BEFORE
+        _reopen_study(connection, facts, gone if known.state == SeriesState.PURGED else None)
 
 
-def _reopen_study(connection: Connection, facts: InstanceFacts, *, is_purged: bool) -> None:
+def _reopen_study(connection: Connection, facts: InstanceFacts, gone: str | None) -> None:
+    """Open a Study again; `gone` says why nothing was here of it, None that something was."""
     uid, at = facts.study_instance_uid, facts.received_at
     values = {"state": SeriesState.OPEN.value, "revision": studies.c.revision + 1, "changed_at": at, "reason": ""}
-    if is_purged:
+    if gone is not None:
         # It begins anew; nothing is kept of what came earlier.
         values["first_instance_at"] = at
     connection.execute(update(studies).where(studies.c.study_instance_uid == uid).values(**values))
-    kind, text = (
-        ("study-opened", "it was purged, and came again") if is_purged else ("study-reopened", "a late Instance came")
-    )
+    kind, text = ("study-reopened", "a late Instance came") if gone is None else ("study-opened", gone)
     add_event(connection, at=at, kind=kind, text=text, study_instance_uid=uid)

@@ -13,6 +13,7 @@ from node.domain.switch import Mode
 from node.domain.uids import StudyUID
 from node.errors import NotFound, WrongState
 from node.ledger.engine import Desk
+from node.ledger.placement import WITH_FATE
 from node.ledger.prior_marks import REPROCESSED
 from node.ledger.rows import add_event, to_job
 from node.ledger.schema import jobs, studies
@@ -106,8 +107,8 @@ class Interventions(Desk):
     def reprocess(self, study_instance_uid: StudyUID, *, ordered_by: str, now: datetime) -> None:
         """Commit SETTLED for a Study that was ROUTED: routing asks every rule again, with the models it has then.
 
-        A question that was put to the same model before keeps its answer; where model or version differ, there is a new
-        Job, and its Results take the place of the old ones.
+        A question that was put to the same model before keeps its answer; where model or version differ, or an Instance
+        that was read came again with other content, there is a new Job, and its Results take the place of the old ones.
 
         Raises
         ------
@@ -176,7 +177,7 @@ def _adopt_model(connection: Connection, job: Job, model: ModelVersion, *, now: 
 
 
 def _find(connection: Connection, job_id: JobID, require: Require | None = None) -> Job:
-    row = connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().first()
+    row = connection.execute(WITH_FATE.where(jobs.c.job_id == job_id)).mappings().first()
     if row is None:
         raise NotFound(f"job {job_id} is not in the ledger; see `radnode jobs list`")
     job = to_job(row)

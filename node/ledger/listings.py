@@ -16,6 +16,7 @@ from node.ledger.candidates import Search, study_conditions
 from node.ledger.engine import Desk, Engine
 from node.ledger.matching import Condition
 from node.ledger.pages import USUAL, Listing, PageAsked, PageFound, Reach, Sieve, equals, read_page
+from node.ledger.placement import WITH_FATE
 from node.ledger.rows import to_delivery, to_job, to_result
 from node.ledger.schema import (
     deliveries,
@@ -155,7 +156,7 @@ class Listings(Desk):
     def jobs(self, wanted: JobFilter, asked: PageAsked) -> PageFound[Job]:
         """Return Jobs, that which was accepted last first."""
         listing = Listing(
-            rows=select(jobs),
+            rows=WITH_FATE,
             key=(jobs.c.accepted_at, jobs.c.job_id),
             bounds=_between(jobs.c.accepted_at, wanted.since, wanted.until),
             sieves=(
@@ -277,7 +278,8 @@ def _describe(connection: Connection, rows: Sequence[RowMapping]) -> tuple[Study
     for row in connection.execute(_of(series_entries, uids, "study_instance_uid", "modality")):
         modalities[row.study_instance_uid].add(row.modality)
     ordered: dict[str, list[Job]] = defaultdict(list)
-    for job in map(to_job, connection.execute(_of(jobs, uids).order_by(jobs.c.accepted_at)).mappings()):
+    of_studies = WITH_FATE.where(jobs.c.study_instance_uid.in_(uids)).order_by(jobs.c.accepted_at)
+    for job in map(to_job, connection.execute(of_studies).mappings()):
         ordered[job.order.study_instance_uid].append(job)
     counts, ways = _count(connection, uids), _count_ways(connection, uids)
     kept = ("study_instance_uid", "reason", "first_instance_at", "changed_at")

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from node.domain.decision import Outcome
-from node.domain.finding import Presence
+from node.domain.finding import Presence, has_presence
 from node.domain.job import JobState, Priority
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
@@ -37,6 +37,7 @@ from node.ledger.schema import (
     decisions,
     deliveries,
     jobs,
+    results,
     retractions,
     series,
     series_entries,
@@ -51,7 +52,7 @@ TOUCHED = "radnode_touched"
 # Row of the tallies that says up to which Study those of an earlier version were placed; absent: all are.
 UNPLACED = "unplaced"
 # Told of each object that leaves, and of Jobs that are not over before nor after: the place of the Study is the same.
-UNMOVED = frozenset({"delivery-sent", "job-started", "job-given-back", "job-attempt-failed"})
+UNMOVED = frozenset({"delivery-sent", "instance-refused", "job-started", "job-given-back", "job-attempt-failed"})
 # Modalities (0008,0060) that a worklist is narrowed by; what else a Study holds is no reason to look for it.
 MODALITIES = ("CT", "MR", "DX", "CR", "MG", "US", "PT", "NM", "XA", "RF")
 OTHER = "OT"
@@ -130,7 +131,12 @@ _PRIORS = select(studies.c.study_instance_uid).where(
 _FAILED = (
     select(deliveries.c.study_instance_uid).where(deliveries.c.study_instance_uid.in_(_UIDS), IS_FAILED).distinct()
 )
-_JOBS = select(jobs).where(jobs.c.study_instance_uid.in_(_UIDS)).order_by(jobs.c.accepted_at, jobs.c.job_id)
+# A Job with whether its Results were given up with the Study.
+WITH_FATE = select(
+    jobs,
+    exists().where(results.c.job_id == jobs.c.job_id, results.c.purged_at.is_not(None)).label("has_purged"),
+)
+_JOBS = WITH_FATE.where(jobs.c.study_instance_uid.in_(_UIDS)).order_by(jobs.c.accepted_at, jobs.c.job_id)
 _STRUCK = select(retractions.c.job_id, retractions.c.struck).where(retractions.c.job_id.in_(_UIDS))
 _KNOWN = select(worklist).where(worklist.c.study_instance_uid.in_(_UIDS))
 
@@ -143,13 +149,19 @@ class Answer:
     ----------
     findings
         Those that were seen and stand.
+    undetermined
+        Those that could not be decided, and stand.
     is_withdrawn
         Whether the whole answer was taken back.
+    is_given_up
+        Whether it is not known here any more what was found.
     """
 
     row: RowMapping
     findings: tuple[Mapping[str, Any], ...]
+    undetermined: tuple[Mapping[str, Any], ...]
     is_withdrawn: bool
+    is_given_up: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +248,20 @@ def answers_of(connection: Connection, uids: Iterable[str]) -> Mapping[str, Sequ
     return found
 
 
+def is_given_up(row: RowMapping) -> bool:
+    """Return whether the findings of a Job were given up; False where the row is none of `WITH_FATE`.
+
+    Until the purge ends they are still there.
+    """
+    return row["state"] == JobState.COMPLETED.value and not row["findings"] and bool(row.get("has_purged"))
+
+
+def is_outdated(answer: Answer) -> bool:
+    """Return whether an answer stands that is of an earlier version of an Instance."""
+    is_answered = answer.row["state"] == JobState.COMPLETED.value and not answer.is_withdrawn
+    return is_answered and not answer.is_given_up and answer.row["outdated_at"] is not None
+
+
 def words_of(keys: Mapping[Any, Any]) -> list[str]:
     """Return the words of Patient's Name, Patient ID and Accession Number, folded, each once."""
     texts = (keys["patient_name"], fold_name(keys["patient_id"]), fold_name(keys["accession_number"]))
@@ -314,7 +340,9 @@ def _derive(row: RowMapping, evidence: _Evidence) -> dict[str, Any]:
         "opened_at": opened_at,
         "modalities": join_modalities(evidence.modalities.get(uid, ())),
         "has_findings": any(answer.findings for answer in answers),
-        "needs_person": uid in evidence.failed or is_undetermined or any(map(_has_failed, answers)),
+        "needs_person": (
+            uid in evidence.failed or is_undetermined or any(_has_failed(one) or is_outdated(one) for one in answers)
+        ),
         "is_unmatched": (
             is_unanswered and not is_undetermined and Outcome.MATCH.value not in outcomes and uid not in evidence.priors
         ),
@@ -335,9 +363,14 @@ def _has_failed(answer: Answer) -> bool:
 
 def _to_answer(row: RowMapping, struck: frozenset[str] | None) -> Answer:
     is_withdrawn = struck is not None and not struck
-    present = (one for one in row["findings"] if one.get("presence", Presence.PRESENT) == Presence.PRESENT)
-    kept = (one for one in present if not is_withdrawn and one["label"] not in (struck or ()))
-    return Answer(row=row, findings=tuple(kept), is_withdrawn=is_withdrawn)
+    kept = [one for one in row["findings"] if not is_withdrawn and one["label"] not in (struck or ())]
+    return Answer(
+        row=row,
+        findings=tuple(one for one in kept if has_presence(one, Presence.PRESENT)),
+        undetermined=tuple(one for one in kept if has_presence(one, Presence.UNDETERMINED)),
+        is_withdrawn=is_withdrawn,
+        is_given_up=is_given_up(row),
+    )
 
 
 def _struck(connection: Connection, job_ids: Sequence[str]) -> Mapping[str, frozenset[str]]:

@@ -66,7 +66,9 @@ class Register(Protocol):
     def record_event(self, *, at: datetime, kind: str, text: str, study_instance_uid: StudyUID | None = None) -> None:
         """Commit one line that a person may look for."""
 
-    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+    def record_refusal(
+        self, *, at: datetime, kind: str, text: str, code: str, count: int, study_instance_uid: StudyUID | None = None
+    ) -> None:
         """Commit one line for so many refusals alike."""
 
 
@@ -190,9 +192,13 @@ class Registrar:
         """Commit one line that a person may look for."""
         self._register.record_event(at=at, kind=kind, text=text, study_instance_uid=study_instance_uid)
 
-    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+    def record_refusal(
+        self, *, at: datetime, kind: str, text: str, code: str, count: int, study_instance_uid: StudyUID | None = None
+    ) -> None:
         """Commit one line for so many refusals alike."""
-        self._register.record_refusal(at=at, kind=kind, text=text, code=code, count=count)
+        self._register.record_refusal(
+            at=at, kind=kind, text=text, code=code, count=count, study_instance_uid=study_instance_uid
+        )
 
     def _owner(self, sop_instance_uid: str) -> Owner | None:
         with self._changed:

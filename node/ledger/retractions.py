@@ -9,7 +9,7 @@ from sqlalchemy import Column, ColumnElement, Connection, RowMapping, exists, in
 from node.domain.job import Job, JobID, JobState
 from node.domain.result import DeliveryState, Result, ResultKind
 from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
-from node.domain.uids import InstanceUID
+from node.domain.uids import InstanceUID, StudyUID
 from node.errors import NotFound
 from node.ledger.catalogue import strike_empty
 from node.ledger.deliveries import RETRACTED
@@ -118,10 +118,23 @@ class RetractionLedger(Desk):
 
 def retract_results(connection: Connection, job: Job, order: RetractionOrder, *, now: datetime) -> Retraction:
     """Take back every standing Result of `job` in the caller's transaction; there must be one."""
-    standing = _standing(job.job_id)
+    count = withdraw(connection, job.job_id, job.order.study_instance_uid, ordered_at=now, now=now)
+    retraction = Retraction(retraction_id=str(uuid.uuid4()), job_id=job.job_id, order=order, ordered_at=now)
+    connection.execute(insert(retractions).values(**_to_row(retraction)))
+    struck = f"; struck: {', '.join(order.struck)}" if order.struck else ""
+    text = f"{count} Results by {order.ordered_by}, reason {order.reason.value}{struck}"
+    tell(connection, job, now=now, kind="results-retracted", text=text)
+    return retraction
+
+
+def withdraw(
+    connection: Connection, job_id: JobID, study_instance_uid: StudyUID, *, ordered_at: datetime, now: datetime
+) -> int:
+    """Take back every standing Result of a Job, and what of it waits to leave, and return how many they are."""
+    standing = _standing(job_id)
     uids = connection.execute(select(results.c.sop_instance_uid).where(standing)).scalars().all()
-    connection.execute(update(results).where(standing).values(retracted_at=now))
-    strike_empty(connection, job.order.study_instance_uid)
+    connection.execute(update(results).where(standing).values(retracted_at=ordered_at))
+    strike_empty(connection, study_instance_uid)
     connection.execute(
         update(deliveries)
         .where(deliveries.c.sop_instance_uid.in_(uids), deliveries.c.state == DeliveryState.PENDING.value)
@@ -132,12 +145,7 @@ def retract_results(connection: Connection, job: Job, order: RetractionOrder, *,
             changed_at=now,
         )
     )
-    retraction = Retraction(retraction_id=str(uuid.uuid4()), job_id=job.job_id, order=order, ordered_at=now)
-    connection.execute(insert(retractions).values(**_to_row(retraction)))
-    struck = f"; struck: {', '.join(order.struck)}" if order.struck else ""
-    text = f"{len(uids)} Results by {order.ordered_by}, reason {order.reason.value}{struck}"
-    tell(connection, job, now=now, kind="results-retracted", text=text)
-    return retraction
+    return len(uids)
 
 
 def retract_superseded(connection: Connection, job_id: JobID, *, now: datetime) -> None:

@@ -11,7 +11,7 @@ from node.domain.result import Delivery, DeliveryState, Result, ResultKind
 from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID, StudyUID
 from node.domain.work import list_parts, sum_stages
-from node.ledger.placement import UNMOVED, touch
+from node.ledger.placement import UNMOVED, is_given_up, touch
 from node.ledger.schema import events
 
 
@@ -21,7 +21,7 @@ def to_instance(row: RowMapping) -> InstanceFacts:
 
 
 def to_job(row: RowMapping) -> Job:
-    """Return the Job of a row of `jobs`."""
+    """Return the Job of a row of `jobs`; only of one of `WITH_FATE` it is known whether its findings were given up."""
     order = JobOrder(
         study_instance_uid=StudyUID(row["study_instance_uid"]),
         pipeline=row["pipeline"],
@@ -37,7 +37,7 @@ def to_job(row: RowMapping) -> Job:
     )
     kept = (
         "accepted_at", "attempts", "fence", "lease_owner", "lease_expires_at", "not_before", "reason_code",
-        "reason_text", "threshold", "model_sha256", "finished_at",
+        "reason_text", "threshold", "model_sha256", "finished_at", "outdated_at",
     )  # fmt: skip
     return Job(
         job_id=JobID(row["job_id"]),
@@ -48,6 +48,7 @@ def to_job(row: RowMapping) -> Job:
         seconds=sum_stages(row["seconds"]),
         stages=list_parts(row["seconds"]),
         supersedes=None if row["supersedes"] is None else JobID(row["supersedes"]),
+        is_given_up=is_given_up(row),
         **{name: row[name] for name in kept},
     )
 

@@ -426,6 +426,8 @@ jobs = Table(
     Column("prior_study_instance_uid", UID),
     # When routing heard that it has answered; NULL until then.
     Column("heard_at", UtcTime),
+    # When an Instance that it has read came again with other content; NULL: it read what counts.
+    Column("outdated_at", UtcTime),
     ForeignKeyConstraint(["study_instance_uid"], ["studies.study_instance_uid"]),
     # One question, one Job: whatever is sent, routed or redelivered again.
     UniqueConstraint("study_instance_uid", "pipeline", "model", "model_version", "content"),

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, case, exists, literal, null, select, update
 
 from node.domain.finding import Finding
-from node.domain.job import JobID, JobState, Priority, digest_inputs
+from node.domain.job import JobID, JobState, Priority, is_content
 from node.domain.result import ResultKind
 from node.domain.steering import Answered, Steering
 from node.domain.study import SeriesState, StudyFacts
@@ -64,14 +64,23 @@ def hear_answers(connection: Connection, pipelines: Collection[str], *, now: dat
 def add_answers(connection: Connection, study: StudyFacts) -> StudyFacts:
     """Return the Study with what Pipelines concluded of what it holds now, the oldest first.
 
-    Neither what is in shadow nor what was taken back counts.
+    Neither what is in shadow counts, nor what was taken back, nor what is of an earlier version of an Instance.
     """
     earlier = (series for sought in study.priors for prior in sought.studies for series in prior.series)
-    held = {series.series_instance_uid: series.sop_instance_uids for series in (*study.series, *earlier)}
+    held = {
+        series.series_instance_uid: tuple(zip(series.sop_instance_uids, series.digests, strict=True))
+        for series in (*study.series, *earlier)
+    }
     stand = exists().where(results.c.job_id == jobs.c.job_id, STANDS)
     found = connection.execute(
         select(jobs)
-        .where(jobs.c.study_instance_uid == study.study_instance_uid, COMPLETED, ~jobs.c.is_shadow, stand)
+        .where(
+            jobs.c.study_instance_uid == study.study_instance_uid,
+            COMPLETED,
+            ~jobs.c.is_shadow,
+            jobs.c.outdated_at.is_(None),
+            stand,
+        )
         .order_by(jobs.c.finished_at)
     )
     answered = tuple(
@@ -81,7 +90,7 @@ def add_answers(connection: Connection, study: StudyFacts) -> StudyFacts:
             findings=tuple(Finding.from_json(entry) for entry in job.findings),
         )
         for job in (to_job(row) for row in found.mappings())
-        if digest_inputs({role: held.get(uid, ()) for role, uid in job.order.inputs.items()}) == job.order.content
+        if is_content(job.order.content, {role: held.get(uid, ()) for role, uid in job.order.inputs.items()})
     )
     return replace(study, answered=answered)
 

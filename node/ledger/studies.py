@@ -19,6 +19,7 @@ from node.errors import NotFound
 from node.ledger.engine import Desk, Engine
 from node.ledger.imaging_orders import add_orders
 from node.ledger.orders import add_delivery
+from node.ledger.outdated import read_again
 from node.ledger.prior_marks import REPROCESSED
 from node.ledger.priors import add_priors, await_priors, release_job, stir_wanting, take_over, waiting_values
 from node.ledger.rows import add_alarm, add_event, from_clause, from_order, to_instance
@@ -189,7 +190,9 @@ class StudyLedger(Desk):
         Neither is anything written when a Pipeline was switched off, or into shadow, since `orders` were made.
 
         An order whose question already has a Job is dropped. Earlier Jobs of the same Pipeline on other content of the
-        Study are superseded: unfinished ones are CANCELED, the last completed one is named as predecessor.
+        Study are superseded: unfinished ones are CANCELED, the last completed one is named as predecessor. Where a
+        person had the Study reprocessed, and the Job has read an earlier version of an Instance, the order asks for the
+        versions that count now, which is another question.
 
         Returns
         -------
@@ -289,20 +292,18 @@ def _add_decisions(connection: Connection, found: Sequence[Decision], *, revisio
 
 def add_job(connection: Connection, order: JobOrder, *, rejects_superseded: bool, now: datetime) -> None:
     """Order a Job in the caller's transaction, unless its question was put before; see `record_routing`."""
-    same_question = (
-        jobs.c.study_instance_uid == order.study_instance_uid,
-        jobs.c.pipeline == order.pipeline,
-        jobs.c.model == order.model,
-        jobs.c.model_version == order.model_version,
-        jobs.c.content == order.content,
-    )
     until = await_priors(connection, order, now=now)
-    known = connection.execute(select(jobs.c.job_id).where(*same_question)).scalar_one_or_none()
+    known = _find_known(connection, order)
     if known is not None:
-        if until is None and release_job(connection, JobID(known), order, now=now):
+        is_wished = _is_reprocessed(connection, order.study_instance_uid)
+        anew = read_again(connection, known, order, is_wished=is_wished)
+        if anew is not None:
+            order, known = anew, _find_known(connection, anew)
+    if known is not None:
+        if until is None and release_job(connection, known, order, now=now):
             return
-        if not revive_job(connection, JobID(known), order, rejects_superseded=rejects_superseded, now=now):
-            _tell_known(connection, order, JobID(known), now=now)
+        if not revive_job(connection, known, order, rejects_superseded=rejects_superseded, now=now):
+            _tell_known(connection, order, known, now=now)
         return
     if take_over(connection, order, until, now=now):
         return
@@ -319,6 +320,19 @@ def add_job(connection: Connection, order: JobOrder, *, rejects_superseded: bool
         study_instance_uid=order.study_instance_uid,
         job_id=job_id,
     )
+
+
+def _find_known(connection: Connection, order: JobOrder) -> JobID | None:
+    """Return the Job that asks the same."""
+    same_question = (
+        jobs.c.study_instance_uid == order.study_instance_uid,
+        jobs.c.pipeline == order.pipeline,
+        jobs.c.model == order.model,
+        jobs.c.model_version == order.model_version,
+        jobs.c.content == order.content,
+    )
+    known = connection.execute(select(jobs.c.job_id).where(*same_question)).scalar_one_or_none()
+    return None if known is None else JobID(known)
 
 
 def _tell_known(connection: Connection, order: JobOrder, job_id: JobID, *, now: datetime) -> None:

@@ -132,7 +132,8 @@ def revive_job(
         text = f"{order.pipeline} was switched off, and is {'in shadow' if order.is_shadow else 'on'} now"
         tell(connection, job, now=now, kind="job-scheduled", text=text)
         return True
-    if not job.order.is_shadow or order.is_shadow:
+    # What is of an earlier version does not go out anew.
+    if not job.order.is_shadow or order.is_shadow or job.outdated_at is not None:
         return False
     _write(connection, job_id, anew)
     if job.state is JobState.COMPLETED:

@@ -28,6 +28,7 @@ from node.ledger.listings import (
     to_event,
 )
 from node.ledger.pages import USUAL, PageAsked, PageFound, Reach, Row
+from node.ledger.placement import WITH_FATE
 from node.ledger.rows import to_decision, to_delivery, to_job, to_result
 from node.ledger.schema import decisions, deliveries, events, instances, jobs, results, series, studies
 
@@ -117,6 +118,7 @@ class LedgerView(Desk):
                 return connection.execute(statement).mappings().all()
 
             asked = (decisions.c.study_instance_uid == uid, decisions.c.revision == study["revision"])
+            ordered = WITH_FATE.where(jobs.c.study_instance_uid == uid)
             return StudyStory(
                 study_instance_uid=uid,
                 state=study["state"],
@@ -126,7 +128,7 @@ class LedgerView(Desk):
                 decisions=tuple(
                     map(to_decision, rows(select(decisions).where(*asked).order_by(decisions.c.decision_id)))
                 ),
-                jobs=tuple(map(to_job, rows(_of_study(jobs, uid).order_by(jobs.c.accepted_at, jobs.c.pipeline)))),
+                jobs=tuple(map(to_job, rows(ordered.order_by(jobs.c.accepted_at, jobs.c.pipeline)))),
                 results=tuple(map(to_result, rows(_of_study(results, uid).order_by(results.c.kind)))),
                 deliveries=tuple(map(to_delivery, rows(_of_study(deliveries, uid).order_by(deliveries.c.delivery_id)))),
                 events=tuple(map(to_event, rows(_of_study(events, uid).order_by(events.c.event_id)))),
@@ -155,7 +157,7 @@ class LedgerView(Desk):
             If the Job is unknown.
         """
         with self.reading() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().first()
+            row = connection.execute(WITH_FATE.where(jobs.c.job_id == job_id)).mappings().first()
         if row is None:
             raise NotFound(f"job {job_id} is not in the ledger; see `radnode jobs list`")
         return to_job(row)

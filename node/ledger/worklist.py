@@ -195,6 +195,11 @@ class WorklistLedger(Desk):
                 tallies={priority: self._tally(connection, wanted, mixtures, priority) for priority in shown},
             )
 
+    def count_needing(self) -> int:
+        """Return how many Studies need a person; one more than `Limits.counted` is many."""
+        with self.reading() as connection:
+            return self._count(connection, Wanted(), _mixtures(connection, ()), _Counted(show=Show.PERSON))
+
     def is_blank(self) -> bool:
         """Return whether there is no Study at all."""
         with self.reading() as connection:

@@ -131,9 +131,9 @@ class StoreAssociation:
             return Outcome.cut(head.sop_instance_uid)
         finally:
             os.close(descriptor)
-        status = self._read_status()
+        status, comment = self._read_answer()
         self._is_sound = True
-        return judge_status(status)
+        return judge_status(status, comment=comment)
 
     def _judge_context(self, key: Form) -> Outcome:
         """Return what follows from a Presentation Context that was not accepted."""
@@ -169,14 +169,14 @@ class StoreAssociation:
         except OSError as exc:
             raise DestinationDown(f"{self._peer} broke the Association while receiving: {exc}") from exc
 
-    def _read_status(self) -> int:
-        """Return the Status of the response to the last request."""
+    def _read_answer(self) -> tuple[int, str]:
+        """Return Status and Error Comment of the response to the last request."""
         response = _read_response(self._layer, self._peer)
         if (response.command_field, response.message_id) != (C_STORE_RSP, self._message_id):
             raise DestinationDown(f"{self._peer} answered a C-STORE with another message")
         if response.status is None:
             raise DestinationDown(f"{self._peer} answered without Status (0000,0900); nothing is known of the object")
-        return response.status
+        return response.status, response.comment
 
 
 def echo(peer: Peer) -> None:

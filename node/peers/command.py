@@ -38,6 +38,7 @@ REQUESTED_SOP_INSTANCE_UID = 0x1001
 COMPLETED_SUB_OPERATIONS, FAILED_SUB_OPERATIONS, WARNING_SUB_OPERATIONS = 0x1021, 0x1022, 0x1023
 EVENT_TYPE_ID = 0x1002
 ACTION_TYPE_ID = 0x1008
+ERROR_COMMENT = 0x0902
 VERIFICATION = "1.2.840.10008.1.1"
 ELEMENT = Struct("<HHI")
 
@@ -54,11 +55,14 @@ class Response:
         Message ID Being Responded To (0000,0120); None when absent.
     status
         Status (0000,0900); None when absent.
+    comment
+        Error Comment (0000,0902); empty when absent.
     """
 
     command_field: int | None
     message_id: int | None
     status: int | None
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,11 +320,13 @@ def read_response(encoded: bytes) -> Response:
     ----------
     DICOM PS3.7 6.3.1
     """
-    numbers = _numbers(_values(encoded))
+    values = _values(encoded)
+    numbers = _numbers(values)
     return Response(
         command_field=numbers.get(COMMAND_FIELD),
         message_id=numbers.get(MESSAGE_ID_BEING_RESPONDED_TO),
         status=numbers.get(STATUS),
+        comment=_text(values.get(ERROR_COMMENT, b"")),
     )
 
 

@@ -2,7 +2,14 @@
 
 from collections.abc import Mapping
 
-from node.errors import PROCESSING_FAILURE, DestinationBusy, DestinationRefused, SopClassNotSupported
+from node.errors import (
+    DUPLICATE_SOP_INSTANCE,
+    PROCESSING_FAILURE,
+    DestinationBusy,
+    DestinationRefused,
+    IdentifierClash,
+    SopClassNotSupported,
+)
 from node.peers.parcel import Outcome
 
 SUCCESS = 0x0000
@@ -16,8 +23,6 @@ UNPROCESSED_TRIES = 9
 WARNINGS: Mapping[int, str] = {
     0x0001: "requested optional attributes are not supported",
     0x0107: "attribute list error",
-    # Our UIDs follow from the content: whoever has this Instance has these bytes (RESULTS.md, identity).
-    0x0111: "duplicate SOP Instance; the destination holds it already",
     0x0116: "attribute value out of range",
     0xB000: "coercion of data elements",
     0xB006: "elements discarded",
@@ -43,8 +48,13 @@ DELAYS: Mapping[int, str] = {
 }
 
 
-def judge_status(status: int) -> Outcome:
+def judge_status(status: int, *, comment: str = "") -> Outcome:
     """Return what follows from `status`, 0x0000-0xFFFF.
+
+    Parameters
+    ----------
+    comment
+        Error Comment (0000,0902); only the codes of a radnode peer count, and nothing of it is kept.
 
     References
     ----------
@@ -60,7 +70,15 @@ def judge_status(status: int) -> Outcome:
         return Outcome.retry(DestinationBusy(f"status {status:04X}H: {DELAYS[status]}"))
     if status == PROCESSING_FAILURE:
         return _doubt(status, "processing failure", tries=UNPROCESSED_TRIES)
-    return _judge_family(status)
+    return _judge_duplicate(comment) if status == DUPLICATE_SOP_INSTANCE else _judge_family(status)
+
+
+def _judge_duplicate(comment: str) -> Outcome:
+    """Return that the Destination has this Instance, for a UID names one (PS3.5 9), unless it says that it has not."""
+    if comment.startswith(IdentifierClash.code):
+        said = "the destination has it in another Series, and did not take this one; give this one a UID of its own"
+        return Outcome.refused(DestinationRefused(f"status 0111H: {said}"))
+    return Outcome.sent("status 0111H: duplicate SOP Instance; the destination holds it already")
 
 
 def _judge_family(status: int) -> Outcome:

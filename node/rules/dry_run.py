@@ -1,7 +1,7 @@
 """What an edit of the rules would change: both sets of rules, asked of the same Studies; nothing is stored."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from node.domain.decision import Decision, Outcome
@@ -20,10 +20,13 @@ class Run:
     ----------
     inputs
         Role to Series Instance UID.
+    rule
+        Which orders it, the first of several.
     awaits
         The priors that it would wait for.
     """
 
+    rule: str
     inputs: Mapping[str, SeriesUID]
     priority: Priority
     deliver_to: frozenset[str]
@@ -60,6 +63,8 @@ class Difference:
         Pipelines, and forwards as ``forward to NAME``.
     otherwise
         Pipelines and forwards that stay, with other Series, priority or Destinations.
+    changes
+        In words what would be otherwise with each of these.
     before, after
         The Decisions that tell why, of the rules as they are and of the edited ones; None where there is no rule.
     """
@@ -68,6 +73,7 @@ class Difference:
     starts: tuple[str, ...]
     stops: tuple[str, ...]
     otherwise: tuple[str, ...]
+    changes: tuple[str, ...]
     before: Decision | None
     after: Decision | None
 
@@ -127,6 +133,7 @@ def wish_of(decisions: Sequence[Decision], orders: Iterable[JobOrder], forwards:
     return Wish(
         runs={
             order.pipeline: Run(
+                rule=order.rule,
                 inputs=order.inputs,
                 priority=order.priority,
                 deliver_to=frozenset(order.recipients),
@@ -143,34 +150,73 @@ def compare(before: Wish, after: Wish) -> Difference | None:
     """Return what differs, None where nothing does; both are of one Study, and of at least one rule together."""
     was, becomes = _parts(before), _parts(after)
     starts, stops = sorted(becomes.keys() - was.keys()), sorted(was.keys() - becomes.keys())
-    otherwise = sorted(name for name in was.keys() & becomes.keys() if was[name] != becomes[name])
-    if not (starts or stops or otherwise):
+    changes = {
+        name: words for name in sorted(was.keys() & becomes.keys()) if (words := _tell_change(was[name], becomes[name]))
+    }
+    if not (starts or stops or changes):
         return None
-    told_before, told_after = _telling(before, after)
+    told_before, told_after = _telling(before, after, {*starts, *stops, *changes})
     return Difference(
         study_instance_uid=(*before.decisions, *after.decisions)[0].study_instance_uid,
         starts=tuple(starts),
         stops=tuple(stops),
-        otherwise=tuple(otherwise),
+        otherwise=tuple(changes),
+        changes=tuple(f"{name}: {words}" for name, words in changes.items()),
         before=told_before,
         after=told_after,
     )
 
 
-def _parts(wish: Wish) -> dict[str, object]:
+def _parts(wish: Wish) -> dict[str, Run | frozenset[SeriesUID]]:
     forwards = {f"forward to {destination}": series for destination, series in wish.forwards.items()}
     return {**wish.runs, **forwards}
 
 
-def _telling(before: Wish, after: Wish) -> tuple[Decision | None, Decision | None]:
-    """Return what the first rule says that comes to something else; where none does, its order or words changed."""
+def _tell_change(was: Run | frozenset[SeriesUID], becomes: Run | frozenset[SeriesUID]) -> str:
+    """Return what is otherwise with a Pipeline or a forward; empty where nothing is."""
+    if not isinstance(was, Run) or not isinstance(becomes, Run):
+        return "" if was == becomes else "other Series"
+    parts = []
+    if was.inputs != becomes.inputs:
+        roles = sorted(
+            role for role in {*was.inputs, *becomes.inputs} if was.inputs.get(role) != becomes.inputs.get(role)
+        )
+        parts.append(f"another Series as {', '.join(roles)}")
+    if was.priority is not becomes.priority:
+        parts.append(f"priority {becomes.priority.word} instead of {was.priority.word}")
+    if was.deliver_to != becomes.deliver_to:
+        parts.append(f"to {_name(becomes.deliver_to)} instead of {_name(was.deliver_to)}")
+    if was.awaits != becomes.awaits:
+        parts.append("other priors")
+    return "; ".join(parts)
+
+
+def _name(destinations: frozenset[str]) -> str:
+    return ", ".join(sorted(destinations)) or "nobody"
+
+
+def _telling(before: Wish, after: Wish, names: Collection[str]) -> tuple[Decision | None, Decision | None]:
+    """Return what the rule says from which the difference comes.
+
+    That is the first that comes to something else; where none does, the one that orders what is otherwise: its order or
+    its Destinations changed.
+
+    Parameters
+    ----------
+    names
+        Of the Pipelines and forwards with which something else would be done.
+    """
     was, becomes = ({one.rule: one for one in wish.decisions} for wish in (before, after))
-    pairs = [(was.get(name), becomes.get(name)) for name in {**becomes, **was}]
-    return next((pair for pair in pairs if _outcome(pair[0]) != _outcome(pair[1])), pairs[0])
+    pairs = {name: (was.get(name), becomes.get(name)) for name in {**becomes, **was}}
+    ordering = [wish.runs[name].rule for wish in (after, before) for name in sorted(names) if name in wish.runs]
+    # Of those that order what differs, first of all.
+    ranked = [*(pairs[rule] for rule in ordering if rule in pairs), *pairs.values()]
+    return next((pair for pair in ranked if _effect(pair[0]) != _effect(pair[1])), ranked[0])
 
 
-def _outcome(decision: Decision | None) -> tuple[Outcome, Mapping[str, SeriesUID]] | None:
-    return None if decision is None else (decision.outcome, decision.inputs)
+def _effect(decision: Decision | None) -> Mapping[str, SeriesUID] | None:
+    """Return the Series that a rule takes; None where it takes none, for whatever reason."""
+    return decision.inputs if decision is not None and decision.outcome is Outcome.MATCH else None
 
 
 def _count(names: Iterable[Sequence[str]]) -> Mapping[str, int]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pydicom.uid import UID
 
 from node.domain.decision import Clause, Outcome
-from node.domain.study import SeriesFacts, StudyFacts
+from node.domain.study import PATIENT_KEYWORDS, SeriesFacts, StudyFacts
 from node.rules.readings import read_texts
 from node.rules.text import normalize, shorten
 
@@ -15,8 +15,8 @@ IMAGE_STORAGE = "Image Storage"
 SECONDARY_CAPTURE = "Secondary Capture"
 # PS3.3 C.7.6.1.1.2, value 3; GE and Siemens store screens under the SOP Class of the modality.
 NOT_DIAGNOSTIC = {"localizer": "a localizer", "screen save": "a saved screen"}
-# What must be the same in every Series of one Study; only whether it differs is told.
-PATIENT_KEYWORDS = {"PatientID": "Patient IDs", "PatientBirthDate": "birth dates"}
+# Only whether they differ is told.
+PATIENT_WORDS = {"PatientID": "Patient IDs", "PatientBirthDate": "birth dates"}
 MAY_FEED = "may feed a pipeline"
 
 
@@ -35,12 +35,19 @@ def complete_series(study: StudyFacts) -> tuple[SeriesFacts, ...]:
 
 
 def find_mixture(study: StudyFacts) -> Clause | None:
-    """Return the Clause that refuses a Study whose Series are of different patients; None if they are of one."""
-    for keyword, words in PATIENT_KEYWORDS.items():
-        found = {str(s.attributes[keyword]).strip() for s in study.series if s.attributes.get(keyword)}
+    """Return the Clause that refuses a Study whose Instances are of different patients; None if they are of one.
+
+    Own Results bear the patient of what they were made from, which may have been corrected since.
+    """
+    received = [series for series in study.series if not series.is_own_result]
+    for keyword in PATIENT_KEYWORDS:
+        found = {str(s.attributes[keyword]).strip() for s in received if s.attributes.get(keyword)}
+        found.update(*(series.disputed.get(keyword, ()) for series in received))
         if len(found) > 1:
             return Clause(
-                text="one patient in the Study", outcome=Outcome.UNDETERMINED, found=f"{len(found)} different {words}"
+                text="one patient in the Study",
+                outcome=Outcome.UNDETERMINED,
+                found=f"{len(found)} different {PATIENT_WORDS[keyword]}",
             )
     return None
 

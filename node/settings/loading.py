@@ -16,6 +16,8 @@ from node.settings.environment import ENVIRONMENT_PREFIX, dotted_key, read_varia
 from node.settings.whole import NAMED_TABLES, Settings
 
 FILE_NAME = "settings.toml"
+# What pydantic puts before the words of a check of ours.
+OWN_WORDS = "Value error, "
 # Keys of a rule that a Pipeline's own table may hold; with the first it has a rule of its name.
 WHEN = "when"
 RULE_KEYS = (WHEN, "inputs", "priors", "priority", "deliver_to")
@@ -128,7 +130,9 @@ def _say(error: Mapping[str, Any]) -> str:
         return f"unknown setting {key}; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}")
     if error["type"] == "missing":
         return f"setting {key} is missing; see settings.toml"
-    return f"setting {key}: {error['msg']}"
+    said = str(error["msg"]).removeprefix(OWN_WORDS)
+    # What two settings say against each other has no key of its own, and names both.
+    return f"setting {key}: {said}" if key else said
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:

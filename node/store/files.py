@@ -49,6 +49,17 @@ class Reserve:
         return min(self.reserve_bytes, int(total_bytes * self.reserve_percent / 100))
 
 
+def require_room(folder: Path, reserve: Reserve, size_bytes: int = 0) -> None:
+    """Raise StoreFull when `size_bytes` more on the volume of `folder` would eat into the reserve."""
+    with volume_errors(folder):
+        volume = os.statvfs(folder)
+    free = volume.f_bavail * volume.f_frsize
+    if free - size_bytes < (kept := reserve.of_volume(volume.f_blocks * volume.f_frsize)):
+        raise StoreFull(
+            f"store has {free} bytes free and keeps {kept} in reserve; free space, or lower store.reserve_bytes"
+        )
+
+
 class FileStore:
     """Whole files below one folder.
 
@@ -199,9 +210,12 @@ class FileStore:
         with volume_errors(self._root):
             _into_folder(target, lambda: source.replace(target))
 
-    def list_paths(self, folder: str) -> Iterator[str]:
-        """Yield the relative path of every file below `folder`, in no order."""
-        for base, _, names in os.walk(self.path(folder)):
+    def list_paths(self, folder: str, *, depth: int | None = None) -> Iterator[str]:
+        """Yield the relative path of every file below `folder`, in no order; as the port says."""
+        top = self.path(folder)
+        for base, folders, names in os.walk(top):
+            if depth is not None and len(Path(base).relative_to(top).parts) >= depth:
+                folders.clear()
             for name in names:
                 yield (Path(base) / name).relative_to(self._root).as_posix()
 
@@ -230,14 +244,7 @@ class FileStore:
         now = monotonic()
         if not size_bytes and now < self._roomy_until_s:
             return
-        with volume_errors(self._root):
-            volume = os.statvfs(self._root)
-        free = volume.f_bavail * volume.f_frsize
-        reserve = self._reserve.of_volume(volume.f_blocks * volume.f_frsize)
-        if free - size_bytes < reserve:
-            raise StoreFull(
-                f"store has {free} bytes free and keeps {reserve} in reserve; free space, or lower store.reserve_bytes"
-            )
+        require_room(self._root, self._reserve, size_bytes)
         self._roomy_until_s = now + ROOMY_S
 
     def _locate(self, relative_path: str) -> str:

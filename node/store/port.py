@@ -124,8 +124,14 @@ class Store(Protocol):
     def set_aside(self, relative_path: str) -> None:
         """Move a file that nobody can read out of the way, where a person finds it."""
 
-    def list_paths(self, folder: str) -> Iterator[str]:
-        """Yield the relative path of every file below `folder`."""
+    def list_paths(self, folder: str, *, depth: int | None = None) -> Iterator[str]:
+        """Yield the relative path of every file below `folder`.
+
+        Parameters
+        ----------
+        depth
+            So many folders further down, and no further; None: all the way.
+        """
 
     def sweep(self, *, min_age_s: float = 0.0) -> int:
         """Remove what writers that died have left, and return how many files that were.

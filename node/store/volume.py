@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from node.errors import Misconfigured, NodeError, StoreFull, Transient
 
@@ -38,3 +39,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def find_nearest_folder(path: Path) -> Path:
+    """Return `path`, or what above it is there already."""
+    # Behind a folder that is closed to this user nothing is there for them.
+    return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.exists(place))  # noqa: PTH110
+
+
+def prove_writable(folder: Path) -> None:
+    """Return after a file without name was made in `folder`; raise the OSError that keeps one from it.
+
+    Rights alone say too little: in /proc, and on a volume of the network, root may not do what they grant.
+    """
+    with TemporaryFile(dir=folder):
+        return

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from node.accounts.registry import TokenOrder
 from node.audit.events import security_alert, stranger_refused
+from node.clock import utc_now
 from node.domain.account import RIGHTS, Right, Role
 from node.domain.decision import Outcome
 from node.domain.job import JobState
@@ -232,6 +233,29 @@ def test_a_study_is_asked_anew_and_given_up(client: Client) -> None:
     assert client.get(f"/studies/{gone}")["state"] == "PURGED"
     assert client.ask("DELETE", f"/studies/{gone}")[0].status == 400
     assert client.ask("DELETE", "/studies/9.9?reason=test")[0].status == 404
+
+
+def test_findings_that_were_given_up_are_null_and_not_none(client: Client) -> None:
+    job = client.get(f"/jobs/{client.has.completed.job_id}")
+    assert job["findings"]
+    client.books.give_up(study=job["study_instance_uid"], now=utc_now())
+    path = f"/jobs/{job['job_id']}"
+    told = client.get(path)
+    assert (told["findings"], told["fhir"]) == (None, None)
+    assert "given up here" in told["in_words"]
+    listed = {one["job_id"]: one for one in client.walk("/jobs")}
+    assert listed[job["job_id"]]["findings"] is None
+    in_short = {one["job_id"]: one["findings"] for line in client.walk("/studies") for one in line["jobs"]}
+    assert in_short[job["job_id"]] is None
+    (of_study,) = [
+        one for one in client.get(f"/studies/{told['study_instance_uid']}")["jobs"] if one["job_id"] == job["job_id"]
+    ]
+    assert of_study["findings"] is None
+    table = client.ask("GET", "/jobs", headers={"Accept": "text/csv"})[1].decode("utf-8-sig")
+    rows = {row["job_id"]: row for row in csv.DictReader(io.StringIO(table, newline=""))}
+    assert rows[job["job_id"]]["findings"] == ""
+    response, content = client.ask("GET", f"{path}/fhir")
+    assert (response.status, b"given up" in content) == (404, True)
 
 
 def test_a_destination_is_tried_and_what_it_takes_is_known(client: Client) -> None:

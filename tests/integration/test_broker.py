@@ -39,6 +39,12 @@ def test_it_answers_and_only_our_user_may_ask(broker: EmbeddedBroker, tmp_path: 
     assert connect(broker.url).config_get("port") in ({b"port": b"0"}, {"port": "0"})
 
 
+def test_ctrl_c_is_not_for_it(broker: EmbeddedBroker) -> None:
+    """A terminal sends SIGINT to the whole group of the node; the broker ends last, when the node says so."""
+    assert broker.pid is not None
+    assert os.getpgid(broker.pid) != os.getpgrp()
+
+
 def test_killed_it_comes_back_with_what_it_held(broker: EmbeddedBroker) -> None:
     connect(broker.url).set("kept", "yes")
     first = broker.pid

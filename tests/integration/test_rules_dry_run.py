@@ -56,3 +56,46 @@ def test_rules_that_cannot_be_evaluated_are_refused(folder: Path) -> None:
     done = run(folder, RULE.format(name="wrong", modality="CT").replace("modality", "modalty"))
     assert done.exit_code == 2
     assert 'did you mean "modality"' in done.output
+
+
+def test_a_rule_may_name_a_destination_of_its_own_settings(folder: Path) -> None:
+    web = '\n[destinations.web]\ntransport = "folder"\nurl = "out"\n'
+    done = run(folder, f'{web}{RULE.format(name="CT", modality="CT")}deliver_to = ["web"]\n')
+    assert done.exit_code == 0, done.output
+    assert "lung_nodules: would start on 1" in done.output
+
+
+def test_a_file_that_holds_rules_alone_is_among_the_settings_that_are(folder: Path) -> None:
+    old = write(
+        folder, "old", '[destinations.pacs]\ntransport = "folder"\nurl = "out"\n', RULE.format(name="MR", modality="MR")
+    )
+    new = folder / "rules.toml"
+    new.write_text(f'{RULE.format(name="CT", modality="CT")}deliver_to = ["pacs"]\n', encoding="utf-8")
+    files = ("--settings", str(new), "--against", str(old))
+    done = CliRunner().invoke(app, ["rules", "dry-run", *files, "--since", SINCE])
+    assert done.exit_code == 0, done.output
+    assert "lung_nodules: would start on 1" in done.output
+
+
+def test_the_line_of_a_rule_that_is_refused_is_that_of_its_file(folder: Path) -> None:
+    wrong = 'deliver_to = ["nowhere"]'
+    done = run(folder, f"{RULE.format(name='CT', modality='CT')}{wrong}\n")
+    assert done.exit_code == 2
+    lines = (folder / "new.toml").read_text(encoding="utf-8").splitlines()
+    assert f"line {lines.index(wrong) + 1}: rule 'CT'" in done.output
+
+
+def test_what_would_be_done_otherwise_is_told_with_the_rule_that_orders_it(folder: Path) -> None:
+    other = RULE.format(name="MR only", modality="MR")
+    destinations = "".join(f'\n[destinations.{name}]\ntransport = "folder"\nurl = "out"\n' for name in ("pacs", "web"))
+    ct = f"{other}{RULE.format(name='CT', modality='CT')}"
+    old = write(folder, "old", destinations, ct, 'deliver_to = ["pacs"]\n')
+    new = write(folder, "new", destinations, ct, 'deliver_to = ["pacs", "web"]\npriority = "high"\n')
+    files = ("--settings", str(new), "--against", str(old))
+    done = CliRunner().invoke(app, ["rules", "dry-run", *files, "--since", SINCE])
+    assert done.exit_code == 0, done.output
+    assert "lung_nodules: priority high instead of" in done.output
+    assert "to pacs, web instead of pacs" in done.output
+    (line,) = (line for line in done.output.splitlines() if STUDY in line)
+    assert "CT: " in line
+    assert "MR only" not in line

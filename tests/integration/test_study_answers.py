@@ -118,6 +118,41 @@ def test_an_answer_in_shadow_takes_the_place_of_none(site: Website, books: Books
     assert sections == [third.job_id, second.job_id]
 
 
+def test_an_answer_that_was_given_up_is_not_told_as_no_findings(site: Website, books: Books) -> None:
+    uid = arrive(books, 49, "Phantom^Erna")
+    order(books, uid, "lung_nodules")
+    answer(books, uid, 49, 17.5)
+    books.give_up(study=uid, now=datetime.now(UTC))
+    arrive(books, 49, "Phantom^Erna")
+    books.settle(study=uid, now=datetime.now(UTC))
+    facts = books.studies.study_facts(uid)
+    again = make_order(study=uid, version="1.0.0")
+    books.studies.record_routing(facts, decisions=(), orders=(again,), forwards=(), now=datetime.now(UTC))
+    html = read(site, uid)
+    assert "its findings were given up here, see the PACS" in html[html.index('class="findings"') :]
+    assert "No findings" not in html
+    _, body = site.ask("GET", "/")
+    row = body.decode()[body.decode().index(f'id="s-{uid}"') :]
+    assert "Answered before; its findings were given up here, see the PACS" in row[: row.index("</tr>")]
+
+
+def test_an_answer_of_an_earlier_version_says_so(site: Website, books: Books) -> None:
+    uid = arrive(books, 53, "Phantom^Fritz")
+    order(books, uid, "lung_nodules")
+    answer(books, uid, 53, 17.5)
+    books.instances.record_instance(make_facts(study=uid, digest="second", received_at=datetime.now(UTC)))
+    books.settle(study=uid, now=datetime.now(UTC))
+    facts = books.studies.study_facts(uid)
+    again = make_order(study=uid, version="1.0.0")
+    books.studies.record_routing(facts, decisions=(), orders=(again,), forwards=(), now=datetime.now(UTC))
+    html = read(site, uid)
+    assert "Of an earlier version" in html
+    assert "An Instance that it was made from came again with other content on" in html
+    _, body = site.ask("GET", "/")
+    row = body.decode()[body.decode().index(f'id="s-{uid}"') :]
+    assert "lung_nodules: of an earlier version of the images" in row[: row.index("</tr>")]
+
+
 def test_an_age_that_is_none_breaks_no_page(site: Website, books: Books) -> None:
     uid = uid_of(48)
     books.instances.record_instance(

@@ -44,6 +44,11 @@ def test_what_an_edit_starts_is_what_routing_would_order(settings: Settings) -> 
     assert (off.found.tried, off.found.differences) == (1, ())
 
 
-def test_a_pattern_that_tries_ways_without_end_is_ended_and_told(settings: Settings) -> None:
-    with pytest.raises(RuleInvalid, match="may try ways without end"):
-        run(settings, "(a+)+c", Limits(seconds=1.0, around_s=4.0))
+def test_a_trial_that_takes_too_long_is_ended_and_told(settings: Settings) -> None:
+    with pytest.raises(RuleInvalid, match=r"the trial was ended"):
+        run(settings, "a+ b", Limits(seconds=0.0, around_s=0.01))
+
+
+def test_a_pattern_that_tries_ways_without_end_starts_nothing(settings: Settings) -> None:
+    found = run(settings, "^(a|aa)+c")
+    assert (found.found.tried, found.found.started) == (1, {})

@@ -67,6 +67,12 @@ def test_a_row_says_how_the_study_stands_and_why(site: Website, number: int, sai
     assert said in row(read(site), number)
 
 
+def test_flow_names_how_many_studies_need_a_person(site: Website) -> None:
+    html = read(site, "/flow")
+    assert "<h1>The belt moves. 2 Studies need a person.</h1>" in html
+    assert listed(read(site, unescape(re.findall(r'<a href="([^"]+)">See them</a>', html)[0]))) == [3, 5]
+
+
 def test_studies_stand_by_priority_then_by_age(site: Website) -> None:
     html = read(site)
     assert listed(html) == [1, 3, 7, 6, 2, 4, 5]

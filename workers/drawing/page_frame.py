@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from node.domain.finding import Finding, Presence
+from node.domain.percent import percent
 from workers.drawing.canvas import EDGE, INK, INK_2, WARN, Canvas, Mark, fit, shorten, wrap
 from workers.drawing.lettering import measure_text
 from workers.drawing.wording import say_certainty, say_digest, say_moment, say_patient, say_study, say_uid
@@ -216,7 +217,7 @@ def _draw_foot(page: PageContext, results: str) -> None:
     canvas.rule((LEFT, 1108), (RIGHT, 1108))
     facts = [f"{model.name} {model.version}", f"weights sha256 {say_digest(model.weights_sha256)}"]
     if page.analysis.threshold is not None:
-        facts.append(f"threshold {100 * page.analysis.threshold:.0f} %")
+        facts.append(f"threshold {percent(page.analysis.threshold)}")
     facts.append(model.notice)
     words, size = fit("   ".join(facts), sizes=FOOT_SIZES, width=RIGHT - LEFT)
     canvas.text((LEFT, 1137), words, size=size, color=INK_2)

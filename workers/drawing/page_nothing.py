@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from node.domain.percent import percent
 from workers.drawing.canvas import shorten
 from workers.drawing.page_findings import PANELS_TOP
 from workers.drawing.page_frame import (
@@ -59,7 +60,7 @@ def _draw_answers(page: PageContext, volume: Volume) -> None:
     canvas, pipeline = page.canvas, page.provenance.pipeline
     asked = say_asked(pipeline, page.provenance.model.looked_for)
     total, threshold = len(volume.datasets), page.analysis.threshold
-    answer = "none" if threshold is None else f"none from {100 * threshold:.0f} %"
+    answer = "none" if threshold is None else f"none from {percent(threshold)}"
     distance = f"{volume.spacing_mm[0]:.1f} mm, no gap"
     rows = [
         Row(cells=(shorten(asked, size=BODY, width=ASKED_PX), answer)),

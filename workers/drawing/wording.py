@@ -7,6 +7,7 @@ from pydicom import Dataset
 
 from node.domain.codes import BRAIN, Code
 from node.domain.finding import Finding, Presence
+from node.domain.percent import certainty
 from workers.drawing.canvas import MINUS
 from workers.drawing.lettering import is_drawable
 
@@ -113,7 +114,7 @@ def say_size(finding: Finding) -> str:
 
 def say_certainty(finding: Finding) -> str:
     """Return the certainty with its unit; empty where the model gives none."""
-    return "" if finding.confidence is None else f"{100 * finding.confidence:.0f} %"
+    return "" if finding.confidence is None else certainty(finding.confidence)
 
 
 def say_volume(volume_mm3: float) -> str:

@@ -1,6 +1,6 @@
 """Findings become a Comprehensive 3D SR with the Measurement Report template (PS3.16 TID 1500)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import highdicom as hd
 import numpy as np
@@ -9,6 +9,7 @@ from pydicom import Dataset
 from node.domain import codes
 from node.domain.codes import Code
 from node.domain.finding import Presence
+from node.domain.percent import percent
 from node.domain.result import OWN_MANUFACTURER
 from node.errors import ResultCheckFailed
 from workers.encoding.concepts import to_concept
@@ -143,8 +144,20 @@ def _summarize(analysis: Analysis) -> list[bytes]:
     """Return the coded answer: was anything found, is it there."""
     found = {finding.presence for finding in analysis.findings}
     presence = next((p for p in (Presence.PRESENT, Presence.UNDETERMINED) if p in found), Presence.ABSENT)
-    summary = codes.WITH_FINDINGS if presence is Presence.PRESENT else codes.WITHOUT_FINDINGS
-    return [write_code(codes.SUMMARY, summary), write_code(codes.PRESENCE, PRESENCE_CODES[presence])]
+    return [write_code(codes.SUMMARY, _tell_success(found)), write_code(codes.PRESENCE, PRESENCE_CODES[presence])]
+
+
+def _tell_success(found: Set[Presence]) -> Code:
+    """Return whether something was found, and whether all was answered: what stays undetermined is no answer.
+
+    The code tells why findings are absent (PS3.16 TID 4001 row 1); of an undetermined label it must claim neither.
+    """
+    is_open = Presence.UNDETERMINED in found
+    if Presence.PRESENT in found:
+        return codes.PARTLY_WITH_FINDINGS if is_open else codes.WITH_FINDINGS
+    if not is_open:
+        return codes.WITHOUT_FINDINGS
+    return codes.PARTLY_WITHOUT_FINDINGS if Presence.ABSENT in found else codes.NO_ANSWER
 
 
 def _comment(analysis: Analysis, provenance: Provenance) -> list[bytes]:
@@ -157,7 +170,7 @@ def _comment(analysis: Analysis, provenance: Provenance) -> list[bytes]:
     if analysis.threshold is not None:
         if not 0.0 <= analysis.threshold <= 1.0:
             raise ResultCheckFailed(f"the threshold is {analysis.threshold}, not 0 to 1; the Pipeline is at fault")
-        sentences.append(f"A finding counts as present from a certainty of {100 * analysis.threshold:.0f} %.")
+        sentences.append(f"A finding counts as present from a certainty of {percent(analysis.threshold)}.")
     told = (*sentences, *provenance.amendments, *analysis.notes)
     return [write_statement(codes.COMMENT, sentence) for sentence in told if sentence]
 

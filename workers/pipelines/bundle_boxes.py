@@ -14,7 +14,7 @@ from node.models import ModelCard
 from workers.axes import reversed_axes
 from workers.measurements import Region, find_regions
 from workers.pipelines.base import Analysis
-from workers.pipelines.bundle_mask import bring_home, build_analysis
+from workers.pipelines.bundle_mask import bring_home, build_analysis, tell_unlabeled
 from workers.volume import Volume
 
 DEFAULT_SCORE = 0.5
@@ -34,7 +34,7 @@ def read_boxes(answer: Mapping[str, Any], card: ModelCard, volume: Volume, *, no
     Raises
     ------
     ModelOutputInvalid
-        If the answer holds no boxes, or NaN, or a box over most of the volume.
+        If the answer holds no boxes, or NaN, or nothing but boxes of what has no label.
     """
     bundle = card.bundle
     if bundle is None:
@@ -45,7 +45,9 @@ def read_boxes(answer: Mapping[str, Any], card: ModelCard, volume: Volume, *, no
         raise ModelOutputInvalid(f"the bundle {card.name} gives {len(boxes)} boxes and {len(scores)} certainties")
     labels = {label.value: label for label in card.labels}
     least = float(card.numbers.get("thresholds", {}).get("finding", DEFAULT_SCORE))
-    order = [n for n in np.argsort(-scores, kind="stable").tolist() if scores[n] >= least and int(classes[n]) in labels]
+    certain = [n for n in np.argsort(-scores, kind="stable").tolist() if scores[n] >= least]
+    order = [n for n in certain if int(classes[n]) in labels]
+    strange = sorted({int(classes[n]) for n in certain} - labels.keys())
     centers, halves = _to_patient(boxes, bundle, answer)
     outlines = _read_outlines(answer, bundle, volume)
     taken = np.zeros(volume.voxels.shape, bool)
@@ -64,7 +66,8 @@ def read_boxes(answer: Mapping[str, Any], card: ModelCard, volume: Volume, *, no
             kept.append(float(min(scores[number], 1.0)))
     more = (f"{len(order) - MAX_BOXES} further boxes are not listed.",) if len(order) > MAX_BOXES else ()
     names = [f"{label.name} {number}" for number, (label, _) in enumerate(found, 1)]
-    said = (*notes, *_tell_ellipsoids(drawn, len(found)), *more) if found else notes
+    unlabeled = tell_unlabeled(strange, card, is_found=bool(found))
+    said = (*notes, *_tell_ellipsoids(drawn, len(found)), *more, *unlabeled) if found else notes
     return build_analysis(found, card, volume, notes=said, names=names, scores=kept)
 
 

@@ -61,7 +61,7 @@ def read_mask(answers: Sequence[Any], card: ModelCard, volume: Volume) -> tuple[
     Raises
     ------
     ModelOutputInvalid
-        If it is no mask of that volume.
+        If it is no mask of that volume, lacks the channel of a label, or marks nothing but what has no label.
     """
     for answer in answers:
         if not isinstance(answer, torch.Tensor) or not is_finite(answer):
@@ -77,8 +77,27 @@ def read_mask(answers: Sequence[Any], card: ModelCard, volume: Volume) -> tuple[
             f"{' x '.join(map(str, volume.voxels.shape))}; its postprocessing lacks Invertd"
         )
     marks, strange = _read_numbers(channels[0], card) if len(channels) == 1 else _read_channels(channels, card)
-    notes = (f"The model marked {', '.join(map(str, strange))} too, for which there is no label.",) if strange else ()
-    return marks, notes
+    return marks, tell_unlabeled(strange, card, is_found=any(marks.shares.values()))
+
+
+def tell_unlabeled(numbers: Sequence[int], card: ModelCard, *, is_found: bool) -> tuple[str, ...]:
+    """Return what the report owes its reader where a model marked what has no label.
+
+    Raises
+    ------
+    ModelOutputInvalid
+        If nothing else `is_found`: an answer without Findings would say that nothing is there.
+    """
+    if not numbers:
+        return ()
+    said = ", ".join(map(str, numbers))
+    if not is_found:
+        known = ", ".join(f"{label.value} = {label.name}" for label in card.labels)
+        raise ModelOutputInvalid(
+            f"the bundle {card.name} marks {said}, for which there is no label, and nothing of {known}: that is no "
+            "answer that nothing is there; label each number that it marks, see [[labels]] of model.toml"
+        )
+    return (f"The model marked {said} too, for which there is no label.",)
 
 
 def find_segments(marks: Marks, card: ModelCard, volume: Volume, *, notes: tuple[str, ...]) -> Analysis:
@@ -167,10 +186,14 @@ def _read_channels(channels: NDArray[np.generic], card: ModelCard) -> tuple[Mark
     numbers = np.zeros(channels.shape[:0:-1], _type_for(card))
     shares: dict[int, float] = {}
     for number, label in enumerate(card.labels, 1):
-        if label.value < len(channels):
-            marked = channels[label.value] > MARKED
-            shares[number] = np.count_nonzero(marked) / marked.size
-            np.copyto(numbers, number, where=reversed_axes(marked))
+        if label.value >= len(channels):
+            raise ModelOutputInvalid(
+                f"the bundle {card.name} answers {len(channels)} channels, and label {label.name} is number "
+                f"{label.value}"
+            )
+        marked = channels[label.value] > MARKED
+        shares[number] = np.count_nonzero(marked) / marked.size
+        np.copyto(numbers, number, where=reversed_axes(marked))
     known = {label.value for label in card.labels}
     strange = [n for n in range(1, len(channels)) if n not in known and bool((channels[n] > MARKED).any())]
     return Marks(numbers=numbers, shares=shares), strange

@@ -33,6 +33,7 @@ from workers.stopwatch import stage
 ROLE = "image"
 BODY_PARTS = ("CHEST", "THORAX", "LUNG", "LUNGS")
 FRONTAL_VIEWS = ("PA", "AP")
+CHILDREN_ONLY = "the model learned from children of one to five and calls pneumonia too often in adults."
 LATERAL_WORDS = ("LAT", "LATERAL", "LL", "RL", "OBLIQUE")
 
 
@@ -242,6 +243,8 @@ def describe_limits(ds: Dataset) -> tuple[str, ...]:
         notes.append("View Position is absent; the image was taken to be frontal.")
     if not ds.get("BodyPartExamined"):
         notes.append("Body Part Examined is absent; the image was taken to be a chest.")
+    if read_age_years(ds) is None:
+        notes.append(f"The patient's age is not known from Patient's Age or Patient's Birth Date: {CHILDREN_ONLY}")
     return tuple(notes)
 
 
@@ -251,7 +254,4 @@ def question_age(ds: Dataset, *, oldest_years: float) -> str | None:
     # Somebody is seventeen until the next birthday.
     if years is None or math.floor(years) <= oldest_years:
         return None
-    return (
-        f"Undetermined, because Patient's Age is above {oldest_years:g} years: the model learned from children of one "
-        "to five and calls pneumonia too often in adults."
-    )
+    return f"Undetermined, because Patient's Age is above {oldest_years:g} years: {CHILDREN_ONLY}"

@@ -1,10 +1,12 @@
 """Agreement of an SR with the Analysis it was made from: it says of each Finding what the Analysis says."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from pydicom import Dataset
 
 from node.domain import codes
+from node.domain.codes import Code
 from node.domain.finding import Finding, Presence
 from workers.encoding.groups import MEASUREMENTS, PRESENCE_CODES
 from workers.pipelines.base import Analysis, number_segment
@@ -18,6 +20,19 @@ from workers.proving.segmentation import name_side
 CERTAINTY_TOLERANCE = 0.06
 # Half of the last digit that `workers.encoding.groups` writes, and a little.
 ROUNDING = {name: 0.51 * 10.0**-digits for name, (_, _, _, digits) in MEASUREMENTS.items()}
+# Code of CID 6047 by what the labels came to; a label that stayed undetermined was not answered.
+SUMMARIES: Mapping[frozenset[Presence], Code] = MappingProxyType(
+    {
+        frozenset(): codes.WITHOUT_FINDINGS,
+        frozenset({Presence.ABSENT}): codes.WITHOUT_FINDINGS,
+        frozenset({Presence.PRESENT}): codes.WITH_FINDINGS,
+        frozenset({Presence.PRESENT, Presence.ABSENT}): codes.WITH_FINDINGS,
+        frozenset({Presence.PRESENT, Presence.UNDETERMINED}): codes.PARTLY_WITH_FINDINGS,
+        frozenset(Presence): codes.PARTLY_WITH_FINDINGS,
+        frozenset({Presence.ABSENT, Presence.UNDETERMINED}): codes.PARTLY_WITHOUT_FINDINGS,
+        frozenset({Presence.UNDETERMINED}): codes.NO_ANSWER,
+    }
+)
 FLAGS = (("CompletionFlag", "COMPLETE"), ("VerificationFlag", "UNVERIFIED"), ("PreliminaryFlag", "PRELIMINARY"))
 
 
@@ -69,8 +84,7 @@ def _prove_evidence(
 
 
 def _prove_summary(sr: Dataset, analysis: Analysis) -> None:
-    is_found = any(finding.presence is Presence.PRESENT for finding in analysis.findings)
-    expected = (codes.WITH_FINDINGS if is_found else codes.WITHOUT_FINDINGS).value
+    expected = SUMMARIES[frozenset(finding.presence for finding in analysis.findings)].value
     items = [item for item in walk_content(sr) if read_name(item) == codes.SUMMARY.value]
     said = [read_code(item, "ConceptCodeSequence")[0] for item in items]
     require(said == [expected], f"SR: the summary says {said}, {expected} is true")

@@ -13,7 +13,7 @@ from node.domain.job import Job, JobID, JobState
 from node.domain.uids import StudyUID
 from node.errors import NotFound
 from node.fhir.diagnostic_report import build_bundle
-from node.ledger.fates import tell_job
+from node.ledger.fates import GIVEN_UP, tell_job
 from node.ledger.interventions import Interventions, Require
 from node.ledger.jobs import JobLedger
 from node.ledger.listings import JobFilter, Listings
@@ -86,7 +86,8 @@ class JobResource:
     seconds, stages
         By stage, and by the parts of each stage, which add up to it; an answer of an earlier version has no parts.
     findings
-        What the model saw, in DICOM patient coordinates (LPS) and mm; see docs/report.schema.json.
+        What the model saw, in DICOM patient coordinates (LPS) and mm; see docs/report.schema.json. Null where it was
+        given up here with the Study: then nobody knows here any more whether there were any.
     notes
         What was not read, what limits the answer.
     supersedes
@@ -115,7 +116,7 @@ class JobResource:
     reason: ReasonResource | None
     seconds: Mapping[str, float]
     stages: Mapping[str, Mapping[str, float]]
-    findings: tuple[Mapping[str, Any], ...]
+    findings: tuple[Mapping[str, Any], ...] | None
     notes: tuple[str, ...]
     supersedes: str | None
     fhir: str | None
@@ -272,6 +273,8 @@ class _Jobs:
         """Return the Bundle of an answer."""
         if job.state is not JobState.COMPLETED:
             raise NotFound(f"job {job.job_id} is {job.state.value}; only a COMPLETED one has an answer")
+        if job.is_given_up:
+            raise NotFound(f"job {job.job_id}: {GIVEN_UP}")
         study = StudyLedger(self._services.engine).study_facts(job.order.study_instance_uid)
         standing = [
             result
@@ -284,7 +287,8 @@ class _Jobs:
 def to_job_resource(job: Job) -> JobResource:
     """Return what is told of a Job; the same as long as nobody could see a difference."""
     order = job.order
-    kept = ("accepted_at", "finished_at", "attempts", "seconds", "stages", "findings", "notes", "supersedes")
+    kept = ("accepted_at", "finished_at", "attempts", "seconds", "stages", "notes", "supersedes")
+    has_answer = job.state is JobState.COMPLETED and not job.is_given_up
     reason = None if job.reason_code is None else ReasonResource(code=job.reason_code, text=job.reason_text or "")
     return JobResource(
         job_id=job.job_id,
@@ -300,7 +304,8 @@ def to_job_resource(job: Job) -> JobResource:
         is_shadow=order.is_shadow,
         worker=job.lease_owner,
         reason=reason,
-        fhir=f"/api/v1/jobs/{job.job_id}/fhir" if job.state is JobState.COMPLETED else None,
+        findings=None if job.is_given_up else job.findings,
+        fhir=f"/api/v1/jobs/{job.job_id}/fhir" if has_answer else None,
         **{name: getattr(job, name) for name in kept},
     )
 
@@ -319,7 +324,7 @@ def _cells(job: Job) -> Sequence[object]:
         "model_version": job.order.model_version,
         "accepted_at": job.accepted_at.isoformat(),
         "finished_at": None if job.finished_at is None else job.finished_at.isoformat(),
-        "findings": len(job.findings),
+        "findings": job.seen,
         "reason_code": job.reason_code,
         "state": job.state.value,
     }

@@ -60,13 +60,20 @@ Resource = TypeVar("Resource", "SeriesResource", "ClauseResource", "ExpectationR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobInShort:
-    """One Job of a Study in a list."""
+    """One Job of a Study in a list.
+
+    Attributes
+    ----------
+    findings
+        How many were seen; what was looked for in vain, or could not be decided, is none. Null where they were given up
+        here with the Study.
+    """
 
     job_id: str
     pipeline: str
     state: JobState
     reason_code: str | None
-    findings: int
+    findings: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -447,7 +454,7 @@ def _job_in_short(job: Job) -> JobInShort:
         pipeline=job.order.pipeline,
         state=job.state,
         reason_code=job.reason_code,
-        findings=len(job.findings),
+        findings=job.seen,
     )
 
 

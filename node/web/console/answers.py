@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from node.domain.finding import Finding, Presence
+from node.domain.finding import Finding, Presence, has_presence
 from node.domain.job import Job
+from node.domain.percent import certainty
 from node.domain.review import Review
 from node.wording import sentence
 
@@ -23,7 +24,6 @@ CUBIC_CENTIMETER, LARGE_MM3 = 1000.0, 10_000.0
 MAX_KINDS = 2
 # Contours have two colors and dash patterns, by turns.
 KEYS = 2
-WHOLE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def tell_answer(entries: Sequence[Mapping[str, Any]]) -> str:
     entries
         Findings as a Job keeps them, without those that a person took back.
     """
-    present = [one for one in entries if one.get("presence", Presence.PRESENT) == Presence.PRESENT]
+    present = [one for one in entries if has_presence(one, Presence.PRESENT)]
     if present:
         return describe_findings(present)
     return "; ".join(f"{one['label']} {SEEN[Presence(one['presence'])]}" for one in entries) or "No findings"
@@ -144,18 +144,12 @@ def figure(value: float, unit: str, digits: int) -> str:
 def _measures(finding: Finding) -> list[tuple[str, str]]:
     told = [(words, figure(finding.measurements[key], unit, digits)) for key, (words, unit, digits) in _of(finding)]
     if finding.confidence is not None:
-        told.append(("Certainty", _certainty(finding.confidence)))
+        told.append(("Certainty", certainty(finding.confidence)))
     return told
 
 
 def _of(finding: Finding) -> list[tuple[str, tuple[str, str, int]]]:
     return [(key, told) for key, told in MEASURES.items() if key in finding.measurements]
-
-
-def _certainty(confidence: float) -> str:
-    """Return a probability; no model is certain."""
-    percent = round(confidence * WHOLE)
-    return "> 99 %" if percent >= WHOLE else "< 1 %" if percent <= 0 else f"{percent} %"
 
 
 def _noun(label: str) -> str:
@@ -176,7 +170,7 @@ def _describe_kind(noun: str, findings: Sequence[Mapping[str, Any]]) -> str:
         extent = f", largest {size}" if size else ""
         return f"{len(findings)} {_plural(begin_low(noun))}{extent}{place}"
     sure = largest.get("confidence")
-    value = size or ("" if sure is None else _certainty(sure))
+    value = size or ("" if sure is None else certainty(sure))
     return f"{noun} {value}".rstrip() + place
 
 

@@ -17,6 +17,7 @@ from node.ledger.signs import SignLedger
 from node.ledger.stages import StageLedger
 from node.ledger.switches import SwitchLedger
 from node.ledger.tallies import TallyLedger, TallyName
+from node.ledger.worklist import WorklistLedger
 from node.store.files import Reserve
 from node.store.trash import Trash
 from node.web.console.page import Pages
@@ -147,14 +148,17 @@ class Gauge:
         engine = services.engine
         self._flow, self._stages, self._alarms = FlowLedger(engine), StageLedger(engine), AlarmLedger(engine)
         self._signs, self._tallies, self._switches = SignLedger(engine), TallyLedger(engine), SwitchLedger(engine)
+        self._worklist = WorklistLedger(engine)
 
     def read(self, now: datetime) -> Mapping[str, Any]:
         """Return the values of the template."""
         alarms = [tell_alarm(alarm) for alarm in self._alarms.standing_alarms()]
         alarms.sort(key=lambda line: (not line.is_critical, line.alarm.raised_at))
+        needing = tell_needing(self._worklist.count_needing(), many=self._worklist.limits.counted)
         return {
             "now": now,
-            "headline": tell_headline(alarms),
+            "headline": tell_headline(alarms, needing=needing),
+            "needing": needing,
             "stations": self._read_stations(alarms, now),
             "alarms_standing": alarms,
             "resources": self._read_resources(now),
@@ -232,14 +236,27 @@ def tell_alarm(alarm: Alarm) -> AlarmLine:
     )
 
 
-def tell_headline(alarms: Sequence[AlarmLine]) -> str:
-    """Return whether the belt moves, in one line: what stops it first."""
+def tell_headline(alarms: Sequence[AlarmLine], *, needing: str) -> str:
+    """Return whether the belt moves, in one line: what stops it first.
+
+    Parameters
+    ----------
+    needing
+        How many Studies need a person, in words; empty where none does.
+    """
     if not alarms:
-        return "The belt moves. Nothing needs a person."
+        return f"The belt moves. {needing or 'Nothing needs a person.'}"
     first, *others = alarms
     lead = "The belt stands in one place." if first.is_critical else "The belt moves."
     more = f" {len(others)} more below." if others else ""
     return f"{lead} {first.headline}{more}"
+
+
+def tell_needing(count: int, *, many: int) -> str:
+    """Return how many Studies need a person; above `many` they are not counted. Empty for none."""
+    if count > many:
+        return f"More than {many:,} Studies need a person."
+    return f"{count} Stud{'ies need' if count > 1 else 'y needs'} a person." if count else ""
 
 
 def share_of(seconds: Sequence[float], share: float) -> float | None:

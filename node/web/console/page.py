@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from node.domain.percent import percent
 from node.ledger.alarms import AlarmLedger
 from node.version import product_version
 from node.web.rights import Right, Visitor
@@ -86,7 +87,8 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(age=age, span=span, short_uid=short_uid, clock=clock)
-        self._templates.filters.update(seconds=seconds_words, size=size_words, sentence=sentence, brief=brief)
+        self._templates.filters.update(seconds=seconds_words, size=size_words, sentence=sentence)
+        self._templates.filters.update(brief=brief, percent=percent)
         self._templates.globals.update(
             asset=cache(asset_url), places=PLACES, node_name=f"{node.aet}:{node.port}", version=product_version()
         )

@@ -19,7 +19,7 @@ from node.domain.study import Attributes
 from node.domain.uids import InstanceUID, StudyUID
 from node.errors import Misconfigured, NotFound
 from node.ledger.closeups import CloseupLedger
-from node.ledger.fates import SUPERSEDED, tell_delivery, tell_job, tell_study
+from node.ledger.fates import GIVEN_UP, SUPERSEDED, tell_delivery, tell_job, tell_outdated, tell_study
 from node.ledger.retractions import RetractionLedger
 from node.ledger.reviews import ReviewLedger
 from node.ledger.views import Event, StudyStory
@@ -36,7 +36,7 @@ from node.web.payload import is_known, not_modified, tag_of
 from node.web.places import DICOM_WEB
 from node.web.rights import Right, Visitor, authorize
 from node.web.services import Services
-from node.wording import calendar_date, patient_age, person_name
+from node.wording import calendar_date, patient_age, person_name, sentence
 
 ENDED = frozenset({JobState.COMPLETED, JobState.CANCELED})
 # Deliveries that a person may have sent again.
@@ -51,6 +51,8 @@ class Answer:
 
     Attributes
     ----------
+    outdated
+        That it is of an earlier version of an Instance, in words; empty where it is not.
     stack
         Slices that can be scrolled through; None where there is only the summary picture, or nothing.
     outlines_url, picture_url
@@ -58,6 +60,7 @@ class Answer:
     """
 
     job: Job
+    outdated: str
     headline: str
     findings: tuple[FindingLine, ...]
     results: tuple[Result, ...]
@@ -181,7 +184,10 @@ class Scribe:
         stack = stack_of(self._closeups, job) if seg is not None else None
         return Answer(
             job=job,
-            headline=tell_answer([entry for entry in job.findings if entry["label"] not in struck]),
+            outdated=tell_outdated(job),
+            headline=sentence(GIVEN_UP)
+            if job.is_given_up
+            else tell_answer([entry for entry in job.findings if entry["label"] not in struck]),
             findings=list_findings(findings, reviews, struck=struck),
             results=standing,
             stack=stack,
@@ -231,7 +237,13 @@ def _main_job(counted: Sequence[Job], shown: Sequence[Job]) -> Job | None:
 def _state_of(answers: Sequence[Answer]) -> str:
     """Return what is another one as soon as an answer comes, goes, or is another: a page that is open shows a bar."""
     told = [
-        (one.job.job_id, one.job.order.is_shadow, one.headline, [result.sop_instance_uid for result in one.results])
+        (
+            one.job.job_id,
+            one.job.order.is_shadow,
+            one.headline,
+            one.outdated,
+            [result.sop_instance_uid for result in one.results],
+        )
         for one in answers
     ]
     return sha256(json.dumps(told).encode()).hexdigest()[:16]

@@ -9,9 +9,11 @@ from node.domain.job import JobState
 from node.domain.reasons import explain_reason
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
-from node.ledger.placement import LIVE, ORDERED, Answer
+from node.ledger.fates import GIVEN_UP
+from node.ledger.placement import LIVE, ORDERED, Answer, is_outdated
 from node.ledger.standings import Standing, Way
 from node.web.console.answers import begin_low, describe_findings
+from node.wording import sentence
 
 UNVERIFIED = "AI, unverified"
 # How far a Delivery has come.
@@ -55,8 +57,13 @@ def tell_findings(standing: Standing) -> Saying:
     waiting = [answer.row["pipeline"] for answer in answers if answer.row["state"] in LIVE]
     seen = [finding for answer in answers for finding in answer.findings]
     if seen:
-        second = f"{UNVERIFIED}; not ready yet: {', '.join(waiting)}" if waiting else UNVERIFIED
-        return Saying(words=describe_findings(seen), second=second, has_findings=True)
+        second = [f"not ready yet: {', '.join(waiting)}"] if waiting else []
+        second += [f"undetermined: {', '.join(_undecided(answers))}"] if _undecided(answers) else []
+        return Saying(
+            words=describe_findings(seen),
+            second="; ".join([UNVERIFIED, *second, *_tell_given_up(answers)]),
+            has_findings=True,
+        )
     if standing.state is not SeriesState.ROUTED:
         is_open = standing.state is SeriesState.OPEN
         return Saying(words="Waiting for more Instances" if is_open else "Not ready yet: the rules are asked next")
@@ -72,6 +79,10 @@ def tell_state(standing: Standing) -> Chip:
         return Chip(state="open", words="Open", why=so_far)
     if standing.state is SeriesState.SETTLED:
         return Chip(state="scheduled", words="Scheduled", why="complete; the rules are asked next")
+    outdated = [str(answer.row["pipeline"]) for answer in standing.answers if is_outdated(answer)]
+    if outdated:
+        why = f"{', '.join(outdated)}: of an earlier version of the images"
+        return Chip(state="warning", words="Outdated", why=why)
     failed = [way for way in standing.ways if way.is_failed]
     if failed:
         words = WORDS[failed[0].state].capitalize()
@@ -108,13 +119,30 @@ def is_pending(standing: Standing) -> bool:
 
 
 def _tell_nothing(answers: Sequence[Answer]) -> Saying:
-    """Return why there is nothing to see: a Job failed, the answer was taken back, or the AI saw nothing."""
+    """Return why there is nothing to see; that the AI saw nothing only where it says so, and that is still known."""
     failed = [answer for answer in answers if answer.row["state"] == JobState.CANCELED.value]
     if failed:
         return Saying(words=f"No result: {_why(failed[0])}", second=failed[0].row["pipeline"])
     if all(answer.is_withdrawn for answer in answers):
         return Saying(words="No result: it was taken back")
+    undecided, given_up = _undecided(answers), [answer for answer in answers if answer.is_given_up]
+    if undecided:
+        asked = ", ".join(_pipelines([answer for answer in answers if answer.undetermined]))
+        second = "; ".join([f"{UNVERIFIED} · {asked}", *_tell_given_up(answers)])
+        return Saying(words=f"{', '.join(undecided)} undetermined", second=second)
+    if given_up:
+        return Saying(words=sentence(GIVEN_UP), second=", ".join(_pipelines(given_up)))
     return Saying(words="No findings", second=f"{UNVERIFIED} · {', '.join(_pipelines(answers))}")
+
+
+def _undecided(answers: Sequence[Answer]) -> list[str]:
+    """Return the labels that no answer decided."""
+    return [str(one["label"]) for answer in answers for one in answer.undetermined]
+
+
+def _tell_given_up(answers: Sequence[Answer]) -> list[str]:
+    given_up = [answer for answer in answers if answer.is_given_up]
+    return [f"given up here: {', '.join(_pipelines(given_up))}"] if given_up else []
 
 
 def _tell_unasked(standing: Standing) -> Saying:

@@ -171,6 +171,8 @@ def _tell_idle(story: StudyStory) -> str:
 
 def _headline(job: Job, since: datetime, result_at: datetime | None, *, now: datetime, start: str) -> str:
     if job.state is JobState.COMPLETED and result_at is not None:
+        if result_at < since:
+            return f"Answered on {result_at:%Y-%m-%d}, before these Instances came"
         return f"{seconds_words((result_at - since).total_seconds())} from {start} to result"
     if job.state is JobState.CANCELED:
         return "Canceled without a result"

@@ -22,7 +22,7 @@ from pydicom import Dataset
 
 from node.audit.inspection import read_records
 from node.domain.job import JobState
-from node.domain.result import DeliveryState
+from node.domain.result import DeliveryState, ResultKind
 from node.domain.uids import StudyUID
 from node.ledger.engine import MIGRATIONS, open_engine
 from node.ledger.views import StudyStory
@@ -150,11 +150,18 @@ def spoil_pages(ledger: Path) -> None:
     ledger.write_bytes(content[:middle] + b"\xff" * (len(content) - middle))
 
 
+def spoil_head(ledger: Path) -> None:
+    """Overwrite what lies near the beginning, where the tables of the first migrations have their roots."""
+    with ledger.open("r+b") as file:
+        file.seek(2 * PAGE_BYTES)
+        file.write(b"\xff" * 20000)
+
+
 def replace_file(ledger: Path) -> None:
     ledger.write_bytes(b"no database " * 1000)
 
 
-@pytest.mark.parametrize("harm", [spoil_pages, replace_file])
+@pytest.mark.parametrize("harm", [spoil_head, spoil_pages, replace_file])
 def test_ledger_that_is_damaged_is_refused_and_made_anew_by_the_command_it_names(
     site: Site, harm: Callable[[Path], None]
 ) -> None:
@@ -233,6 +240,143 @@ def test_ledger_that_is_locked_at_the_start_is_refused_with_the_remedy(site: Sit
         connection.execute("BEGIN EXCLUSIVE")
         done = run_radnode("serve", "--settings", site.file, limit_s=LIMIT_S)
     assert (done.returncode, "who else holds it locked" in done.stderr) == (USAGE, True), done.stderr
+
+
+def answers_of(site: Site) -> dict[str, tuple[str, str, bool]]:
+    """Return of each Result its Job, its digest, and whether it was taken back."""
+    with closing(sqlite3.connect(site.ledger)) as connection:
+        found = connection.execute("SELECT sop_instance_uid, job_id, sha256, retracted_at FROM results")
+        return {uid: (job_id, sha256, at is not None) for uid, job_id, sha256, at in found}
+
+
+def take_back(site: Site, uid: str) -> None:
+    """Retract the answer of a Study by a person's order, as far as what its own worker writes down."""
+    (result, *_) = [uid for uid, kind in results_of(site, uid) if kind == "SR"]
+    words = ("results", "retract", result, "--reason", "patient-safety")
+    done = run_radnode(*words, "--settings", site.file)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def results_of(site: Site, uid: str) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(site.ledger)) as connection:
+        found = connection.execute("SELECT sop_instance_uid, kind FROM results WHERE study_instance_uid = ?", (uid,))
+        return found.fetchall()
+
+
+def copy_of(ledger: Path) -> Path:
+    """Return a copy made as operators are told to make it."""
+    copy = ledger.with_name("copy.sqlite")
+    with closing(sqlite3.connect(ledger)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    return copy
+
+
+def put_back(copy: Path, ledger: Path) -> None:
+    for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
+        ledger.with_name(name).unlink(missing_ok=True)
+    copy.replace(ledger)
+
+
+@pytest.mark.thorough
+def test_older_copy_of_the_ledger_revives_nothing_that_was_taken_back_and_asks_nothing_again(site: Site) -> None:
+    """A copy of a ledger knows neither the retraction that came after it, nor what was answered since."""
+    copy = copy_of(site.ledger)
+    forget(copy, STUDIES[1])
+    with site.node(launch=Launch(verb="up")) as node:
+        take_back(site, STUDIES[0])
+        node.wait_for_study(STUDIES[0], lambda story: is_noted(story) and is_delivered(story))
+    before, sent = answers_of(site), site.sent()
+    put_back(copy, site.ledger)
+    with site.node() as node:
+        for uid in STUDIES:
+            node.wait_for_study(uid, lambda story: story.state == "ROUTED" and is_delivered(story))
+    assert answers_of(site) == before
+    assert site.sent() == sent
+    assert "ledger-was-older" in run_radnode("events", "--json", "--settings", site.file).stdout
+    site.ledger.unlink()
+    with site.node() as node:
+        node.wait_for_study(STUDIES[0], lambda story: story.state == "ROUTED")
+    assert answers_of(site) == before
+
+
+def is_noted(story: StudyStory) -> bool:
+    return any(result.kind is ResultKind.REJECTION_NOTE for result in story.results)
+
+
+def forget(ledger: Path, uid: str) -> None:
+    """Make a copy older: the Study had not come yet."""
+    with closing(sqlite3.connect(ledger)) as connection:
+        for table in ("deliveries", "results", "jobs", "decisions", "receptions", "instances", "series", "studies"):
+            connection.execute(f"DELETE FROM {table} WHERE study_instance_uid = ?", (uid,))
+        for table in ("events", "study_entries", "series_entries", "worklist"):
+            connection.execute(f"DELETE FROM {table} WHERE study_instance_uid = ?", (uid,))
+        connection.commit()
+
+
+def test_ledger_that_is_lost_after_one_question_was_answered_twice_is_made_anew(site: Site) -> None:
+    """So a node was left by earlier versions, on which an older copy was put back."""
+    earlier = file_earlier_answer(site)
+    site.ledger.unlink()
+    prove_restored(site)
+    assert earlier not in {job_id for job_id, _, _ in answers_of(site).values()}
+    assert "answered-twice" in run_radnode("events", "--json", "--settings", site.file).stdout
+
+
+def file_earlier_answer(site: Site) -> str:
+    """Return the Job of an answer to a question that has a later one."""
+    card = next((site.data_dir / "store" / "results").rglob("*.json"))
+    told = json.loads(card.read_text())
+    told["job"] |= {"job_id": "0" * 36, "finished_at": "2026-01-01T00:00:00+00:00"}
+    told["results"] = [row | {"job_id": "0" * 36} for row in told["results"]]
+    card.with_name("0" * 36 + "-1.json").write_text(json.dumps(told))
+    return "0" * 36
+
+
+def test_rebuild_that_fails_leaves_the_ledger_that_was_there(site: Site) -> None:
+    spoil_head(site.ledger)
+    damaged = site.ledger.read_bytes()
+    # What comes back from the trash meets a file where its folder was.
+    (site.data_dir / "store" / ".trash" / "one" / "results" / "1.2").mkdir(parents=True)
+    (site.data_dir / "store" / ".trash" / "one" / "results" / "1.2" / "gone.json").touch()
+    in_the_way = site.data_dir / "store" / "results" / "1.2"
+    in_the_way.touch()
+    done = run_radnode("ledger", "rebuild", "--settings", site.file, limit_s=LIMIT_S)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert site.ledger.read_bytes() == damaged
+    done = run_radnode("ledger", "check", "--settings", site.file, limit_s=LIMIT_S)
+    assert done.returncode in (1, USAGE)
+    assert "Everything is there" not in done.stdout
+    in_the_way.unlink()
+    done = run_radnode("ledger", "rebuild", "--settings", site.file, limit_s=LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    assert all(story.jobs[0].findings for story in site.stories())
+    assert not (site.data_dir / "ledger.rebuilding").exists()
+
+
+def test_check_tells_what_the_store_holds_and_the_ledger_does_not_know(site: Site) -> None:
+    forget(site.ledger, STUDIES[1])
+    done = run_radnode("ledger", "check", "--settings", site.file, limit_s=LIMIT_S)
+    assert (done.returncode, "not in the ledger" in done.stdout) == (1, True), done.stdout
+
+
+def spoil_results(ledger: Path) -> None:
+    """Overwrite a page that nobody reads who only opens the ledger."""
+    with closing(sqlite3.connect(ledger)) as connection:
+        found = connection.execute("SELECT rootpage FROM sqlite_master WHERE type = 'table' AND name = 'results'")
+        (page,) = found.fetchone()
+    with ledger.open("r+b") as file:
+        file.seek((page - 1) * PAGE_BYTES)
+        file.write(b"\xff" * PAGE_BYTES)
+
+
+@pytest.mark.parametrize("harm", [spoil_results, spoil_head])
+def test_doctor_finds_a_ledger_that_is_damaged(site: Site, harm: Callable[[Path], None]) -> None:
+    harm(site.ledger)
+    done = run_radnode("doctor", "--json", "--settings", site.file, limit_s=LIMIT_S)
+    assert done.returncode == 1, done.stderr
+    (found,) = [check for check in json.loads(done.stdout) if check["name"] == "ledger"]
+    assert (found["is_right"], "ledger-damaged" in found["said"]) == (False, True), found
 
 
 def is_gone(store: Path, uid: str) -> bool:

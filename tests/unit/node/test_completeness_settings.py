@@ -102,3 +102,6 @@ def test_what_cannot_be_meant_is_refused(text: str, said: str, tmp_path: Path) -
     with pytest.raises(SettingsInvalid) as refused:
         load(tmp_path, f"{PACS}\n{text}\n")
     assert said in str(refused.value)
+    # A key of its own, or both keys in its words: never an empty one.
+    assert "setting : " not in str(refused.value)
+    assert "Value error" not in str(refused.value)

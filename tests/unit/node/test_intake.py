@@ -178,6 +178,8 @@ def test_clash_that_shows_before_anything_is_kept_keeps_nothing(bench: Bench) ->
     with pytest.raises(IdentifierClash):
         bench.intake.store_instance(encode(other), arrival())
     assert bench.files() == [first.path]
+    # The time line of its Study tells that something of it is not here.
+    assert bench.ledger.refused_of == [first.study_instance_uid]
 
 
 def test_clash_that_shows_later_leaves_the_file_which_another_receiver_may_have_acknowledged(bench: Bench) -> None:

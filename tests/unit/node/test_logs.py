@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,15 +96,17 @@ def test_chatty_libraries_are_silent_below_an_error(log: Log, library: str) -> N
     assert log.text == ""
 
 
-def test_a_warning_does_not_quote_a_data_set(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_says_of_what_kind_and_where_and_does_not_quote_a_data_set(
+    log: Log, capsys: pytest.CaptureFixture[str]
+) -> None:
     """pydicom warns of odd values, and quotes them."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.captureWarnings(False)
         configure_logging("INFO", log.stream)
         warnings.warn(f"Invalid value for VR PN: {CANARY!r}", stacklevel=1)
-        logging.captureWarnings(False)
-    assert [line["logger"] for line in log.lines()] == ["py.warnings"]
+    (line,) = log.lines()
+    assert (line["event"], line["error_type"]) == ("library warned", "UserWarning")
+    assert Path(line["place"].rpartition(":")[0]) == Path(__file__)
     assert CANARY not in log.text + capsys.readouterr().err
 
 

@@ -1,24 +1,28 @@
-"""A lost ledger: what cards, files and trail still say, and what nobody can know."""
+"""A ledger that is lost, or older than the store: what cards, files and trail say, and what nobody can know."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import select
 
 from node.audit.events import Movement, Remote, StudySubject, transfer_ended
 from node.audit.inspection import read_records
-from node.domain.job import Job
+from node.domain.job import Job, JobID, JobState
 from node.domain.result import DeliveryState, Result, ResultKind
-from node.domain.retraction import RejectionReason, RetractionOrder
+from node.domain.retraction import RejectionReason, Retraction, RetractionOrder
 from node.errors import NotDicom
 from node.ledger.candidates import Search
-from node.ledger.cards import job_card, read_card, retraction_card
+from node.ledger.cards import CardName, job_card, read_card, read_name, retraction_card
 from node.ledger.jobs import JobOutcome
-from node.ledger.restoration import RestorationLedger
+from node.ledger.restoration import RestorationLedger, Tally
 from node.ledger.retractions import RetractionLedger
+from node.ledger.schema import events
 from node.ledger.search import SearchLedger
-from node.restoration import MARK, Remains, Restored, prepare, restore
+from node.restoration import MARK, Remains, Restored, catch_up, prepare, restore
 from node.store.files import FileStore, Reserve
 from node.store.paths import card_path
 from node.store.trash import Trash
@@ -74,14 +78,30 @@ class Bench:
                 self.new.instances.record_instance(make_facts(number))
             return instances
 
-        remains = Remains(
+        return restore(RestorationLedger(self.new.engine), self.remains(adopt), self.folder / "new", now=at(100))
+
+    def remains(self, adopt: Callable[[], int]) -> Remains:
+        return Remains(
             store=self.store,
             trash=Trash(self.folder / "store"),
             records=read_records(self.folder / "audit"),
             destinations={"pacs": "pacs"},
             adopt=adopt,
         )
-        return restore(RestorationLedger(self.new.engine), remains, self.folder / "new", now=at(100))
+
+    def catch_up(self, books: Books) -> Tally:
+        """Start a node on a ledger that is not lost."""
+        return catch_up(RestorationLedger(books.engine), self.remains(lambda: 0), now=at(100)).answers
+
+    def take_back(self, job: Job, *, ordered_at: datetime) -> Retraction:
+        """File the card of a retraction."""
+        order = RetractionOrder(reason=RejectionReason.PATIENT_SAFETY, comment="", struck=(), ordered_by="reader")
+        retraction = Retraction(retraction_id=str(uuid4()), job_id=job.job_id, order=order, ordered_at=ordered_at)
+        note = make_result(job, kind=ResultKind.REJECTION_NOTE, number=8)
+        self.store.put(note.path, b"note")
+        card = retraction_card(retraction, [note], now=ordered_at)
+        self.store.put(card_path(STUDY, job.job_id, name=retraction.retraction_id), card)
+        return retraction
 
     def deliveries(self) -> dict[str, tuple[DeliveryState, str | None]]:
         found = self.new.view.study_story(STUDY).deliveries
@@ -211,7 +231,16 @@ def test_what_was_begun_is_begun_again_after_a_kill(bench: Bench, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b'{"format": 2}', b'{"format": 1, "job": [], "retraction": 1}', b"\xff"]
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"format": 2}',
+        b'{"format": 1, "job": [], "retraction": 1}',
+        b'{"format": 1, "job": {"job_id": "job"}, "retraction": {}, "results": []}',
+        b"\xff",
+    ],
 )
 def test_a_file_that_is_no_card_is_told_and_left(bench: Bench, content: bytes) -> None:
     with pytest.raises(NotDicom):
@@ -228,3 +257,124 @@ def test_a_study_whose_instances_are_gone_waits_for_them(bench: Bench) -> None:
     # Its Results can be retrieved, and so they are found.
     (found,) = SearchLedger(bench.new.engine).find_studies(Search(modalities=("SEG",))).found
     assert found.study_instance_uid == STUDY
+
+
+def test_an_older_ledger_learns_of_an_answer_and_asks_it_no_second_time(bench: Bench) -> None:
+    job, _ = bench.answer()
+    bench.new.instances.record_instance(make_facts())
+    tally = bench.catch_up(bench.new)
+    assert (tally.jobs, tally.results, tally.pending) == (1, 3, 2)
+    bench.new.route(make_order())
+    assert bench.new.only_job().job_id == job.job_id
+    assert {"job-restored", "ledger-was-older"} <= told(bench.new)
+    assert bench.catch_up(bench.new) == Tally()
+
+
+def test_a_ledger_that_knows_everything_reads_no_card(bench: Bench) -> None:
+    job, results = bench.answer()
+    bench.old.jobs.finish_job(job, make_outcome(*results), now=at(9))
+    bench.store.put(card_path(STUDY, job.job_id, name=str(job.fence)), b"no card")
+    assert bench.catch_up(bench.old) == Tally()
+    assert "ledger-was-older" not in told(bench.old)
+
+
+@pytest.mark.parametrize(("fence", "is_told"), [(1, False), (2, True)])
+def test_a_job_that_had_answered_when_its_ledger_was_put_back_runs_no_second_time(
+    bench: Bench, *, fence: int, is_told: bool
+) -> None:
+    """The copy was made while it ran, or before it ran again."""
+    job, results = bench.answer(fence=fence)
+    assert bench.catch_up(bench.old).jobs == 1
+    assert bench.old.find(job).state is JobState.COMPLETED
+    assert {r.sop_instance_uid for r in bench.old.jobs.results_of(job.job_id)} == {r.sop_instance_uid for r in results}
+    assert bench.old.jobs.claim_job(job.job_id, owner="worker", lease_s=60, now=at(101)) is None
+    assert ("ledger-was-older" in told(bench.old)) is is_told
+
+
+def test_an_attempt_that_failed_is_no_answer_of_a_later_ledger(bench: Bench) -> None:
+    job, _ = bench.answer()
+    bench.old.jobs.give_back(job, reason=("stopped", "the worker was stopped"), now=at(10))
+    assert bench.catch_up(bench.old) == Tally()
+    assert bench.old.find(job).state is JobState.SCHEDULED
+
+
+def test_a_retraction_that_an_older_ledger_does_not_know_takes_back_what_stands_there(bench: Bench) -> None:
+    job, results = bench.answer()
+    bench.old.jobs.finish_job(job, make_outcome(*results), now=at(9))
+    bench.take_back(job, ordered_at=at(20))
+    assert bench.catch_up(bench.old).retractions == 1
+    found = {one.sop_instance_uid: one.state for one in bench.old.view.study_story(STUDY).deliveries}
+    assert [found.pop(result.sop_instance_uid) for result in results[:2]] == [DeliveryState.REFUSED] * 2
+    assert {r.retracted_at for r in bench.old.jobs.results_of(job.job_id)} == {at(20), None}
+    assert RetractionLedger(bench.old.engine).pending_retractions() == ()
+    assert {"retraction-restored", "ledger-was-older"} <= told(bench.old)
+    assert bench.catch_up(bench.old) == Tally()
+
+
+def test_what_is_known_to_be_sent_proves_nothing_of_another_answer(bench: Bench) -> None:
+    """The trail counts objects of a kind: one that the older ledger sent itself is not one that came later."""
+    job, results = bench.answer()
+    bench.old.jobs.finish_job(job, make_outcome(*results), now=at(9))
+    bench.tell_sent(**{results[0].sop_class_uid: 1})
+    later = replace(job, job_id=JobID(str(uuid4())), order=replace(job.order, model_version="9"))
+    newer = replace(make_result(later, number=21), sop_class_uid=results[0].sop_class_uid)
+    bench.store.put(newer.path, b"bytes")
+    bench.file_card(later, make_outcome(newer))
+    assert bench.catch_up(bench.old).sent == 0
+    found = {one.sop_instance_uid: one.state for one in bench.old.view.study_story(STUDY).deliveries}
+    assert found[newer.sop_instance_uid] is DeliveryState.PENDING
+
+
+def test_of_two_answers_to_one_question_the_one_heard_of_last_counts(bench: Bench) -> None:
+    """So it is after an older copy was put back under a radnode that did not look at the cards."""
+    job, results = bench.answer()
+    first = replace(job, job_id=JobID(str(uuid4())))
+    bench.take_back(first, ordered_at=at(5))
+    bench.store.put(card_path(STUDY, first.job_id, name="1"), job_card(first, make_outcome(*results), now=at(4)))
+    tally = bench.restore(instances=1).answers
+    assert (tally.jobs, tally.set_aside) == (1, [first.job_id])
+    assert bench.new.only_job().job_id == job.job_id
+    assert {r.retracted_at for r in bench.new.jobs.results_of(job.job_id)} == {None}
+    assert "answered-twice" in told(bench.new)
+    assert bench.catch_up(bench.new) == Tally()
+
+
+def test_an_answer_taken_back_after_another_one_counts_as_heard_of_last(bench: Bench) -> None:
+    job, results = bench.answer()
+    other = replace(job, job_id=JobID(str(uuid4())))
+    bench.store.put(card_path(STUDY, other.job_id, name="1"), job_card(other, make_outcome(*results), now=at(12)))
+    bench.take_back(job, ordered_at=at(20))
+    assert bench.restore(instances=1).answers.set_aside == [other.job_id]
+    assert {r.retracted_at for r in bench.new.jobs.results_of(job.job_id)} == {at(20), None}
+
+
+def test_an_answer_that_the_ledger_knows_stays_beside_another_one(bench: Bench) -> None:
+    job, results = bench.answer()
+    bench.old.jobs.finish_job(job, make_outcome(*results), now=at(9))
+    other = replace(job, job_id=JobID(str(uuid4())))
+    bench.store.put(card_path(STUDY, other.job_id, name="1"), job_card(other, make_outcome(*results), now=at(12)))
+    assert bench.catch_up(bench.old).set_aside == [other.job_id]
+    assert bench.old.only_job().job_id == job.job_id
+    assert bench.catch_up(bench.old) == Tally()
+
+
+def test_a_question_that_waits_and_was_answered_under_another_job_is_answered(bench: Bench) -> None:
+    job, _ = bench.answer()
+    waiting = bench.new.add_job()
+    assert bench.catch_up(bench.new).jobs == 1
+    assert (bench.new.only_job().job_id, bench.new.only_job().state) == (job.job_id, JobState.COMPLETED)
+    assert bench.new.jobs.claim_job(waiting.job_id, owner="worker", lease_s=60, now=at(101)) is None
+
+
+def test_the_name_of_a_card_tells_what_it_is_about() -> None:
+    job_id, retraction_id = "6b0f2a4e-0000-4000-8000-123456789012", "0a1b2c3d-0000-4000-8000-00000000000f"
+    assert read_name(f"{job_id}-12") == CardName(job_id=job_id, fence=12, retraction_id="")
+    found = CardName(job_id=job_id, fence=None, retraction_id=retraction_id)
+    assert read_name(f"{job_id}-{retraction_id}") == found
+    assert read_name(job_id) is None
+
+
+def told(books: Books) -> set[str]:
+    """Return the kinds of all Events, of Studies and of the node."""
+    with books.engine.connect() as connection:
+        return set(connection.execute(select(events.c.kind)).scalars())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from node.domain.job import Job
+from node.domain.job import Job, digest_versions
 from node.domain.study import InstanceFacts
 from node.errors import InputMissing, PixelsUndecodable, StudyChanged
 from node.store.files import FileStore, Reserve
@@ -47,6 +47,18 @@ def test_a_series_that_grew_since_the_order_is_not_read(books: Books, store: Fil
     books.instances.record_instance(make_facts(2))
     with pytest.raises(StudyChanged, match=job.job_id):
         fetch_inputs(job, known(books, job), store, DecoderPool())
+
+
+def test_a_question_about_versions_is_not_answered_of_others(books: Books, store: FileStore, job: Job) -> None:
+    versions = {
+        role: [(one.sop_instance_uid, one.digest) for one in found] for role, found in known(books, job).items()
+    }
+    asked = replace(job, order=replace(job.order, content=digest_versions(versions)))
+    assert set(fetch_inputs(asked, known(books, job), store, DecoderPool())) == {"ct"}
+    books.instances.record_instance(make_facts(digest="later"))
+    assert set(fetch_inputs(job, known(books, job), store, DecoderPool())) == {"ct"}
+    with pytest.raises(StudyChanged, match=job.job_id):
+        fetch_inputs(asked, known(books, job), store, DecoderPool())
 
 
 def test_a_series_that_vanished_is_not_read(store: FileStore, job: Job) -> None:

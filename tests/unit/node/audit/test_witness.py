@@ -13,6 +13,7 @@ from node.audit.events import Notice, Remote, security_alert
 from node.audit.inspection import prove_trail, read_records
 from node.audit.transfer import MAX_OPEN, Incoming
 from node.audit.witness import AUDIT_LOST, Witness
+from node.domain.uids import StudyUID
 from node.errors import LedgerBusy
 from tests.instances import NOON, MemoryLedger
 from tests.ledgers import make_facts
@@ -71,7 +72,9 @@ def test_flood_from_everywhere_shares_one_allowance_until_the_others_are_quiet()
 
 
 class BusyLedger(MemoryLedger):
-    def record_refusal(self, *, at: datetime, kind: str, text: str, code: str, count: int) -> None:
+    def record_refusal(
+        self, *, at: datetime, kind: str, text: str, code: str, count: int, study_instance_uid: StudyUID | None = None
+    ) -> None:
         raise LedgerBusy("no answer")
 
 

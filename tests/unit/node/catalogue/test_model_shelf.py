@@ -129,6 +129,8 @@ def test_what_a_site_says_of_a_bundle_goes_before_its_metadata(tmp_path: Path) -
         ({}, ("spleen",), "VALUE=CODE,SCHEME,MEANING"),
         ({}, ("1=78961009,SCT",), "VALUE=CODE,SCHEME,MEANING"),
         ({}, (SPLEEN, SPLEEN), "each value once"),
+        ({}, ("7=78961009,SCT,Spleen",), r"--label 7=.*has 1 = spleen; .* or write \[\[labels\]\] into model\.toml"),
+        ({}, (SPLEEN, "0=78961009,SCT,Spleen"), "--label 0=.*has 1 = spleen"),
         ({"metadata": None}, (SPLEEN,), r"no configs/metadata\.json.*get the whole bundle"),
         ({"metadata": "{"}, (SPLEEN,), "cannot be read as JSON"),
         ({"metadata": "[]"}, (SPLEEN,), "no JSON object"),
@@ -145,6 +147,18 @@ def test_a_bundle_that_lacks_something_is_refused(
     with pytest.raises(ModelInvalid, match=said):
         add_bundle(tmp_path, make_bundle(tmp_path, **changes), *labels)
     assert contents(tmp_path / "models") == []
+
+
+@pytest.mark.parametrize("channels", ["{}", '{"0": "image"}'], ids=["nothing", "one-channel"])
+def test_a_number_is_taken_as_it_is_said_where_the_metadata_do_not_tell_it(channels: str, tmp_path: Path) -> None:
+    metadata = METADATA.replace('{"0": "background", "1": "spleen"}', channels)
+    card = add_bundle(tmp_path, make_bundle(tmp_path, metadata=metadata), "7=78961009,SCT,Spleen")
+    assert [label.value for label in card.labels] == [7]
+
+
+def test_a_card_may_number_its_labels_otherwise_than_the_metadata(tmp_path: Path) -> None:
+    told = '[[labels]]\nname = "Spleen"\nvalue = 7\ncode = ["78961009", "SCT", "Spleen"]\n'
+    assert [label.value for label in add_bundle(tmp_path, make_bundle(tmp_path, card=told)).labels] == [7]
 
 
 def test_what_a_bundle_has_compiled_stays_behind(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The ledger on the command line: tables for people, JSON for programs, one line for an error."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from node.cli.main import app
+from node.clock import utc_now
+from node.domain.finding import Presence
 from tests.ledgers import (
     STUDY,
     Books,
@@ -44,7 +48,7 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
-def fill(shell: Shell, **attributes: Any) -> str:
+def fill(shell: Shell, *, presence: Presence = Presence.PRESENT, notes: tuple[str, ...] = (), **attributes: Any) -> str:
     """Put one Study with a finished Job into the ledger; returns the Job's id."""
     books = Books(shell.url)
     books.instances.record_instance(make_facts(**attributes))
@@ -53,7 +57,9 @@ def fill(shell: Shell, **attributes: Any) -> str:
     now = books.view.study_story(STUDY).first_instance_at
     books.studies.record_routing(study, decisions=[make_decision()], orders=[make_order()], forwards=(), now=now)
     job = books.claim(books.only_job())
-    books.jobs.finish_job(job, make_outcome(make_result(job)), now=now)
+    made = make_outcome(make_result(job))
+    found = [{**entry, "presence": presence.value} for entry in made.findings]
+    books.jobs.finish_job(job, replace(made, findings=found, notes=notes), now=now)
     books.close()
     return job.job_id
 
@@ -78,6 +84,28 @@ def test_lists_show_what_is_there(shell: Shell) -> None:
     assert job_id in shell.run("jobs", "list", "--state", "COMPLETED").stdout
     assert "PENDING" in shell.run("deliveries", "list", "--destination", "pacs").stdout
     assert shell.run("jobs", "list", "--state", "CANCELED").stdout == "No Job yet.\n"
+
+
+def test_only_what_was_seen_is_counted_and_the_notes_say_why(shell: Shell) -> None:
+    job_id = fill(shell, presence=Presence.UNDETERMINED, notes=("The age is above 17 years.",))
+    listed = shell.run("jobs", "list").stdout
+    assert re.search(r"ROUTINE\s+\S+\s+0\s", listed, re.IGNORECASE)
+    assert "answered, undetermined" in listed
+    assert "The age is above 17 years." in shell.run("jobs", "show", job_id).stdout
+
+
+def test_findings_that_were_given_up_are_not_none(shell: Shell) -> None:
+    job_id = fill(shell)
+    books = Books(shell.url)
+    books.give_up(now=utc_now())
+    books.close()
+    assert "given up" in shell.run("jobs", "list").stdout
+    for words in (("jobs", "show", job_id), ("studies", "show", STUDY)):
+        told = shell.run(*words).stdout
+        assert "given up here" in told
+        assert "No finding" not in told
+        assert "findings: 0" not in told
+    assert "its file was given up on" in shell.run("results", "list").stdout
 
 
 def test_json_holds_the_whole_story(shell: Shell) -> None:

@@ -29,6 +29,7 @@ SIZES = {"long_axis_mm": 8.4, "short_axis_mm": 6.1, "volume_mm3": 214.0, "mean_h
 FOUND = Finding(
     label="Nodule 1", code=NODULE, confidence=0.97, measurements=SIZES, site=LUNG, laterality=LEFT, segment_number=1
 )
+UNDECIDED = Finding(label="Pneumonia", code=PNEUMONIA, presence=Presence.UNDETERMINED)
 ABSENT = Finding(label="Pneumonia", code=PNEUMONIA, presence=Presence.ABSENT, confidence=0.03)
 
 
@@ -88,6 +89,10 @@ def test_the_report_says_that_nobody_verified_it_and_what_limits_it() -> None:
     assert report["conclusion"] == f"{UNVERIFIED} lung_nodules: Nodule 1. FLAIR alone was read."
     assert report["status"] == "preliminary"
     assert report["basedOn"][0]["identifier"]["value"] == "A1"
+    (undecided,) = resources(bundle(FOUND, UNDECIDED), "DiagnosticReport")
+    assert "lung_nodules: Nodule 1; undetermined: Pneumonia." in undecided["conclusion"]
+    (unknown,) = resources(bundle(UNDECIDED), "DiagnosticReport")
+    assert "lung_nodules: undetermined: Pneumonia." in unknown["conclusion"]
     (nothing,) = resources(bundle(), "DiagnosticReport")
     assert "no findings" in nothing["conclusion"]
     assert "result" not in nothing

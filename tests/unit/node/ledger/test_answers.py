@@ -1,12 +1,15 @@
 """How an answer stands, whatever became of it since."""
 
+import pytest
+
 from node.domain.answer import Answer, AnswerState
 from node.domain.imaging_order import OrderState
 from node.domain.job import Priority
 from node.domain.retraction import RejectionReason
+from node.errors import NotFound
 from node.ledger.answers import AnswerLedger
 from tests.answers import NODULE_1, NODULE_2, ORDER, answer, correct, take_back, take_order, urge
-from tests.ledgers import Books, at
+from tests.ledgers import Books, at, make_facts
 
 SEG_UID, SR_UID, NOTE_UID = "2.25.10", "2.25.11", "2.25.90"
 
@@ -29,6 +32,14 @@ def test_only_the_report_and_the_note_stand_for_an_answer(books: Books) -> None:
     assert (found.state, labels(found)) == (AnswerState.FIRST, (["Nodule 1"], []))
     assert {one.sop_instance_uid for one in found.results} == {SEG_UID, SR_UID}
     assert (found.key, found.since) == (("1.2.3", "lung_nodules"), at(1))
+
+
+def test_of_findings_that_were_given_up_nobody_is_told_that_there_are_none(books: Books) -> None:
+    answer(books, NODULE_1)
+    books.give_up(now=at(30))
+    books.instances.record_instance(make_facts(received_at=at(31)))
+    with pytest.raises(NotFound, match="findings were given up"):
+        AnswerLedger(books.engine).read_answer(SR_UID)
 
 
 def test_it_waits_until_the_rules_were_asked_what_follows(books: Books) -> None:

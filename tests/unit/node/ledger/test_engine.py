@@ -91,6 +91,7 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
             "jobs DROP threshold",
             "jobs DROP is_shadow",
             "jobs DROP heard_at",
+            "jobs DROP outdated_at",
             "jobs DROP prior_study_instance_uid",
             "results DROP is_substitute",
             "results DROP retracted_at",

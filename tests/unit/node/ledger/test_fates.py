@@ -2,15 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from node.domain.codes import PNEUMONIA
 from node.domain.decision import Outcome
+from node.domain.finding import Finding, Presence
 from node.domain.job import JobState
 from node.domain.reasons import REASONS
 from node.domain.result import DeliveryState
+from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.study import SeriesState
-from node.ledger.fates import tell_delivery, tell_job, tell_study
+from node.domain.uids import InstanceUID
+from node.ledger.fates import GIVEN_UP, tell_delivery, tell_job, tell_study
+from node.ledger.retractions import RetractionLedger
 from tests.ledgers import (
     STUDY,
     Books,
@@ -62,6 +68,46 @@ def test_a_study_says_what_its_jobs_and_deliveries_came_to(books: Books) -> None
         now=at(10),
     )
     assert "lung_nodules canceled (canceled-by-hand)" in tell_study(books.view.study_story(STUDY))
+    books.close()
+
+
+def judged(presence: Presence) -> dict[str, Any]:
+    return Finding(label="Pneumonia", code=PNEUMONIA, presence=presence).as_json()
+
+
+@pytest.mark.parametrize(
+    ("presences", "words", "seen"),
+    [
+        ((), "answered, no findings", 0),
+        ((Presence.ABSENT,), "answered, no findings", 0),
+        ((Presence.UNDETERMINED, Presence.ABSENT), "answered, undetermined", 0),
+        ((Presence.PRESENT, Presence.ABSENT, Presence.PRESENT), "answered, findings: 2", 2),
+    ],
+)
+def test_only_what_was_seen_counts_as_a_finding(
+    books: Books, presences: tuple[Presence, ...], words: str, seen: int
+) -> None:
+    job = replace(books.only_job(), findings=tuple(map(judged, presences)))
+    assert (tell_job(job), job.seen) == (words, seen)
+    books.close()
+
+
+def test_findings_that_were_given_up_are_not_told_to_be_none(books: Books) -> None:
+    books.give_up(now=at(9))
+    books.instances.record_instance(make_facts(received_at=at(10)))
+    books.route(make_order(), now=at(11))
+    job = books.only_job()
+    assert (tell_job(job), job.seen) == (GIVEN_UP, None)
+    assert tell_study(books.view.study_story(STUDY)).startswith("lung_nodules answered before, given up here")
+    books.close()
+
+
+def test_an_answer_that_was_taken_back_is_told_so(books: Books) -> None:
+    (delivery,) = books.view.study_story(STUDY).deliveries
+    books.deliveries.record_sent(delivery, now=at(6), reason_code=None, reason_text=None)
+    order = RetractionOrder(reason=RejectionReason.QUALITY, comment="", struck=(), ordered_by="somebody")
+    RetractionLedger(books.engine).order_retraction(InstanceUID("2.25.1"), order, now=at(7))
+    assert tell_study(books.view.study_story(STUDY)) == "lung_nodules taken back"
     books.close()
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from node.domain.recording import Recording
 from node.domain.study import SeriesState
-from node.domain.uids import SeriesUID
+from node.domain.uids import SeriesUID, StudyUID
 from node.errors import IdentifierClash
 from node.intake.adoption import Adoption
 from node.intake.station import Intake
 from node.store.files import FileStore, Reserve
 from tests.instances import MAX_INSTANCE_BYTES, arrival, ct_slice, encode
-from tests.ledgers import STUDY, Books, at, make_facts, make_order
+from tests.ledgers import NOON, STUDY, Books, at, make_facts, make_order
 
 STORED = Reserve(reserve_bytes=0, reserve_percent=0.0)
 
@@ -160,3 +160,15 @@ def test_a_uid_that_another_study_uses_is_refused_and_the_first_instance_stays(b
     assert tuple(store.list_paths("instances")) == (first.path,)
     assert books.instances.known_digest(first.sop_instance_uid) == first.digest
     assert "instance-refused" in [event.kind for event in books.view.list_events(5)]
+
+
+def test_a_refusal_stands_in_the_time_line_of_its_study(books: Books) -> None:
+    books.instances.record_instance(make_facts())
+    with pytest.raises(IdentifierClash) as clash:
+        books.instances.check_place(make_facts().place._replace(series_instance_uid=SeriesUID("1.9.1")))
+    study = clash.value.study_instance_uid
+    assert study == STUDY
+    books.instances.record_refusal(
+        at=NOON, kind="instance-refused", text="x", code="identifier-clash", count=1, study_instance_uid=StudyUID(study)
+    )
+    assert [event.kind for event in books.view.study_story(STUDY).events][-1] == "instance-refused"

@@ -39,6 +39,7 @@ UNDONE = (
     "ALTER TABLE jobs DROP prior_study_instance_uid",
     "DROP INDEX ix_jobs_unheard",
     "ALTER TABLE jobs DROP heard_at",
+    "ALTER TABLE jobs DROP outdated_at",
     "ALTER TABLE jobs DROP is_shadow",
     *(
         f"DROP INDEX ix_{index}"

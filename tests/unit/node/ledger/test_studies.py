@@ -4,12 +4,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from node.domain.forward import Forward
 from node.domain.job import JobState, Priority
 from node.domain.study import SeriesState
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import LeaseLost, NotFound
+from node.ledger.schema import studies
 from tests.ledgers import (
     NOON,
     STUDY,
@@ -26,6 +28,19 @@ from tests.ledgers import (
 
 def states(books: Books) -> list[tuple[str, str | None]]:
     return [(job.state.value, job.reason_code) for job in books.view.study_story(STUDY).jobs]
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [("asked for", "it was purged, and came again"), ("restored", "it was answered before the ledger was lost")],
+)
+def test_a_study_that_nobody_purged_is_not_said_to_have_been(books: Books, reason: str, words: str) -> None:
+    with books.studies.writing() as connection:
+        values = {"state": SeriesState.PURGED.value, "reason": reason, "revision": 1}
+        times = {"first_instance_at": at(0), "changed_at": at(0)}
+        connection.execute(insert(studies).values(study_instance_uid=STUDY, **values, **times))
+    books.instances.record_instance(make_facts(received_at=at(1)))
+    assert books.view.study_story(STUDY).events[0].text.startswith(words)
 
 
 def test_evidence_counts_open_associations_and_the_last_end(books: Books) -> None:

@@ -49,3 +49,8 @@ def test_processing_failure_is_tried_for_some_minutes() -> None:
 def test_no_status_but_success_and_warnings_counts_as_sent() -> None:
     sent = {status for status in range(0x10000) if judge_status(status).fate is Fate.SENT}
     assert sent == {0x0000, 0x0001, 0x0107, 0x0111, 0x0116} | set(range(0xB000, 0xC000))
+
+
+def test_an_instance_that_clashes_with_one_of_another_series_never_counts_as_sent() -> None:
+    clash = judge_status(0x0111, comment="identifier-clash: SOP Instance UID 1.2 of series 1.3 already names an")
+    assert (clash.fate, clash.code) == (Fate.REFUSED, "destination-refused")

@@ -12,7 +12,7 @@ from node.domain.finding import Finding, Presence
 from node.domain.uids import SeriesUID
 from node.errors import PixelsUndecodable
 from node.ledger.closeups import Arrival, CloseupLedger, Slice
-from node.ledger.standings import StandingLedger
+from node.ledger.standings import Standing, StandingLedger
 from node.ledger.views import StudyStory
 from node.ledger.worklist import Mark, Place
 from node.rules.evaluate import evaluate
@@ -38,6 +38,56 @@ def test_a_study_that_stayed_incomplete_is_not_told_to_lack_a_rule(books: Books)
     assert tell_state(standing).words == "Refused"
     assert tell_state(standing).why.startswith("held 60 of 120 by C-FIND at pacs")
     assert tell_findings(standing).words == "No result: the Study stayed incomplete"
+
+
+def standing_of(books: Books) -> Standing:
+    place = Place(mark=Mark(priority=0, opened_at=at(0), place_id=1), study_instance_uid=STUDY, modalities=("CT",))
+    (standing,) = StandingLedger(books.engine).describe([place])
+    return standing
+
+
+def answer(books: Books, *findings: Finding, pipeline: str = "lung_nodules", number: int = 1) -> None:
+    """Let a Pipeline answer the Study."""
+    if number == 1:
+        books.instances.record_instance(make_facts())
+    else:
+        books.interventions.reprocess(STUDY, ordered_by="reader", now=at(number))
+    books.route(make_order(pipeline=pipeline), now=at(number))
+    (job,) = [one for one in books.view.study_story(STUDY).jobs if one.order.pipeline == pipeline]
+    outcome = replace(make_outcome(make_result(job, number=number)), findings=[one.as_json() for one in findings])
+    books.jobs.finish_job(books.claim(job, now=at(number)), outcome, now=at(number))
+
+
+UNDECIDED = Finding(label="Pneumonia", code=PNEUMONIA, presence=Presence.UNDETERMINED, site=LUNG)
+
+
+def test_what_stays_undetermined_is_not_told_as_no_findings(books: Books) -> None:
+    answer(books, UNDECIDED, pipeline="chest_xray")
+    said = tell_findings(standing_of(books))
+    assert (said.words, said.second, said.has_findings) == (
+        "Pneumonia undetermined",
+        "AI, unverified · chest_xray",
+        False,
+    )
+    answer(books, nodule(5.0), number=2)
+    said = tell_findings(standing_of(books))
+    assert (said.words, said.second) == ("Nodule 5.0 mm", "AI, unverified; undetermined: Pneumonia")
+
+
+def test_findings_that_were_given_up_are_not_told_as_no_findings(books: Books) -> None:
+    answer(books, nodule(17.5))
+    books.give_up(now=at(9))
+    books.instances.record_instance(make_facts(received_at=at(10)))
+    books.route(make_order(), now=at(11))
+    said = tell_findings(standing_of(books))
+    assert (said.words, said.second) == (
+        "Answered before; its findings were given up here, see the PACS",
+        "lung_nodules",
+    )
+    answer(books, pipeline="chest_xray", number=12)
+    assert tell_findings(standing_of(books)).words.startswith("Answered before")
+    answer(books, UNDECIDED, pipeline="lung_lobes", number=13)
+    assert "given up here: lung_nodules" in tell_findings(standing_of(books)).second
 
 
 def draw(books: Books) -> TimeLine:
@@ -102,6 +152,20 @@ def test_a_result_that_nobody_has_yet_counts_from_when_it_was_written(books: Boo
 def test_a_study_that_waits_tells_for_how_long(books: Books) -> None:
     books.add_job()
     assert draw(books).headline == "No result yet, 100.0 s after last slice"
+
+
+def test_an_answer_from_before_its_instances_came_is_told_so(books: Books) -> None:
+    """After a loss of the ledger, the answer is restored before its Instances are taken in anew."""
+    run(books)
+    story = books.view.study_story(STUDY)
+    (job,) = story.jobs
+    restored = replace(story.events[0], at=at(140), kind="job-restored", job_id=job.job_id)
+    opened = replace(story.events[0], at=at(147))
+    anew = replace(story, first_instance_at=at(147), events=(restored, opened))
+    arrival = Arrival(instances=2, associations=1, last_at=at(147))
+    line = draw_time_line(anew, arrival, job, now=at(200))
+    assert line.headline == f"Answered on {at(20):%Y-%m-%d}, before these Instances came"
+    assert line.seconds >= 0
 
 
 def test_a_study_without_a_job_ends_with_its_rules(books: Books) -> None:
@@ -171,6 +235,7 @@ def test_findings_are_told_in_words_with_units() -> None:
     assert tell_answer(entries) == "2 lung nodules, largest 8.4 mm right"
     assert tell_answer(entries[:1]) == "Lung nodule 5.0 mm left"
     assert tell_answer(()) == "No findings"
+    assert tell_answer([UNDECIDED.as_json()]) == "Pneumonia undetermined"
     line = list_findings(findings, {})[1]
     assert line.measures == (("Long axis", "8.4 mm"), ("Mean", "\u2212116 HU"), ("Certainty", "99 %"))
     assert (line.name, line.key, line.long_axis, line.short_axis) == ("Right lung", 2, "8.4", "")

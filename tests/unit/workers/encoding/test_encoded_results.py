@@ -246,7 +246,7 @@ def test_every_label_of_a_radiograph_has_its_group_present_or_not() -> None:
     [
         (Presence.PRESENT, "111242", "121053"),
         (Presence.ABSENT, "111241", "121054"),
-        (Presence.UNDETERMINED, "111241", "121059"),
+        (Presence.UNDETERMINED, "111245", "121059"),
     ],
 )
 def test_summary_of_a_radiograph_follows_its_labels(presence: Presence, summary: str, code: str) -> None:

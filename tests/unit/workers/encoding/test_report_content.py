@@ -237,6 +237,23 @@ def test_each_of_several_things_that_were_not_found_has_its_own_group() -> None:
     assert len(set(uids)) == len(looked_for) + 1
 
 
+@pytest.mark.parametrize(
+    ("presences", "summary"),
+    [
+        (("present", "absent"), codes.WITH_FINDINGS),
+        (("present", "undetermined"), codes.PARTLY_WITH_FINDINGS),
+        (("absent", "absent"), codes.WITHOUT_FINDINGS),
+        (("absent", "undetermined"), codes.PARTLY_WITHOUT_FINDINGS),
+        (("undetermined", "undetermined"), codes.NO_ANSWER),
+    ],
+)
+def test_a_label_that_nobody_could_decide_was_not_answered(presences: Sequence[str], summary: Code) -> None:
+    case = xray_case(more=(Code("36118008", "SCT", "Pneumothorax"),))
+    labels = zip(case.analysis.findings, presences, strict=True)
+    sr = report_of(with_findings(case, *(replace(one, presence=Presence(said)) for one, said in labels)))
+    assert answers(sr, codes.SUMMARY) == [summary.value]
+
+
 def test_a_model_that_does_not_tell_what_it_looks_for_says_only_that_it_found_nothing() -> None:
     case = ct_case(with_nodules=False)
     silent = replace(case, provenance=replace(case.provenance, model=replace(case.provenance.model, looked_for=())))

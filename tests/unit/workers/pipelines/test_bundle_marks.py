@@ -59,6 +59,20 @@ def test_what_has_no_label_is_told(volume: Volume) -> None:
     assert "The model marked 77, 300 too, for which there is no label." in analysis.notes
 
 
+@pytest.mark.parametrize("channels", [1, 4], ids=["numbers", "channels"])
+def test_marks_without_a_label_are_never_an_absence(channels: int, volume: Volume) -> None:
+    drawn = draw_bars(volume, [1, 3])
+    if channels > 1:
+        drawn = np.concatenate([drawn == value for value in range(channels)]).astype(np.float32)
+    with pytest.raises(ModelOutputInvalid, match=r"marks 1, 3, for which there is no label.*label each number"):
+        ask(drawn, card_of([2]), volume)
+
+
+def test_a_label_without_a_channel_is_never_an_absence(volume: Volume) -> None:
+    with pytest.raises(ModelOutputInvalid, match="answers 2 channels, and label Label 7 is number 7"):
+        ask(np.zeros((2, *volume.voxels.shape), np.float32), card_of([1, 7]), volume)
+
+
 def test_of_channels_that_overlap_the_later_label_covers_the_earlier_one(volume: Volume) -> None:
     channels = np.zeros((4, *volume.voxels.shape), np.float32)
     channels[1, 2:6, 4:9, 4:9] = channels[3, 4:8, 4:9, 4:9] = 1

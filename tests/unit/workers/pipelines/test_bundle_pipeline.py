@@ -73,6 +73,15 @@ def test_a_box_of_too_little_certainty_is_none(tmp_path: Path) -> None:
     assert ask(card, acquire(SOLID, SCANS["axial"])).findings == ()
 
 
+def test_a_box_of_a_class_without_a_label_is_never_an_absence(tmp_path: Path) -> None:
+    bundle = make_box_bundle(tmp_path / "raw")
+    card = bundle / "model.toml"
+    card.write_text(card.read_text().replace("value = 0", "value = 7"))
+    model = Shelf(tmp_path / "models").add(bundle, complete=partial(complete_bundle, wishes=Wishes()))
+    with pytest.raises(ModelOutputInvalid, match="marks 0, for which there is no label"):
+        ask(model, acquire(SOLID, SCANS["axial"]))
+
+
 def make_film(brightness: float) -> Dataset:
     ds = make_slices(CTImageStorage)[0]
     ds.Modality, ds.PhotometricInterpretation, ds.Rows, ds.Columns = "DX", "MONOCHROME2", 40, 30

@@ -178,6 +178,22 @@ def test_of_a_child_or_of_an_unknown_age_the_answer_is_given(age: str) -> None:
     assert look(changed(PatientAge=age)).findings[0].presence is Presence.PRESENT
 
 
+@pytest.mark.parametrize(
+    ("elements", "is_known"),
+    [
+        ({"PatientAge": "", "PatientBirthDate": ""}, False),
+        ({"PatientAge": "000Y", "PatientBirthDate": ""}, False),
+        ({"PatientAge": "", "PatientBirthDate": "20210203", "StudyDate": "20240305"}, True),
+        ({"PatientAge": "003Y"}, True),
+    ],
+)
+def test_an_answer_on_a_film_without_an_age_says_so(elements: dict[str, str], is_known: bool) -> None:
+    notes = pipeline().read({"image": [changed(**elements)]}).notes
+    told = [note for note in notes if note.startswith("The patient's age is not known")]
+    assert len(told) == (not is_known)
+    assert all("children of one to five" in note for note in told)
+
+
 @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
 def test_an_age_without_its_unit_is_taken_as_years() -> None:
     assert look(changed(PatientAge="53")).findings[0].presence is Presence.UNDETERMINED
