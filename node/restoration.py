@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from node.audit.record import Record
-from node.errors import NotDicom
+from node.errors import NotDicom, Transient
 from node.ledger.cards import Card, CardName, read_card, read_name
 from node.ledger.restoration import Evidence, RestorationLedger, Tally
 from node.store.paths import CARD_SUFFIX, RESULTS
@@ -109,8 +109,9 @@ def catch_up(ledger: RestorationLedger, remains: Remains, *, now: datetime) -> R
     evidence = Evidence(_count_sent(remains))
     tally = _restore_answers(ledger, remains, cards, evidence, is_lost=False, now=now)
     adopted = remains.adopt()
-    tally.forwarded = ledger.restore_forwards(remains.destinations, evidence, now=now)
-    logger.warning("ledger was older", extra={"adopted": adopted, "count": tally.jobs + tally.retractions})
+    if tally.is_older:
+        tally.forwarded = ledger.restore_forwards(remains.destinations, evidence, now=now)
+        logger.warning("ledger was older", extra={"adopted": adopted, "count": tally.jobs + tally.retractions})
     return Restored(instances=adopted, answers=tally)
 
 
@@ -163,7 +164,8 @@ def _read_cards(store: Store, paths: Iterable[str]) -> tuple[Card, ...]:
 def _read_card(store: Store, path: str) -> Card | None:
     try:
         return read_card(store.read(path))
-    except NotDicom as exc:
+    except (NotDicom, Transient) as exc:
+        # Its Results stay; a start that is refused would keep the others from the node.
         logger.warning("card unreadable", extra={"reason_code": exc.code})
         return None
 

@@ -11,7 +11,8 @@ from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.domain.switch import Mode, Switch
 from node.errors import PipelineUnknown
-from node.ledger.opening import open_switches
+from node.ledger.opening import open_ledger, open_switches
+from node.ledger.switches import SwitchLedger
 from node.wording import age
 
 app = typer.Typer(no_args_is_help=True, help="Pipelines, and the switch of each.")
@@ -45,7 +46,8 @@ def switch_pipeline(
     if name not in loaded.pipelines:
         raise PipelineUnknown(f"pipeline {name!r} is unknown; known are {', '.join(loaded.pipelines)}")
     wanted = Switch(pipeline=name, mode=mode, changed_by=find_account(), changed_at=utc_now(), reason=reason)
-    ended = open_switches(loaded).switch_pipeline(wanted)
+    # Before the first start, too: a Pipeline may have to begin in shadow.
+    ended = SwitchLedger(open_ledger(loaded)).switch_pipeline(wanted)
     record_audit(loaded, pipeline_switched(wanted))
     stdout().print(f"{name} is {mode.value}: {mode.words}.")
     if ended:

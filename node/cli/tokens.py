@@ -66,7 +66,7 @@ def add_token(
     """Make a token and print it, once; a client sends it as Bearer, or as the password of Basic."""
     life = None if days is None else timedelta(days=days)
     order = TokenOrder(name=name, scopes=_read_scopes(scope), life=life)
-    secret = build_registry(read_settings(settings)).add_token(order, by=find_account())
+    secret = build_registry(read_settings(settings), is_first=True).add_token(order, by=find_account())
     stdout().print(secret, markup=False)
 
 

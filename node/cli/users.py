@@ -12,7 +12,7 @@ from node.cli.context import JsonOption, SettingsOption, read_settings, record_a
 from node.cli.output import print_json, print_table, reports_errors, stdout
 from node.clock import utc_now
 from node.domain.account import Role, User
-from node.ledger.opening import find_ledger
+from node.ledger.opening import find_ledger, open_ledger
 from node.settings.whole import Settings
 from node.web.host import url_of
 from node.wording import age
@@ -58,7 +58,7 @@ def add_user(
 ) -> None:
     """Add a user; without a password a one-time link is printed by which they set one."""
     loaded, account = read_settings(settings), find_account()
-    registry = build_registry(loaded)
+    registry = build_registry(loaded, is_first=True)
     password = _read_password() if password_stdin else None
     user = registry.add_user(name, role, password=password, by=account)
     stdout().print(f"{user.name} is {user.role.value}.")
@@ -119,9 +119,15 @@ def remove_user(name: NameArgument, *, revoke_tokens: RevokeOption = False, sett
     _tell_tokens(registry, name, is_revoked=revoke_tokens)
 
 
-def build_registry(settings: Settings) -> Registry:
-    """Return what changes who may come in, with each change in the audit trail."""
-    engine = find_ledger(settings)
+def build_registry(settings: Settings, *, is_first: bool = False) -> Registry:
+    """Return what changes who may come in, with each change in the audit trail.
+
+    Parameters
+    ----------
+    is_first
+        Make the ledger where there is none yet, for those who may come in from the first start on.
+    """
+    engine = open_ledger(settings) if is_first else find_ledger(settings)
     return open_registry(engine, clock=utc_now, tell=lambda event: record_audit(settings, event))
 
 

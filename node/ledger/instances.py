@@ -240,10 +240,12 @@ class _Batch:
 
     def _replace(self, facts: InstanceFacts) -> None:
         is_it = instances.c.sop_instance_uid == facts.sop_instance_uid
-        before = self._connection.execute(select(instances.c.attributes).where(is_it)).scalar_one()
+        before, digest = self._connection.execute(select(instances.c.attributes, instances.c.digest).where(is_it)).one()
         self._connection.execute(update(instances).where(is_it).values(**_values(facts)))
         correct_entries(self._connection, before, facts)
-        mark_outdated(self._connection, facts)
+        # The same bytes may lie in another place of the store.
+        if digest != facts.digest:
+            mark_outdated(self._connection, facts)
         add_event(
             self._connection,
             at=facts.received_at,

@@ -27,7 +27,9 @@ def mark_outdated(connection: Connection, facts: InstanceFacts) -> None:
     of_study = or_(jobs.c.study_instance_uid == uid, jobs.c.prior_study_instance_uid == uid)
     begun = select(jobs).where(of_study, jobs.c.state.in_(BEGUN)).order_by(jobs.c.accepted_at, jobs.c.job_id)
     rows = connection.execute(begun).mappings().all()
-    read = [row for row in rows if row["outdated_at"] is None and _reads(row, facts)]
+    read = [
+        row for row in rows if row["outdated_at"] is None and _reads(row, facts) and not _is_current(connection, row)
+    ]
     if not read:
         return
     uids = [row["job_id"] for row in read]
@@ -55,6 +57,16 @@ def read_again(connection: Connection, job_id: JobID, order: JobOrder, *, is_wis
     outdated = select(jobs.c.job_id).where(jobs.c.job_id == job_id, jobs.c.outdated_at.is_not(None))
     if connection.execute(outdated).first() is None or not (is_wished or _is_being_read(connection, order)):
         return None
+    return replace(order, content=_digest_now(connection, order))
+
+
+def clear_outdated(connection: Connection, job_id: JobID) -> None:
+    """Note that the answer of a Job is of the versions that count again."""
+    connection.execute(update(jobs).where(jobs.c.job_id == job_id).values(outdated_at=None))
+
+
+def _digest_now(connection: Connection, order: JobOrder) -> str:
+    """Return the digest of the versions that count, of every Instance that an order is about."""
     versions: dict[str, list[tuple[InstanceUID, str]]] = {}
     for role, series in order.inputs.items():
         of_series = (
@@ -63,7 +75,13 @@ def read_again(connection: Connection, job_id: JobID, order: JobOrder, *, is_wis
         )
         found = connection.execute(select(instances.c.sop_instance_uid, instances.c.digest).where(*of_series))
         versions[role] = [(InstanceUID(uid), digest) for uid, digest in found]
-    return replace(order, content=digest_versions(versions))
+    return digest_versions(versions)
+
+
+def _is_current(connection: Connection, row: RowMapping) -> bool:
+    """Return whether a Job was put on just the versions that count now."""
+    order = to_job(row).order
+    return order.content == _digest_now(connection, order)
 
 
 def _reads(row: RowMapping, facts: InstanceFacts) -> bool:

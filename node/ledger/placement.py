@@ -362,8 +362,10 @@ def _has_failed(answer: Answer) -> bool:
 
 
 def _to_answer(row: RowMapping, struck: frozenset[str] | None) -> Answer:
-    is_withdrawn = struck is not None and not struck
-    kept = [one for one in row["findings"] if not is_withdrawn and one["label"] not in (struck or ())]
+    is_whole = struck is not None and not struck
+    kept = [one for one in row["findings"] if not is_whole and one["label"] not in (struck or ())]
+    # Whoever struck all of them has not said that there is nothing.
+    is_withdrawn = is_whole or (bool(row["findings"]) and not kept)
     return Answer(
         row=row,
         findings=tuple(one for one in kept if has_presence(one, Presence.PRESENT)),

@@ -283,8 +283,8 @@ def release_job(connection: Connection, job_id: JobID, order: JobOrder, *, now: 
     return bool(released.rowcount)
 
 
-def take_over(connection: Connection, order: JobOrder, until: datetime | None, *, now: datetime) -> bool:
-    """Give a Job that waits for its prior the question of `order`, in the transaction; return whether there was one.
+def take_over(connection: Connection, order: JobOrder, until: datetime | None, *, now: datetime) -> JobID | None:
+    """Give a Job that waits for its prior the question of `order`, in the transaction; return it, None: there is none.
 
     It never started, so it is asked with the prior, or with what came late of the Study itself, as if from the first.
     """
@@ -299,7 +299,7 @@ def take_over(connection: Connection, order: JobOrder, until: datetime | None, *
     )
     same = [row for row in waiting.mappings().all() if _own(row["inputs"]) == _own(order.inputs)]
     if not same:
-        return False
+        return None
     job_id = JobID(same[0]["job_id"])
     values = {
         "content": order.content,
@@ -313,7 +313,7 @@ def take_over(connection: Connection, order: JobOrder, until: datetime | None, *
     connection.execute(update(jobs).where(jobs.c.job_id == job_id).values(**values))
     text = "its prior is here, and it starts with it" if PRIOR_ROLE in order.inputs else "it reads what came meanwhile"
     _tell(connection, order, job_id, SCHEDULED_ANEW if until is None else "job-changed", text, now=now)
-    return True
+    return job_id
 
 
 def stir_wanting(connection: Connection, prior: StudyUID, *, now: datetime) -> None:

@@ -78,6 +78,8 @@ class Tally:
         Deliveries of received Instances that were sent.
     set_aside
         Jobs whose question another Job has answered, too, of which the ledger knows.
+    is_older
+        Whether a ledger that was not lost did not know what it should have.
     """
 
     jobs: int = 0
@@ -87,6 +89,7 @@ class Tally:
     pending: int = 0
     forwarded: int = 0
     set_aside: list[str] = field(default_factory=list)
+    is_older: bool = False
 
 
 class RestorationLedger(Desk):
@@ -126,12 +129,12 @@ class RestorationLedger(Desk):
                 (card for card in cards if card.retraction), key=lambda one: one.retraction["ordered_at"]
             ):
                 intake.take_retraction(card)
-            if intake.entered:
-                _spend_known(connection, evidence)
+            _spend_known(connection, evidence)
             for row in _undelivered(connection):
                 if row["sop_instance_uid"] in intake.entered:
                     _restore_deliveries(connection, row, evidence, intake.tally, now=now)
-            if intake.is_older and not is_lost:
+            intake.tally.is_older = intake.is_older and not is_lost
+            if intake.tally.is_older:
                 _tell_older(connection, intake.tally, now=now)
         return intake.tally
 
@@ -300,8 +303,9 @@ def _is_news(row: RowMapping, fence: int) -> bool:
 
 def _complete(connection: Connection, known: RowMapping, card: Card) -> bool:
     """Return whether the Job was as it is `known` until now, and is answered from now on."""
-    nobody = {"lease_owner": None, "lease_expires_at": None, "enqueued_at": None, "reason_code": None}
-    values = {name: value for name, value in card.job.items() if name in jobs.c} | nobody | {"reason_text": None}
+    nobody = {"lease_owner": None, "lease_expires_at": None, "enqueued_at": None}
+    nothing = {"reason_code": None, "reason_text": None, "outdated_at": None}
+    values = {name: value for name, value in card.job.items() if name in jobs.c} | nobody | nothing
     same = jobs.c.job_id == card.job["job_id"], jobs.c.fence == known["fence"], jobs.c.state == known["state"]
     touch(connection, card.job["study_instance_uid"])
     return bool(connection.execute(update(jobs).where(*same).values(values)).rowcount)

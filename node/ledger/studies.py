@@ -19,7 +19,7 @@ from node.errors import NotFound
 from node.ledger.engine import Desk, Engine
 from node.ledger.imaging_orders import add_orders
 from node.ledger.orders import add_delivery
-from node.ledger.outdated import read_again
+from node.ledger.outdated import clear_outdated, read_again
 from node.ledger.prior_marks import REPROCESSED
 from node.ledger.priors import add_priors, await_priors, release_job, stir_wanting, take_over, waiting_values
 from node.ledger.rows import add_alarm, add_event, from_clause, from_order, to_instance
@@ -290,23 +290,35 @@ def _add_decisions(connection: Connection, found: Sequence[Decision], *, revisio
         )
 
 
-def add_job(connection: Connection, order: JobOrder, *, rejects_superseded: bool, now: datetime) -> None:
-    """Order a Job in the caller's transaction, unless its question was put before; see `record_routing`."""
+def add_job(
+    connection: Connection, order: JobOrder, *, rejects_superseded: bool, now: datetime, is_wished: bool = False
+) -> JobID:
+    """Order a Job in the caller's transaction, unless its question was put before; return the Job that answers it.
+
+    Parameters
+    ----------
+    is_wished
+        A person asks for this very answer: one of an earlier version of the Instances will not do. So it is, too, where
+        the Study is reprocessed.
+    """
     until = await_priors(connection, order, now=now)
     known = _find_known(connection, order)
     if known is not None:
-        is_wished = _is_reprocessed(connection, order.study_instance_uid)
+        is_wished = is_wished or _is_reprocessed(connection, order.study_instance_uid)
         anew = read_again(connection, known, order, is_wished=is_wished)
         if anew is not None:
             order, known = anew, _find_known(connection, anew)
+            if known is not None:
+                clear_outdated(connection, known)
     if known is not None:
         if until is None and release_job(connection, known, order, now=now):
-            return
+            return known
         if not revive_job(connection, known, order, rejects_superseded=rejects_superseded, now=now):
             _tell_known(connection, order, known, now=now)
-        return
-    if take_over(connection, order, until, now=now):
-        return
+        return known
+    taken = take_over(connection, order, until, now=now)
+    if taken is not None:
+        return taken
     predecessor = find_predecessor(connection, order)
     _supersede(connection, order, now=now)
     job_id, where = JobID(str(uuid.uuid4())), "in shadow, " * order.is_shadow
@@ -320,6 +332,7 @@ def add_job(connection: Connection, order: JobOrder, *, rejects_superseded: bool
         study_instance_uid=order.study_instance_uid,
         job_id=job_id,
     )
+    return job_id
 
 
 def _find_known(connection: Connection, order: JobOrder) -> JobID | None:

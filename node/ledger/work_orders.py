@@ -14,7 +14,7 @@ from node.domain.uids import SeriesUID, StudyUID
 from node.domain.workitem import element, moment
 from node.ledger.engine import Desk, Engine
 from node.ledger.job_workitems import code_of
-from node.ledger.schema import jobs, studies, workitems
+from node.ledger.schema import studies, workitems
 from node.ledger.studies import add_job
 from node.ledger.switches import are_outdated
 from node.ledger.workitem_news import announce, describe_state
@@ -91,13 +91,6 @@ class WorkOrderLedger(Desk):
         revision
             That of the Study when `order` was made; nothing is written where it has changed.
         """
-        same = (
-            jobs.c.study_instance_uid == order.study_instance_uid,
-            jobs.c.pipeline == order.pipeline,
-            jobs.c.model == order.model,
-            jobs.c.model_version == order.model_version,
-            jobs.c.content == order.content,
-        )
         of_study = studies.c.study_instance_uid == work.study_instance_uid
         is_unchanged = (studies.c.state == SeriesState.ROUTED.value, studies.c.revision == revision)
         this = (
@@ -111,8 +104,7 @@ class WorkOrderLedger(Desk):
                 return False
             if connection.execute(select(workitems.c.workitem_id).where(*this)).first() is None:
                 return False
-            add_job(connection, order, rejects_superseded=self._rejects_superseded, now=now)
-            job_id = connection.execute(select(jobs.c.job_id).where(*same)).scalar_one()
+            job_id = add_job(connection, order, rejects_superseded=self._rejects_superseded, now=now, is_wished=True)
             connection.execute(update(workitems).where(*this).values(job_id=job_id, changed_at=now))
             return True
 

@@ -1,7 +1,6 @@
 """What a condition compares with: a word, a pattern, a span of numbers, or mere presence."""
 
 import difflib
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from node.rules.text import compile_pattern, normalize
 
 PRESENT, ABSENT = "present", "absent"
 # What is repeated so often is written out when it is compiled, and no text is that long.
-REPEATS, MAX_REPEATS = re.compile(r"\{(\d{1,9})"), 2**16
+MAX_REPEATS = 2**16
+PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<low>\d*)(?:,(?P<high>\d*))?\}|.", re.DOTALL)
 # Searches take microseconds, but a pattern may have more ways to try in one text than there is time.
 SEARCH_S = 0.1
 RawOperand = str | int | float
@@ -190,12 +190,30 @@ def parse_pattern(raw: RawOperand) -> Operand:
         If `raw` is no regular expression, or repeats something too often.
     """
     text = _as_text(raw)
-    if math.prod(map(int, REPEATS.findall(text))) > MAX_REPEATS:
+    if _count_repeats(text) > MAX_REPEATS:
         raise RuleInvalid(f"{text!r} repeats something more than {MAX_REPEATS} times; a text holds 256 characters")
     try:
         return Pattern(words=text, pattern=compile_pattern(text))
     except (regex.error, OverflowError, RecursionError) as exc:
         raise RuleInvalid(f"{text!r} is no regular expression: {exc}") from exc
+
+
+def _count_repeats(source: str) -> int:
+    """Return how often the innermost thing of a pattern is repeated at most, by counts within counts."""
+    # Of each group that is open, and around all: the most of what is within. `last` is that of the piece before.
+    most, last = [1], 1
+    for piece in PIECE.finditer(source):
+        low, high = piece["low"], piece["high"]
+        if piece[0] == "(":
+            most.append(1)
+        elif piece[0] == ")" and len(most) > 1:
+            last = most.pop()
+        elif low or high:
+            last *= max(1, int((low or "0")[:9]), int((high or "0")[:9]))
+        else:
+            last = 1
+        most[-1] = max(most[-1], last)
+    return max(most)
 
 
 def parse_comparison(raw: RawOperand, quantity: Quantity) -> Operand:

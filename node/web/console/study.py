@@ -185,9 +185,7 @@ class Scribe:
         return Answer(
             job=job,
             outdated=tell_outdated(job),
-            headline=sentence(GIVEN_UP)
-            if job.is_given_up
-            else tell_answer([entry for entry in job.findings if entry["label"] not in struck]),
+            headline=_headline(job, struck),
             findings=list_findings(findings, reviews, struck=struck),
             results=standing,
             stack=stack,
@@ -261,6 +259,14 @@ def _standing(job: Job, story: StudyStory) -> tuple[Result, ...]:
         and one.purged_at is None
     ]
     return tuple(sorted(found, key=lambda one: order.index(one.kind) if one.kind in order else len(order)))
+
+
+def _headline(job: Job, struck: frozenset[str]) -> str:
+    """Return in one line what the answer of a Job says; nothing is said of what was given up, or taken back."""
+    if job.is_given_up:
+        return sentence(GIVEN_UP)
+    kept = [entry for entry in job.findings if entry["label"] not in struck]
+    return "Its findings were taken back" if job.findings and not kept else tell_answer(kept)
 
 
 def _rendered(result: Result) -> str:

@@ -132,7 +132,10 @@ def _tell_nothing(answers: Sequence[Answer]) -> Saying:
         return Saying(words=f"{', '.join(undecided)} undetermined", second=second)
     if given_up:
         return Saying(words=sentence(GIVEN_UP), second=", ".join(_pipelines(given_up)))
-    return Saying(words="No findings", second=f"{UNVERIFIED} · {', '.join(_pipelines(answers))}")
+    taken_back = [answer for answer in answers if answer.is_withdrawn]
+    said = _pipelines([answer for answer in answers if not answer.is_withdrawn])
+    told = [f"taken back: {', '.join(_pipelines(taken_back))}"] if taken_back else []
+    return Saying(words="No findings", second="; ".join([f"{UNVERIFIED} · {', '.join(said)}", *told]))
 
 
 def _undecided(answers: Sequence[Answer]) -> list[str]:

@@ -95,6 +95,29 @@ def test_of_many_instances_and_of_the_same_bytes_no_more_is_told(books: Books) -
     ]
 
 
+def test_the_same_bytes_in_another_place_of_the_store_mark_nothing(books: Books) -> None:
+    job = answer(books)
+    facts = make_facts(received_at=at(5), association="again")
+    books.instances.record_instance(replace(facts, path=f"{facts.path}.other"))
+    assert alarms(books) == []
+    assert books.find(job).outdated_at is None
+
+
+def test_an_answer_to_the_versions_that_count_again_is_not_outdated(books: Books) -> None:
+    answer(books)
+    come_again(books, "second", now=5)
+    route_again(books, now=6)
+    reprocess(books, now=6)
+    second = finish(books, books.claim(newest(books), now=at(7)), number=2, now=8)
+    come_again(books, "third", now=9)
+    assert books.find(second).outdated_at == at(9)
+    come_again(books, "second", now=10)
+    route_again(books, now=11)
+    reprocess(books, now=11)
+    assert newest(books).job_id == second.job_id
+    assert books.find(second).outdated_at is None
+
+
 def test_what_the_answer_has_not_read_marks_nothing(books: Books) -> None:
     books.instances.record_instance(make_facts(series=2))
     answer(books)

@@ -110,6 +110,7 @@ def test_a_role_may_be_one_table_or_a_list() -> None:
         (ct_rule('modality = { a = 1 }'), "when.modality: .*must be a text or a number"),
         (ct_rule('description = "t1("'), "when.description: .*no regular expression"),
         (ct_rule('description = "((a{1000}){1000}){1000}"'), "when.description: .*repeats something more than 65536"),
+        (ct_rule('description = "x{0,1}((a{,1000}){1,1000}){0,1000}"'), ".*repeats something more than 65536"),
         (ct_rule('orientation = "axail"'), 'when.orientation: .*did you mean "axial"'),
         (ct_rule('sop_class = "CT Image Sotrage"'), 'did you mean "CT Image Storage"'),
         (ct_rule('contrast = "gadolinium"'), "when.contrast: .*present"),
