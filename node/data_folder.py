@@ -23,8 +23,13 @@ def make_data_folder(folder: Path) -> None:
     _require_open(folder)
 
 
-def has_data_folder(folder: Path) -> bool:
+def has_data_folder(folder: Path, *, writes: bool = True) -> bool:
     """Return whether the folder is there; nothing is made.
+
+    Parameters
+    ----------
+    writes
+        Whoever asks may have to write there, as all that asks a ledger on SQLite.
 
     Raises
     ------
@@ -36,12 +41,12 @@ def has_data_folder(folder: Path) -> bool:
     except PermissionError as exc:
         raise _closed(folder) from exc
     if is_there:
-        _require_open(folder)
+        _require_open(folder, writes=writes)
     return is_there
 
 
-def _require_open(folder: Path) -> None:
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+def _require_open(folder: Path, *, writes: bool = True) -> None:
+    if not os.access(folder, os.R_OK | os.X_OK | (os.W_OK if writes else 0)):
         raise _closed(folder)
 
 

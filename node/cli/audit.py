@@ -71,14 +71,14 @@ def verify_trail(
 
 def _find_trail(settings: Settings) -> Path:
     """Return the folder of the trail of a node that has begun; raise NotFound where there is none."""
-    if not has_data_folder(settings.node.data_dir):
+    if not has_data_folder(settings.node.data_dir, writes=False):
         raise NotFound(
             f"no audit trail, for there is no data folder {settings.node.data_dir.absolute()}; name the settings of "
             "the node by --settings, or its data folder by RADNODE__NODE__DATA_DIR"
         )
     folder = audit_folder(settings)
     # Where it is closed its files are not seen, and it would seem empty.
-    has_data_folder(folder)
+    has_data_folder(folder, writes=False)
     return folder
 
 

@@ -46,11 +46,10 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
             sys.stderr.write(f"radnode: {exc}\n")
             raise typer.Exit(EXIT_USAGE if isinstance(exc, Misconfigured) else EXIT_FAILURE) from exc
         except PermissionError as exc:
-            # Below the data folder much may belong to another user: store, audit trail, models.
             place = "something" if exc.filename is None else Path(os.fsdecode(exc.filename)).absolute()
             sys.stderr.write(
-                f"radnode: {place} is not open to this user; run radnode as the user of the service, or correct "
-                "node.data_dir\n"
+                f"radnode: {place} is not open to this user; run radnode as the user of the service, or give this "
+                "user rights there\n"
             )
             raise typer.Exit(EXIT_USAGE) from exc
 

@@ -11,6 +11,7 @@ from node.domain.uids import StudyUID
 from node.errors import NotFound, WrongState
 from node.ledger.engine import Desk
 from node.ledger.pages import Listing, PageAsked, PageFound, read_page
+from node.ledger.placement import WITH_FATE
 from node.ledger.rows import to_job
 from node.ledger.schema import jobs, reviews
 from node.ledger.transitions import tell
@@ -41,6 +42,8 @@ class ReviewLedger(Desk):
             order.check()
             if job.state is not JobState.COMPLETED:
                 raise WrongState(f"job {job.job_id} is {job.state.value}; only an answer is reviewed")
+            if job.is_given_up:
+                raise WrongState(f"job {job.job_id}: its findings were given up here with the Study; look in the PACS")
             if not 1 <= order.number <= len(job.findings):
                 raise NotFound(f"job {job.job_id} has findings 1 to {len(job.findings)}, not {order.number}")
             label = str(job.findings[order.number - 1]["label"])
@@ -100,7 +103,7 @@ def _newest_first() -> Select[tuple[object, ...]]:
 
 
 def _find_job(connection: Connection, job_id: JobID) -> Job:
-    row = connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().first()
+    row = connection.execute(WITH_FATE.where(jobs.c.job_id == job_id)).mappings().first()
     if row is None:
         raise NotFound(f"job {job_id} is not in the ledger; see `radnode jobs list`")
     return to_job(row)
