@@ -269,7 +269,7 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             _pattern("kernel", "Convolution Kernel (0018,1210)", "ConvolutionKernel"),
             Condition(
                 key="contrast",
-                attribute="Contrast/Bolus Agent (0018,0010), its Sequence (0018,0012)",
+                attribute="Contrast/Bolus Agent (0018,0010), of multi-frame images its Sequence (0018,0012)",
                 form="presence",
                 read=read_contrast,
                 parse=parse_presence,

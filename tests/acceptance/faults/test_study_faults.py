@@ -223,14 +223,13 @@ REFUSED: Mapping[str, tuple[Callable[[Series], Series], str]] = {
     "slice doubled": (double_one, "slice-doubled"),
     "mixed matrix": (mixed_matrix, "mixed-geometry"),
     "mixed orientation": (mixed_orientation, "mixed-geometry"),
-    # Read, and found out by the check of the Results, which would be of two patients.
-    "patient merged half way": (other_patient, "result-check-failed"),
 }
 UNMATCHED: Mapping[str, tuple[Callable[[Series], Series], str]] = {
     "one slice": (one_slice, "no-rule-matched"),
     "phases in one Series": (two_phases, "no-rule-matched"),
     "localizer in the Series": (localizer_in_the_series, "no-rule-matched"),
     "Frames that nothing places": (frames_without_place, "rules-undetermined"),
+    "patient merged half way": (other_patient, "rules-undetermined"),
     "secondary capture that says CT": (says_ct_and_is_a_capture, "no-rule-matched"),
 }
 
