@@ -14,7 +14,7 @@ from node.domain.uids import StudyUID
 from node.errors import IdentifierClash
 from node.ledger.catalogue import correct_entries, enter_series
 from node.ledger.engine import Desk, Engine, Question
-from node.ledger.outdated import mark_outdated
+from node.ledger.later_versions import note_later_version
 from node.ledger.placement import touch
 from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
@@ -240,12 +240,13 @@ class _Batch:
 
     def _replace(self, facts: InstanceFacts) -> None:
         is_it = instances.c.sop_instance_uid == facts.sop_instance_uid
-        before, digest = self._connection.execute(select(instances.c.attributes, instances.c.digest).where(is_it)).one()
+        columns = instances.c.attributes, instances.c.digest, instances.c.path
+        before, digest, earlier_path = self._connection.execute(select(*columns).where(is_it)).one()
         self._connection.execute(update(instances).where(is_it).values(**_values(facts)))
         correct_entries(self._connection, before, facts)
         # The same bytes may lie in another place of the store.
         if digest != facts.digest:
-            mark_outdated(self._connection, facts)
+            note_later_version(self._connection, facts, earlier_path=earlier_path)
         add_event(
             self._connection,
             at=facts.received_at,

@@ -439,6 +439,22 @@ jobs = Table(
     Index("ix_jobs_unheard", "state", sqlite_where=UNHEARD, postgresql_where=UNHEARD),
 )
 
+# Instances that came again with other content after Jobs had read them, until somebody has compared both.
+later_versions = Table(
+    "later_versions",
+    metadata,
+    Column("version_id", Serial, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("earlier_path", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("came_at", UtcTime, nullable=False),
+    # Job ID to fence.
+    Column("readers", JSON, nullable=False),
+    Index(None, "study_instance_uid"),
+)
+
 # How Pipelines were switched; one that has no row is on.
 switches = Table(
     "switches",

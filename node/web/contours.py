@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from node.decoding import Source, decode_frame, open_source
 from node.errors import PixelsUndecodable
-from node.web.decoding import Source, decode_frame, open_source
 
 BINARY, LABELMAP = "BINARY", "LABELMAP"
 BACKGROUND = 0

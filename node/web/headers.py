@@ -11,8 +11,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 
 from node.codecs import DECODER_ERRORS
+from node.decoding import find_pixels, open_file, read_header
 from node.errors import FileUnreadable, NodeError, NotFound
-from node.web.decoding import find_pixels, open_file, read_header
 
 Model = dict[str, dict[str, Any]]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from node.cage.inmate import Task, build_parser, serve_requests
+from node.decoding import locate_pixels, open_source, plain_frame, stored_frame
 from node.web.contours import read_contours
-from node.web.decoding import locate_pixels, open_source, plain_frame, stored_frame
 from node.web.headers import read_models, read_value
 from node.web.look import read_look
 from node.web.rendering import render_frame

@@ -10,8 +10,8 @@ from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
 from node.codecs import DECODER_ERRORS
+from node.decoding import Source, decode_frame
 from node.errors import PixelsUndecodable
-from node.web.decoding import Source, decode_frame
 from node.web.look import PNG, Look, Viewport, Window
 
 WHITE = 255

@@ -5,7 +5,7 @@ from io import BytesIO
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from node.web.decoding import BITS_OF_A_BYTE, WORD_BYTES, open_file, open_source, read_whole, swap, try_decoders
+from node.decoding import BITS_OF_A_BYTE, WORD_BYTES, open_file, open_source, read_whole, swap, try_decoders
 
 PIXEL_DATA = 0x7FE00010
 # Of a pixel that is two words.

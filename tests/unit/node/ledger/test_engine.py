@@ -106,7 +106,7 @@ def test_what_an_earlier_version_wrote_is_kept(tmp_path: Path) -> None:
             "retractions", "capabilities", "purges", "confirmations", "alarms", "tallies",
             "switches", "study_entries", "series_entries", "reviews", "worklist", "worklist_words",
             "orders", "order_messages", "sessions", "links", "users", "tokens", "login_failures",
-            "expectations", "notices", "pauses",
+            "expectations", "notices", "pauses", "later_versions",
             "workitems", "subscriptions", "workitem_events",
             "priors", "prior_searches",
             "fetches", "pull_sources",

@@ -9,6 +9,7 @@ from node.domain.retraction import RejectionReason, RetractionOrder
 from node.domain.switch import Mode, Switch
 from node.ledger.closeups import CloseupLedger
 from node.ledger.fates import tell_job
+from node.ledger.later_versions import LaterVersionLedger
 from node.ledger.placement import derive_places
 from node.ledger.retractions import RetractionLedger
 from node.ledger.standings import StandingLedger
@@ -33,8 +34,20 @@ def answer(books: Books) -> Job:
 
 
 def come_again(books: Books, digest: str, *, now: float, number: int = 1, series: int = 1) -> None:
+    take_in(books, digest, now=now, number=number, series=series)
+    tell_apart(books, now=now)
+
+
+def take_in(books: Books, digest: str, *, now: float, number: int = 1, series: int = 1) -> None:
     facts = make_facts(number, series=series, digest=digest, received_at=at(now), association=digest)
     books.instances.record_instance(facts)
+
+
+def tell_apart(books: Books, *, now: float) -> None:
+    """Find that whatever came again says something else."""
+    ledger = LaterVersionLedger(books.engine)
+    while waiting := ledger.pending(limit=1):
+        ledger.outdate(waiting[0], "differs from it in PatientID", now=at(now))
 
 
 def route_again(books: Books, *, now: float) -> None:
@@ -147,6 +160,42 @@ def test_a_job_that_begins_again_reads_what_came_last(books: Books) -> None:
     come_again(books, "second", now=5)
     books.jobs.give_back(job, reason=("worker-stopped", "it stopped"), now=at(6))
     assert finish(books, books.claim(job, now=at(7))).outdated_at is None
+
+
+def test_a_job_that_began_again_before_anybody_compared_has_read_what_came_last(books: Books) -> None:
+    job = books.claim(books.add_job())
+    take_in(books, "second", now=5)
+    books.jobs.give_back(job, reason=("worker-stopped", "it stopped"), now=at(6))
+    job = finish(books, books.claim(job, now=at(7)))
+    tell_apart(books, now=8)
+    assert (books.find(job).outdated_at, alarms(books)) == (None, [])
+
+
+def test_what_came_again_and_is_not_compared_yet_leaves_the_answer_as_it_is(books: Books) -> None:
+    job = answer(books)
+    take_in(books, "second", now=5)
+    assert (books.find(job).outdated_at, alarms(books), needs_person(books)) == (None, [], False)
+    tell_apart(books, now=8)
+    assert (books.find(job).outdated_at, needs_person(books)) == (at(5), True)
+
+
+def test_what_nobody_has_read_is_not_compared(books: Books) -> None:
+    books.add_job()
+    take_in(books, "second", now=5)
+    assert LaterVersionLedger(books.engine).pending(limit=1) == []
+
+
+def test_of_a_study_that_went_nothing_is_compared(books: Books) -> None:
+    answer(books)
+    take_in(books, "second", now=5)
+    ledger = LaterVersionLedger(books.engine)
+    (version,) = ledger.pending(limit=1)
+    route_again(books, now=6)
+    books.give_up(now=at(7))
+    assert ledger.pending(limit=1) == []
+    ledger.outdate(version, "differs from it in PatientID", now=at(9))
+    ledger.let_stand(version, now=at(9))
+    assert alarms(books) == []
 
 
 def test_a_person_lets_the_later_version_be_read_and_its_answer_takes_the_place(books: Books) -> None:

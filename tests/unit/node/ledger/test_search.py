@@ -32,7 +32,7 @@ UNDONE = (
         for table in (
             "sessions", "links", "users", "tokens", "login_failures", "reviews", "worklist", "worklist_words",
             "switches", "expectations", "notices", "pauses", "workitems", "subscriptions", "workitem_events",
-            "orders", "order_messages", "fetches", "pull_sources", "priors", "prior_searches",
+            "later_versions", "orders", "order_messages", "fetches", "pull_sources", "priors", "prior_searches",
         )
     ),
     "DROP INDEX ix_jobs_prior_study_instance_uid",

@@ -12,8 +12,8 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
+from node.decoding import decode_frame, open_source, plain_frame, stored_frame
 from node.errors import FileUnreadable, NotFound, PixelsUndecodable, RequestMalformed
-from node.web.decoding import decode_frame, open_source, plain_frame, stored_frame
 from node.web.look import PNG, Look, Viewport, Window
 from node.web.rendering import render_frame
 from node.web.transcoding import transcode

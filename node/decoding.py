@@ -1,4 +1,4 @@
-"""Frames out of a Part 10 file: as they are stored, or decoded; runs in a process of the pool only."""
+"""Frames out of a Part 10 file: as they are stored, or decoded; runs in a caged process only."""
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
