@@ -22,9 +22,9 @@ def has_presence(entry: Mapping[str, Any], presence: Presence) -> bool:
     return bool(entry.get("presence", Presence.PRESENT) == presence)
 
 
-def count_present(entries: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many findings, as a Job keeps them, were seen; what was looked for in vain is none."""
-    return sum(has_presence(entry, Presence.PRESENT) for entry in entries)
+def count_presence(entries: Iterable[Mapping[str, Any]], presence: Presence) -> int:
+    """Return how many findings, as a Job keeps them, are of one presence."""
+    return sum(has_presence(entry, presence) for entry in entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NewType
 
-from node.domain.finding import count_present
+from node.domain.finding import Presence, count_presence
 from node.domain.prior import PRIOR_ROLE, PriorTerms
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 
@@ -140,7 +140,15 @@ class Job:
     @property
     def seen(self) -> int | None:
         """How many findings are there; None where it is not known here any more."""
-        return None if self.is_given_up else count_present(self.findings)
+        return self._count(Presence.PRESENT)
+
+    @property
+    def undetermined(self) -> int | None:
+        """How many labels could not be decided; None where it is not known here any more."""
+        return self._count(Presence.UNDETERMINED)
+
+    def _count(self, presence: Presence) -> int | None:
+        return None if self.is_given_up else count_presence(self.findings, presence)
 
 
 def digest_inputs(instances_by_role: Mapping[str, Iterable[InstanceUID]]) -> str:

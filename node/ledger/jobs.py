@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, or_, select, update
 
-from node.domain.finding import count_present
+from node.domain.finding import Presence, count_presence
 from node.domain.job import Job, JobID, JobOrder, JobState, Priority
 from node.domain.result import Result
 from node.domain.study import InstanceFacts
@@ -270,7 +270,8 @@ class JobLedger(Desk):
                 retract_superseded(connection, job.supersedes, now=now)
             said = ", in shadow: they are not delivered" if order.is_shadow else ""
             said += f"; networks: {outcome.layout}" if outcome.layout else ""
-            text = f"findings: {count_present(outcome.findings)}, Results: {len(outcome.results)}{said}"
+            seen = count_presence(outcome.findings, Presence.PRESENT)
+            text = f"findings: {seen}, Results: {len(outcome.results)}{said}"
             tell(connection, job, now=now, kind="job-completed", text=text)
 
     def refuse_job(self, job: Job, *, reason_code: str, reason_text: str, now: datetime) -> None:

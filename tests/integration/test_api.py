@@ -22,9 +22,10 @@ from node.domain.account import RIGHTS, Right, Role
 from node.domain.decision import Outcome
 from node.domain.job import JobState
 from node.domain.uids import StudyUID
+from node.ledger.later_versions import LaterVersionLedger
 from node.models import SHIPPED_MODELS, find_model
 from node.volumes import open_trail
-from tests.ledgers import Books, make_decision
+from tests.ledgers import Books, at, make_decision, make_facts
 from tests.openapi import DOCUMENT
 from tests.peers import wait_until
 from tests.populated import PATIENT, Populated, populate
@@ -233,6 +234,22 @@ def test_a_study_is_asked_anew_and_given_up(client: Client) -> None:
     assert client.get(f"/studies/{gone}")["state"] == "PURGED"
     assert client.ask("DELETE", f"/studies/{gone}")[0].status == 400
     assert client.ask("DELETE", "/studies/9.9?reason=test")[0].status == 404
+
+
+def test_an_answer_of_an_earlier_version_says_since_when(client: Client) -> None:
+    uid, study = client.has.completed.job_id, client.has.completed.order.study_instance_uid
+    assert client.get(f"/jobs/{uid}")["outdated_at"] is None
+    client.books.instances.record_instance(make_facts(study=study, digest="another", received_at=at(50)))
+    versions = LaterVersionLedger(client.books.engine)
+    (version,) = versions.pending(limit=2)
+    versions.outdate(version, "differs from it in PatientID", now=at(51))
+    since = at(50).isoformat().replace("+00:00", "Z")
+    assert client.get(f"/jobs/{uid}")["outdated_at"] == since
+    (in_short,) = [one for line in client.walk("/studies") for one in line["jobs"] if one["job_id"] == uid]
+    assert (in_short["outdated_at"], in_short["undetermined"]) == (since, 0)
+    table = client.ask("GET", "/jobs", headers={"Accept": "text/csv"})[1].decode("utf-8-sig")
+    rows = {row["job_id"]: row for row in csv.DictReader(io.StringIO(table, newline=""))}
+    assert (rows[uid]["outdated_at"], rows[uid]["undetermined"]) == (at(50).isoformat(), "0")
 
 
 def test_findings_that_were_given_up_are_null_and_not_none(client: Client) -> None:

@@ -46,6 +46,7 @@ EXAMPLES: Mapping[str, Any] = {
         ],
         "notes": [],
         "supersedes": None,
+        "outdated_at": None,
         "fhir": "/api/v1/jobs/7c9e6679-7425-40de-944b-e07fc1f90ae7/fhir",
     },
     "StudyInShort": {
@@ -68,6 +69,8 @@ EXAMPLES: Mapping[str, Any] = {
                 "state": "COMPLETED",
                 "reason_code": None,
                 "findings": 1,
+                "undetermined": 0,
+                "outdated_at": None,
             }
         ],
         "deliveries": {"PENDING": 2, "REFUSED": 1, "SENT": 1},

@@ -30,6 +30,7 @@ from node.web.services import Services
 COLUMNS = (
     "job_id", "study_instance_uid", "pipeline", "model", "model_version", "state", "priority", "accepted_at",
     "finished_at", "attempts", "findings", "reason_code", "in_words",
+    "undetermined", "outdated_at",
 )  # fmt: skip
 FHIR_JSON = "application/fhir+json"
 IfMatch = Annotated[
@@ -92,6 +93,8 @@ class JobResource:
         What was not read, what limits the answer.
     supersedes
         The Job whose answer this one replaces.
+    outdated_at
+        When an Instance that it has read came again and said something else; null while it read what counts.
     is_shadow
         Whether the answer is kept and shown, and goes nowhere.
     fhir
@@ -119,6 +122,7 @@ class JobResource:
     findings: tuple[Mapping[str, Any], ...] | None
     notes: tuple[str, ...]
     supersedes: str | None
+    outdated_at: datetime | None
     fhir: str | None
 
 
@@ -287,7 +291,7 @@ class _Jobs:
 def to_job_resource(job: Job) -> JobResource:
     """Return what is told of a Job; the same as long as nobody could see a difference."""
     order = job.order
-    kept = ("accepted_at", "finished_at", "attempts", "seconds", "stages", "notes", "supersedes")
+    kept = ("accepted_at", "finished_at", "attempts", "seconds", "stages", "notes", "supersedes", "outdated_at")
     has_answer = job.state is JobState.COMPLETED and not job.is_given_up
     reason = None if job.reason_code is None else ReasonResource(code=job.reason_code, text=job.reason_text or "")
     return JobResource(
@@ -325,6 +329,8 @@ def _cells(job: Job) -> Sequence[object]:
         "accepted_at": job.accepted_at.isoformat(),
         "finished_at": None if job.finished_at is None else job.finished_at.isoformat(),
         "findings": job.seen,
+        "undetermined": job.undetermined,
+        "outdated_at": None if job.outdated_at is None else job.outdated_at.isoformat(),
         "reason_code": job.reason_code,
         "state": job.state.value,
     }

@@ -67,6 +67,10 @@ class JobInShort:
     findings
         How many were seen; what was looked for in vain, or could not be decided, is none. Null where they were given up
         here with the Study.
+    undetermined
+        How many labels could not be decided; null as `findings`.
+    outdated_at
+        See `JobResource`.
     """
 
     job_id: str
@@ -74,6 +78,8 @@ class JobInShort:
     state: JobState
     reason_code: str | None
     findings: int | None
+    undetermined: int | None
+    outdated_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -455,6 +461,8 @@ def _job_in_short(job: Job) -> JobInShort:
         state=job.state,
         reason_code=job.reason_code,
         findings=job.seen,
+        undetermined=job.undetermined,
+        outdated_at=job.outdated_at,
     )
 
 
