@@ -46,6 +46,9 @@ class FetchState(StrEnum):
         return self in {FetchState.COMPLETED, FetchState.CANCELED}
 
 
+LIVE_STATES = (FetchState.SCHEDULED.value, FetchState.IN_PROGRESS.value)
+
+
 class Retrieve(StrEnum):
     """How a peer is asked for Instances."""
 

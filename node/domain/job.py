@@ -25,6 +25,9 @@ class JobState(StrEnum):
     CANCELED = "CANCELED"
 
 
+LIVE_STATES = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
+
+
 class Priority(IntEnum):
     """What is served first; a lower number overtakes a higher one."""
 

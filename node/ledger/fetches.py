@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from node.domain.fetch import Ending, Fetch, Fetched, FetchOrder, FetchReason, FetchState, PullSource
+from node.domain.fetch import LIVE_STATES, Ending, Fetch, Fetched, FetchOrder, FetchReason, FetchState, PullSource
 from node.domain.study import SeriesState
 from node.domain.uids import InstanceUID, SeriesUID, StudyUID
 from node.errors import WrongState
@@ -33,7 +33,6 @@ from node.ledger.schema import fetches, instances, pull_sources, studies
 # A fetch under way is told of every few seconds; one that is not has lost its process.
 STALE = timedelta(seconds=60)
 URGENCY = case({reason.value: place for place, reason in enumerate(FetchReason)}, value=fetches.c.reason)
-LIVE = (FetchState.SCHEDULED.value, FetchState.IN_PROGRESS.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +138,7 @@ class FetchLedger(Desk):
             "changed_at": now,
         }
         with self.writing() as connection:
-            live = update(fetches).where(*asked.conditions, fetches.c.state.in_(LIVE))
+            live = update(fetches).where(*asked.conditions, fetches.c.state.in_(LIVE_STATES))
             return connection.execute(live.values(**values)).rowcount
 
     def fetches_for(self, reason: FetchReason, on_behalf: str) -> tuple[Fetch, ...]:
@@ -230,7 +229,7 @@ class FetchLedger(Desk):
         """Commit that fetches are forgotten that ended before, and whose Study is not here; return how many."""
         of_it = studies.c.study_instance_uid == fetches.c.study_instance_uid
         is_here = exists().where(of_it, studies.c.state != SeriesState.PURGED.value)
-        old = fetches.c.changed_at < before, fetches.c.state.not_in(LIVE), ~is_here
+        old = fetches.c.changed_at < before, fetches.c.state.not_in(LIVE_STATES), ~is_here
         with self.writing() as connection:
             return connection.execute(delete(fetches).where(*old)).rowcount
 
@@ -281,7 +280,7 @@ def _add(connection: Connection, order: FetchOrder, *, now: datetime) -> Fetch:
 
 
 def _has_grown(known: RowMapping, order: FetchOrder) -> bool:
-    if order.reason is not FetchReason.POLL or known["state"] in LIVE or order.instances is None:
+    if order.reason is not FetchReason.POLL or known["state"] in LIVE_STATES or order.instances is None:
         return False
     return order.instances > (known["instances"] or 0)
 

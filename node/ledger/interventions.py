@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select, update
 
-from node.domain.job import Job, JobID, JobState
+from node.domain.job import LIVE_STATES, Job, JobID, JobState
 from node.domain.model_version import ModelVersion
 from node.domain.study import SeriesState
 from node.domain.switch import Mode
@@ -21,7 +21,6 @@ from node.ledger.switches import mode_of
 from node.ledger.transitions import canceled, scheduled_again, tell
 
 SUPERSEDED = "superseded"
-LIVE = (JobState.SCHEDULED, JobState.IN_PROGRESS)
 # Raises where a Job is not what whoever gives the order takes it for.
 Require = Callable[[Job], None]
 
@@ -48,7 +47,7 @@ class Interventions(Desk):
         """
         with self.writing() as connection:
             job = _find(connection, job_id, require)
-            if job.state not in LIVE:
+            if job.state not in LIVE_STATES:
                 raise WrongState(
                     f"job {job_id} is {job.state.value}; only a Job that waits or runs is canceled. "
                     "`radnode results retract` takes back what was answered"

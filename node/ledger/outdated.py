@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, exists, or_, select, update
 
-from node.domain.job import JobID, JobOrder, JobState, digest_versions
+from node.domain.job import LIVE_STATES, JobID, JobOrder, JobState, digest_versions
 from node.domain.later_version import LaterVersion
 from node.domain.study import InstanceFacts
 from node.domain.uids import InstanceUID
@@ -17,7 +17,6 @@ from node.ledger.rows import add_alarm, to_job
 from node.ledger.schema import instances, jobs, results
 
 ANSWER_OUTDATED = "answer-outdated"
-LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
 BEGUN = (JobState.IN_PROGRESS.value, JobState.COMPLETED.value)
 
 
@@ -147,7 +146,7 @@ def _is_being_read(connection: Connection, order: JobOrder) -> bool:
         jobs.c.model == order.model,
         jobs.c.model_version == order.model_version,
         jobs.c.content != order.content,
-        jobs.c.state.in_(LIVE),
+        jobs.c.state.in_(LIVE_STATES),
     )
     inputs: Sequence[Mapping[str, Any]] = connection.execute(live).scalars().all()
     return any(one == dict(order.inputs) for one in inputs)

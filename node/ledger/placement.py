@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from node.domain.decision import Outcome
 from node.domain.finding import Presence, has_presence
-from node.domain.job import JobState, Priority
+from node.domain.job import LIVE_STATES, JobState, Priority
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
 from node.ledger.catalogue import fold_name
@@ -62,7 +62,6 @@ GROUP = 500
 SUPERSEDED, RETRACTED = "superseded", "retracted"
 # A Job that ended so has its reason from a person.
 ORDERED = frozenset({SUPERSEDED, "canceled-by-hand", "switched-off"})
-LIVE = frozenset({JobState.SCHEDULED.value, JobState.IN_PROGRESS.value})
 UNDER_WAY = (DeliveryState.PENDING.value, DeliveryState.SENT.value, DeliveryState.COMMITTED.value)
 
 
@@ -346,7 +345,7 @@ def _derive(row: RowMapping, evidence: _Evidence) -> dict[str, Any]:
         "is_unmatched": (
             is_unanswered and not is_undetermined and Outcome.MATCH.value not in outcomes and uid not in evidence.priors
         ),
-        "is_pending": not is_routed or bool(states & LIVE),
+        "is_pending": not is_routed or not states.isdisjoint(LIVE_STATES),
         "words": " ".join(words_of(row)) if row["patient_name"] is not None else "",
     }
 

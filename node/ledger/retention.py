@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from node.domain.job import JobState
+from node.domain.job import LIVE_STATES
 from node.domain.result import DeliveryState
 from node.domain.retention import Candidate, KeepUntil, Proof, Purge, PurgeOrder
 from node.domain.study import SeriesState
@@ -54,7 +54,6 @@ from node.ledger.schema import (
     studies,
 )
 
-LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
 ARRIVED = (DeliveryState.SENT.value, DeliveryState.COMMITTED.value)
 LOST = DeliveryState.LOST.value
 AT_REST = (SeriesState.ROUTED.value, SeriesState.PURGED.value)
@@ -242,14 +241,14 @@ def _always() -> Obstacles:
         ("it is not routed yet", studies.c.state.not_in(AT_REST)),
         (
             "a Job of it waits or runs; `radnode jobs cancel` ends it",
-            exists().where(jobs.c.study_instance_uid == studies.c.study_instance_uid, jobs.c.state.in_(LIVE)),
+            exists().where(jobs.c.study_instance_uid == studies.c.study_instance_uid, jobs.c.state.in_(LIVE_STATES)),
         ),
         (
             "a Job of a later Study reads it as prior, or waits for it",
             or_(
                 exists().where(
                     jobs.c.prior_study_instance_uid == studies.c.study_instance_uid,
-                    func.coalesce(jobs.c.state, "").in_(LIVE),
+                    func.coalesce(jobs.c.state, "").in_(LIVE_STATES),
                 ),
                 exists().where(
                     priors.c.study_instance_uid == studies.c.study_instance_uid,
@@ -415,7 +414,7 @@ def _forget_questions(connection: Connection, uid: StudyUID) -> None:
     """Delete Jobs without an answer, and empty the answers of the others, comments, and what is known of Results."""
     forget_comments(connection, uid)
     of_study = jobs.c.study_instance_uid == uid
-    is_over = jobs.c.state.not_in(LIVE)
+    is_over = jobs.c.state.not_in(LIVE_STATES)
     has_answer = exists().where(results.c.job_id == jobs.c.job_id)
     was_retracted = exists().where(retractions.c.job_id == jobs.c.job_id)
     connection.execute(delete(jobs).where(of_study, is_over, ~has_answer, ~was_retracted))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, exists, func, insert, select, update
 from node.domain.completeness import REFUSED, OpenSeries
 from node.domain.decision import Decision
 from node.domain.forward import Forward
-from node.domain.job import JobID, JobOrder, JobState
+from node.domain.job import LIVE_STATES, JobID, JobOrder, JobState
 from node.domain.result import DeliveryState
 from node.domain.series_summary import summarize_study
 from node.domain.steering import Steering
@@ -28,7 +28,6 @@ from node.ledger.steering import add_answers, has_unheard, hear_answers, steer
 from node.ledger.switches import are_outdated, find_predecessor, revive_job
 from node.ledger.transitions import canceled
 
-LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
 ROUTED = "study-routed"
 
 
@@ -388,7 +387,7 @@ def _supersede(connection: Connection, order: JobOrder, *, now: datetime) -> Non
         .where(
             jobs.c.study_instance_uid == order.study_instance_uid,
             jobs.c.pipeline == order.pipeline,
-            jobs.c.state.in_(LIVE),
+            jobs.c.state.in_(LIVE_STATES),
         )
         .values(**canceled("superseded", text, now), fence=jobs.c.fence + 1)
         .returning(jobs.c.job_id)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, delete, exists, func, insert, select, update
 
 from node.domain import workitem as ups
-from node.domain.job import JobID, JobState
+from node.domain.job import LIVE_STATES, JobID, JobState
 from node.domain.workitem import DataSet, Workitem
 from node.domain.workitem_query import is_match
 from node.errors import ActionUnfit
@@ -22,7 +22,6 @@ from node.ledger.workitem_news import WELL_KNOWN, add_subscription, announce, de
 from node.ledger.workitem_rows import find_workitem, list_candidates
 
 NOWHERE = Premises()
-LIVE = (JobState.SCHEDULED, JobState.IN_PROGRESS)
 # Which line of a Job's time line tells which state.
 STATES = {
     "job-scheduled": JobState.SCHEDULED,
@@ -208,7 +207,7 @@ class SubscriptionLedger(Desk):
         connection.execute(delete(subscriptions).filter_by(**key))
         values: dict[str, Any] = {**key, "is_locked": wanted.is_locked, "filter": json.dumps(dict(wanted.keys))}
         connection.execute(insert(subscriptions).values(**values, is_suspended=False, subscribed_at=now))
-        for state in LIVE:
+        for state in map(JobState, LIVE_STATES):
             in_state = {ups.PROCEDURE_STEP_STATE: ups.element("CS", state.value)}
             for found in list(list_candidates(connection, in_state, self._premises)):
                 if found.state is state and is_match(found.attributes, wanted.keys):

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from node.domain.job import Job, JobID, JobOrder, JobState
+from node.domain.job import LIVE_STATES, Job, JobID, JobOrder, JobState
 from node.domain.result import ResultKind
 from node.domain.switch import SWITCHED_OFF, Mode, Switch
 from node.errors import WrongState
@@ -17,8 +17,6 @@ from node.ledger.retractions import retract_superseded
 from node.ledger.rows import add_event, to_job, to_result
 from node.ledger.schema import jobs, results, switches
 from node.ledger.transitions import canceled, scheduled_again, tell
-
-LIVE = (JobState.SCHEDULED.value, JobState.IN_PROGRESS.value)
 
 
 class SwitchLedger(Desk):
@@ -192,7 +190,7 @@ def _cancel_live(connection: Connection, wanted: Switch) -> int:
     text = f"{wanted.pipeline} was switched off by {wanted.changed_by}"
     ended = connection.execute(
         update(jobs)
-        .where(jobs.c.pipeline == wanted.pipeline, jobs.c.state.in_(LIVE))
+        .where(jobs.c.pipeline == wanted.pipeline, jobs.c.state.in_(LIVE_STATES))
         .values(**canceled(SWITCHED_OFF, text, wanted.changed_at), fence=jobs.c.fence + 1)
         .returning(jobs)
     ).mappings()

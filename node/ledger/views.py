@@ -10,7 +10,7 @@ from sqlalchemy import Select, func, select
 from node.domain.completeness import Statement
 from node.domain.decision import Decision
 from node.domain.imaging_order import KeptOrder
-from node.domain.job import Job, JobID, JobState
+from node.domain.job import LIVE_STATES, Job, JobID, JobState
 from node.domain.result import Delivery, DeliveryState, Result
 from node.domain.uids import InstanceUID, StudyUID
 from node.errors import NotFound
@@ -75,7 +75,7 @@ class StudyStory:
     @property
     def is_finished(self) -> bool:
         """True when nothing will change any more without a new Instance or a person."""
-        waiting = any(job.state in {JobState.SCHEDULED, JobState.IN_PROGRESS} for job in self.jobs)
+        waiting = any(job.state in LIVE_STATES for job in self.jobs)
         pending = any(delivery.state is DeliveryState.PENDING for delivery in self.deliveries)
         return self.state in {"ROUTED", "PURGED"} and not waiting and not pending
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.domain.decision import Outcome
-from node.domain.job import JobState
+from node.domain.job import LIVE_STATES, JobState
 from node.domain.reasons import explain_reason
 from node.domain.result import DeliveryState
 from node.domain.study import SeriesState
 from node.ledger.fates import GIVEN_UP
-from node.ledger.placement import LIVE, ORDERED, Answer, is_outdated
+from node.ledger.placement import ORDERED, Answer, is_outdated
 from node.ledger.standings import Standing, Way
 from node.web.console.answers import begin_low, describe_findings
 from node.wording import sentence
@@ -54,7 +54,7 @@ class Saying:
 def tell_findings(standing: Standing) -> Saying:
     """Return the findings in words; that there are none never looks like that there is no answer."""
     answers = standing.answers
-    waiting = [answer.row["pipeline"] for answer in answers if answer.row["state"] in LIVE]
+    waiting = [answer.row["pipeline"] for answer in answers if answer.row["state"] in LIVE_STATES]
     seen = [finding for answer in answers for finding in answer.findings]
     if seen:
         second = [f"not ready yet: {', '.join(waiting)}"] if waiting else []
@@ -115,7 +115,7 @@ def seconds_to_result(standing: Standing) -> float | None:
 def is_pending(standing: Standing) -> bool:
     """Return whether a Result may still come."""
     routed = standing.state is SeriesState.ROUTED
-    return not routed or any(answer.row["state"] in LIVE for answer in standing.answers)
+    return not routed or any(answer.row["state"] in LIVE_STATES for answer in standing.answers)
 
 
 def _tell_nothing(answers: Sequence[Answer]) -> Saying:
