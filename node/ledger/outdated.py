@@ -21,14 +21,15 @@ BEGUN = (JobState.IN_PROGRESS.value, JobState.COMPLETED.value)
 
 
 def find_readers(connection: Connection, facts: InstanceFacts) -> dict[JobID, int]:
-    """Return the Jobs that have read another version than `facts`, which counts now, each with its fence."""
+    """Return the Jobs that may have read another version than `facts`, which counts now, each with its fence.
+
+    Called for each Instance that comes again: which versions a question names is looked at when they are compared.
+    """
     uid = facts.study_instance_uid
     of_study = or_(jobs.c.study_instance_uid == uid, jobs.c.prior_study_instance_uid == uid)
     begun = select(jobs).where(of_study, jobs.c.state.in_(BEGUN), jobs.c.outdated_at.is_(None))
     return {
-        JobID(row["job_id"]): row["fence"]
-        for row in connection.execute(begun).mappings().all()
-        if _reads(row, facts) and not _is_current(connection, row)
+        JobID(row["job_id"]): row["fence"] for row in connection.execute(begun).mappings().all() if _reads(row, facts)
     }
 
 
@@ -40,7 +41,8 @@ def mark_outdated(connection: Connection, version: LaterVersion, difference: str
     uids = list(version.readers)
     rows = connection.execute(select(jobs).where(jobs.c.job_id.in_(uids), jobs.c.outdated_at.is_(None))).mappings()
     # One that began again has read what counts.
-    read = [row for row in rows.all() if row["fence"] == version.readers[JobID(row["job_id"])]]
+    begun = [row for row in rows.all() if row["fence"] == version.readers[JobID(row["job_id"])]]
+    read = [row for row in begun if not _is_current(connection, row)]
     marked = [row["job_id"] for row in read]
     connection.execute(update(jobs).where(jobs.c.job_id.in_(marked)).values(outdated_at=version.came_at))
     for row in read:
