@@ -23,8 +23,6 @@ from node.bell import CeleryRinger, DoneListener
 from node.broker import EmbeddedBroker
 from node.children import Child
 from node.clock import utc_now
-from node.comparison.reader import open_reader
-from node.comparison.station import Comparison
 from node.data_folder import make_data_folder
 from node.delivery.confirmer import Confirmer
 from node.delivery.confirmer import Surroundings as Asking
@@ -70,7 +68,6 @@ from node.ledger.imaging_orders import OrderLedger, Told
 from node.ledger.instances import InstanceLedger, association_prefix
 from node.ledger.interventions import Interventions
 from node.ledger.jobs import JobLedger
-from node.ledger.later_versions import LaterVersionLedger
 from node.ledger.leadership import open_leadership
 from node.ledger.leaps import LeapLedger
 from node.ledger.opening import open_ledger
@@ -195,7 +192,6 @@ class NodeApp:
             *self._prior_seekers,
             self._cleaning,
             self._clearing,
-            self._build_comparison(),
             *self._couriers.values(),
             *self._confirmers.values(),
         )
@@ -385,11 +381,6 @@ class NodeApp:
             follow=lambda leap, now: leaps.follow_clock(leap, now=now, lease_s=lease_s),
             sharing=self._sharing,
         )
-
-    def _build_comparison(self) -> Belt:
-        """Return a belt of its own for what decodes images that came again; nobody waits for it."""
-        comparison = Comparison(LaterVersionLedger(self._engine), partial(open_reader, self._store.path))
-        return self._build_led("comparison", comparison.tick)
 
     def _build_led(self, name: str, tick: Tick) -> Belt:
         """Return a belt of one station that ticks on one node of the ledger at a time."""

@@ -794,7 +794,7 @@ class PixelsUndecodable(Rejected):
 
 
 class DecoderDied(Rejected):
-    """The process that read an Instance for an HTTP request died of it, or did not come to an end."""
+    """The process that read an Instance died of it, or did not come to an end."""
 
     code = "decoder-died"
     http_status = 500

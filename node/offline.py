@@ -23,6 +23,7 @@ from node.fhir.diagnostic_report import build_bundle
 from node.header.part10 import PREAMBLE, has_prefix
 from node.header.scan import scan_file
 from node.intake.adoption import arrival_of_file
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.ledger.instances import InstanceLedger
 from node.ledger.jobs import JobLedger
@@ -76,8 +77,7 @@ class OfflineNode:
             store=self._store,
             ledger=InstanceLedger(self._engine),
             clock=utc_now,
-            own_results="store",
-            max_instance_bytes=settings.store.max_instance_bytes,
+            terms=IntakeTerms(own_results="store", max_instance_bytes=settings.store.max_instance_bytes),
         )
         self._routing = build_routing(settings, self._engine)
         self._view = LedgerView(self._engine)

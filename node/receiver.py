@@ -18,6 +18,7 @@ from threading import Timer
 from node.audit.witness import Witness
 from node.children import Process
 from node.clock import utc_now
+from node.comparison.reader import CagedReader
 from node.destinations import event_peers, workitem_premises
 from node.dimse.acceptor import ABORT_S
 from node.dimse.channel import Channel, Committed
@@ -27,6 +28,7 @@ from node.dimse.workitems import Acquaintance, Surroundings, WorkitemService
 from node.domain.confirmation import ConfirmBy
 from node.errors import NodeError
 from node.intake.adoption import LEFTOVER_AGE_S, Adoption
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.journals import FAREWELL_S, adopt_journal, open_journal
 from node.ledger.commitments import CommitmentLedger
@@ -134,9 +136,11 @@ def build_intake(settings: Settings, *, store: FileStore, ledger: Registrar, wit
         store=store,
         ledger=ledger,
         clock=utc_now,
-        own_results=settings.security.own_results,
-        max_instance_bytes=settings.store.max_instance_bytes,
+        terms=IntakeTerms(
+            own_results=settings.security.own_results, max_instance_bytes=settings.store.max_instance_bytes
+        ),
         witness=witness,
+        compare=CagedReader(store.path).difference,
     )
 
 

@@ -14,7 +14,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from node.domain.recording import Recording
-from node.domain.study import InstanceFacts, Place
+from node.domain.study import InstanceFacts, KnownInstance, Place
 from node.domain.uids import StudyUID
 from node.errors import IdentifierClash
 from node.intake.ports import Arrival
@@ -108,10 +108,13 @@ class MemoryLedger:
             self.recordings.append(recording)
             return recording
 
-    def check_place(self, place: Place) -> None:
+    def find_known(self, place: Place) -> KnownInstance | None:
         known = self.instances.get(place.sop_instance_uid)
-        if known is not None and known.place != place:
+        if known is None:
+            return None
+        if known.place != place:
             raise IdentifierClash("of another series", place.study_instance_uid)
+        return KnownInstance(*place[:2], known.digest, known.says, known.path)
 
     def known_digest(self, sop_instance_uid: str) -> str | None:
         known = self.instances.get(sop_instance_uid)

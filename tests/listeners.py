@@ -12,6 +12,7 @@ from node.dimse.gate import Gate
 from node.dimse.reports import TakeReport
 from node.dimse.scp import NO_SERVICES, ListenerSettings, open_server
 from node.dimse.services import Services
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.store.files import FileStore, Reserve
 from tests.instances import MAX_INSTANCE_BYTES, MemoryLedger
@@ -115,8 +116,7 @@ def listening_for(services: Services, folder: Path, *, dimse_timeout_s: float = 
         store=FileStore(folder / "store", Reserve(reserve_bytes=0, reserve_percent=0.0)),
         ledger=MemoryLedger(),
         clock=lambda: NOON,
-        own_results="store",
-        max_instance_bytes=MAX_INSTANCE_BYTES,
+        terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
     )
     listener = DicomListener(settings, intake, services=services)
     _, port = listener.start()

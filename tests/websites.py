@@ -22,6 +22,7 @@ from node.audit.message import AuditEvent
 from node.clock import Clock, utc_now
 from node.domain.account import Right, Role
 from node.header.part10 import file_meta
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.ledger.engine import Engine, open_engine
 from node.ledger.instances import InstanceLedger
@@ -190,8 +191,9 @@ def _services(
             store=store,
             ledger=registrar,
             clock=utc_now,
-            own_results=settings.security.own_results,
-            max_instance_bytes=settings.store.max_instance_bytes,
+            terms=IntakeTerms(
+                own_results=settings.security.own_results, max_instance_bytes=settings.store.max_instance_bytes
+            ),
         ),
         doorkeeper=open_doorkeeper(engine, settings.web, hashes=hashes, clock=clock, tell=told.append),
         registry=open_registry(engine, hashes=hashes, clock=clock, tell=told.append),

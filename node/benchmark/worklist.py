@@ -19,6 +19,7 @@ from node.benchmark.report import Target
 from node.clock import utc_now
 from node.domain.account import Right
 from node.errors import Broken
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.ledger.benchmark_crowd import Note, fill, find_member, require_empty
 from node.ledger.engine import Engine, migrate, open_engine
@@ -180,8 +181,9 @@ def _serving(settings: Settings, engine: Engine) -> Iterator[tuple[int, str]]:
             store=store,
             ledger=registrar,
             clock=utc_now,
-            own_results=settings.security.own_results,
-            max_instance_bytes=settings.store.max_instance_bytes,
+            terms=IntakeTerms(
+                own_results=settings.security.own_results, max_instance_bytes=settings.store.max_instance_bytes
+            ),
         ),
         doorkeeper=open_doorkeeper(engine, settings.web, clock=utc_now, tell=_nobody),
         registry=open_registry(engine, clock=utc_now, tell=_nobody),

@@ -1,1 +1,1 @@
-"""Whether an Instance that came again says what it said before: another station's answer depends on it."""
+"""Whether an Instance that came again says what it said before, whatever it is encoded in."""

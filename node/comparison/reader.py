@@ -1,22 +1,25 @@
 """Asks a caged process in what two files differ: what peers sent may do anything to a decoder."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock, Timer
 
 from node.cage.process import DONE, Bounds, CagedProcess, Idlers
 from node.errors import DecoderDied
 
 # What runs in the process.
 MODULE = "node.comparison.program"
-# A thousand compressed Frames take a minute.
-BOUNDS = Bounds(memory_bytes=3 * 2**30, seconds=300.0)
+# A sender waits meanwhile. What takes longer, such as a thousand compressed Frames, is not said to be the same.
+BOUNDS = Bounds(memory_bytes=3 * 2**30, seconds=20.0)
+# What comes again seldom comes alone; after that, the process is not worth its memory.
+IDLE_S = 5.0
 MAX_NAMED = 6  # elements that a difference names
+UNCOMPARED = "cannot be compared with what came before"
 
 
 class CagedReader:
-    """Compares two files of the store.
+    """Compares two files of the store, one pair at a time.
 
     Parameters
     ----------
@@ -24,36 +27,50 @@ class CagedReader:
         Returns where a path of the store lies.
     """
 
-    def __init__(self, locate: Callable[[str], Path], idlers: Idlers[CagedProcess]) -> None:
+    def __init__(self, locate: Callable[[str], Path], *, bounds: Bounds = BOUNDS, idle_s: float = IDLE_S) -> None:
         self._locate = locate
-        self._idlers = idlers
+        self._bounds = bounds
+        self._idle_s = idle_s
+        self._idlers = Idlers(lambda: CagedProcess(MODULE, bounds))
+        self._turn = Lock()
+        self._rest: Timer | None = None
 
     def difference(self, earlier_path: str, path: str) -> str:
-        """Return in words in what two files differ; where that cannot be told, so much."""
-        request = {
-            "task": "difference",
-            "earlier": str(self._locate(earlier_path)),
-            "later": str(self._locate(path)),
-        }
+        """Return in words, and without values, how the second file differs from the first.
+
+        Returns
+        -------
+        difference
+            Empty where both say the same; where that cannot be told, so much.
+        """
+        if not self._turn.acquire(timeout=2 * self._bounds.seconds):
+            return f"{UNCOMPARED} (too many wait)"
+        try:
+            return self._ask(earlier_path, path)
+        finally:
+            self._end_later()
+            self._turn.release()
+
+    def list_pids(self) -> Sequence[int]:
+        """Return the process ids of what waits for the next comparison."""
+        return self._idlers.list_pids()
+
+    def _ask(self, earlier_path: str, path: str) -> str:
+        files = {"earlier": str(self._locate(earlier_path)), "later": str(self._locate(path))}
         try:
             with self._idlers.lend() as process:
-                answer = process.ask(request)
+                answer = process.ask({"task": "difference", **files})
                 told = json.loads(b"".join(answer.pieces))
         except DecoderDied as exc:
-            return f"cannot be compared with it ({exc.code})"
-        if answer.status != DONE:
-            return f"cannot be compared with it ({told['code']})"
-        return _tell(told)
+            return f"{UNCOMPARED} ({exc.code})"
+        return _tell(told) if answer.status == DONE else f"{UNCOMPARED} ({told['code']})"
 
-
-@contextmanager
-def open_reader(locate: Callable[[str], Path]) -> Iterator[CagedReader]:
-    """Give a reader, whose process ends with the block."""
-    idlers = Idlers(lambda: CagedProcess(MODULE, BOUNDS))
-    try:
-        yield CagedReader(locate, idlers)
-    finally:
-        idlers.close()
+    def _end_later(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+        self._rest = Timer(self._idle_s, self._idlers.close)
+        self._rest.daemon = True
+        self._rest.start()
 
 
 def _tell(names: list[str]) -> str:

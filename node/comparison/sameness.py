@@ -8,10 +8,9 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
-from node.decoding import Source, decode_frame, open_source
+from node.decoding import Source, decode_frame, find_pixels, open_file, open_source, read_header
 
 PIXEL_DATA = "Pixel Data"
-PIXEL_GROUP = 0x7FE0
 COLOR_SAMPLES = 3
 # What an archive writes about its own copy, and how text is encoded, which is read.
 LEFT_OUT = frozenset(
@@ -21,34 +20,53 @@ LEFT_OUT = frozenset(
         "StorageMediaFileSetUID", "OriginalAttributesSequence", "ContributingEquipmentSequence",
     )
 )  # fmt: skip
-# Codecs of color choose them; pixels are compared as RGB.
+# How Pixel Data is cut into fragments; what is in these is compared.
+OF_PIXELS = frozenset(
+    Tag(keyword)
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "EncapsulatedPixelDataValueTotalLength")
+)
+# A codec of color chooses them; what it decodes is RGB.
 OF_COLOR = frozenset({Tag("PhotometricInterpretation"), Tag("PlanarConfiguration")})
-SEQUENCE = "SQ"
+SEQUENCE, UNKNOWN = "SQ", "UN"
+# Their words are in the order of bytes of the Transfer Syntax, which nobody turns.
+OTHER = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", UNKNOWN})
+ILLEGIBLE = "\N{REPLACEMENT CHARACTER}"
 
 
 def list_differences(earlier: str, later: str) -> list[str]:
     """Return the names of the elements in which two files differ, in the order of their tags; Pixel Data last.
 
     An element without a value is one that is absent. Pixel Data is decoded, and compared only where nothing else
-    differs.
+    differs; what follows it is not read.
 
     Raises
     ------
     FileUnreadable
         If one is absent, or no Part 10 file.
     NotFound
-        If one has no Pixel Data.
+        If one alone has Pixel Data.
     PixelsUndecodable
         If no decoder understands one.
     """
+    headers = [_read_without_pixels(path) for path in (earlier, later)]
+    if headers[0] is not None and headers[1] is not None:
+        return [_name(tag) for tag in _differing(headers[0], headers[1])]
     with open_source(earlier) as one, open_source(later) as other:
         names = [_name(tag) for tag in _differing(one.header, other.header, _left_out(one, other))]
         return names or ([] if _show_the_same(one, other) else [PIXEL_DATA])
 
 
+def _read_without_pixels(path: str) -> Dataset | None:
+    """Return the data set of a file, None where it has Pixel Data."""
+    with open_file(path) as file:
+        header = read_header(file)
+        return None if find_pixels(file, header) else header
+
+
 def _left_out(one: Source, other: Source) -> frozenset[BaseTag]:
     in_color = all(source.header.get("SamplesPerPixel") == COLOR_SAMPLES for source in (one, other))
-    return LEFT_OUT | OF_COLOR if in_color else LEFT_OUT
+    is_coded = any(source.transfer_syntax_uid.is_encapsulated for source in (one, other))
+    return LEFT_OUT | OF_PIXELS | OF_COLOR if in_color and is_coded else LEFT_OUT | OF_PIXELS
 
 
 def _show_the_same(one: Source, other: Source) -> bool:
@@ -65,7 +83,7 @@ def _differing(
     """Give the elements that differ; text in items is encoded as the data set around them says, too."""
     is_encoded_alike &= one.get("SpecificCharacterSet") == other.get("SpecificCharacterSet")
     for tag in sorted({*one.keys(), *other.keys()}):
-        if tag in left_out or tag.element == 0 or tag.group == PIXEL_GROUP:
+        if tag in left_out or tag.element == 0:
             continue
         if is_encoded_alike and _are_alike(one.get_item(tag), other.get_item(tag)):
             continue
@@ -74,12 +92,11 @@ def _differing(
 
 
 def _are_alike(raw: DataElement | RawDataElement | None, other: DataElement | RawDataElement | None) -> bool:
-    """Return whether two values that nobody has decoded are the same bytes, whatever VR is named."""
-    return (
-        isinstance(raw, RawDataElement)
-        and isinstance(other, RawDataElement)
-        and (raw.is_little_endian, raw.value) == (other.is_little_endian, other.value)
-    )
+    """Return whether two values that nobody has decoded are the same bytes, of one VR as far as both name it."""
+    if not isinstance(raw, RawDataElement) or not isinstance(other, RawDataElement):
+        return False
+    is_one_vr = raw.VR == other.VR or not {raw.VR, other.VR}.isdisjoint({None, UNKNOWN})
+    return is_one_vr and (raw.is_little_endian, raw.value) == (other.is_little_endian, other.value)
 
 
 def _say_the_same(here: DataElement | None, there: DataElement | None, *, is_encoded_alike: bool) -> bool:
@@ -90,7 +107,11 @@ def _say_the_same(here: DataElement | None, there: DataElement | None, *, is_enc
         return len(here.value) == len(there.value) and not any(
             any(True for _ in _differing(item, other, is_encoded_alike=is_encoded_alike)) for item, other in pairs
         )
-    return bool(here.value == there.value) or (here.is_empty and there.is_empty)
+    if here.is_empty and there.is_empty:
+        return True
+    # Bytes of one order of bytes were compared before; what could not be decoded tells nothing.
+    is_legible = ILLEGIBLE not in f"{here.value}{there.value}"
+    return here.VR == there.VR and here.VR not in OTHER and is_legible and bool(here.value == there.value)
 
 
 def _name(tag: BaseTag) -> str:

@@ -27,7 +27,7 @@ def summarize_series(instances: Sequence[InstanceFacts], state: SeriesState) -> 
     ordered = sorted(instances, key=_instance_order)
     first = ordered[0]
     positions = _slice_positions_mm(ordered)
-    versions = sorted((i.sop_instance_uid, i.digest) for i in ordered)
+    versions = sorted((i.sop_instance_uid, i.says) for i in ordered)
     steps = [after - before for before, after in pairwise(positions)]
     return SeriesFacts(
         series_instance_uid=first.series_instance_uid,
@@ -36,7 +36,7 @@ def summarize_series(instances: Sequence[InstanceFacts], state: SeriesState) -> 
         attributes=first.attributes,
         sop_class_uids=tuple(sorted({i.sop_class_uid for i in ordered})),
         sop_instance_uids=tuple(uid for uid, _ in versions),
-        digests=tuple(digest for _, digest in versions),
+        says=tuple(says for _, says in versions),
         disputed=_find_disputed(ordered),
         slice_positions_mm=positions,
         slice_spacing_mm=median(steps) if steps else None,

@@ -64,6 +64,42 @@ class Place(NamedTuple):
     sop_instance_uid: InstanceUID
 
 
+class KnownInstance(NamedTuple):
+    """The version of an Instance that counts.
+
+    Attributes
+    ----------
+    digest
+        Of its data set.
+    says
+        Digest of the version that said first what this one says, in whatever encoding; its own, if nobody did before.
+    path
+        Where its file lies, relative to the store's root.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    digest: str
+    says: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a version of an Instance says, beside the one that counted before.
+
+    Attributes
+    ----------
+    says
+        As `KnownInstance.says`.
+    difference
+        How it differs, in words and without values; empty where it says the same.
+    """
+
+    says: str
+    difference: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFacts:
     """One received Instance, as the ledger keeps it.
@@ -82,6 +118,8 @@ class InstanceFacts:
         BLAKE3 of the data set as received, without preamble and File Meta Information.
     association_id
         Which Association or request brought it.
+    comparison
+        With the version that counted; None: it is the first, or nobody has compared them.
     """
 
     study_instance_uid: StudyUID
@@ -97,11 +135,17 @@ class InstanceFacts:
     association_id: str
     calling_aet: str
     received_at: datetime
+    comparison: Comparison | None = None
 
     @property
     def place(self) -> Place:
         """Where it belongs."""
         return Place(self.study_instance_uid, self.series_instance_uid, self.sop_instance_uid)
+
+    @property
+    def says(self) -> str:
+        """As `KnownInstance.says`."""
+        return self.digest if self.comparison is None else self.comparison.says
 
 
 class SeriesState(StrEnum):
@@ -128,8 +172,8 @@ class SeriesFacts:
         Median distance of neighbouring positions, mm; None with fewer than two positions.
     sop_instance_uids
         Every Instance, sorted.
-    digests
-        Digest of each of them, in the same order; empty outside the ledger.
+    says
+        What each of them says, in the same order (`KnownInstance.says`); empty outside the ledger.
     disputed
         Keyword to the values that Instances have, for each of `PATIENT_KEYWORDS` in which they differ.
     calling_aet
@@ -148,7 +192,7 @@ class SeriesFacts:
     slice_spacing_mm: float | None
     calling_aet: str
     is_own_result: bool
-    digests: tuple[str, ...] = ()
+    says: tuple[str, ...] = ()
     disputed: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from blake3 import blake3
 
-from node.domain.study import InstanceFacts
+from node.domain.study import Comparison, InstanceFacts
 from node.errors import NotDicom
 from node.header.elements import Encoded
 from node.header.part10 import read_part10
@@ -54,7 +54,9 @@ def place(store: Store, spool: Spool, header: Header, digest: str) -> Kept:
     return Kept(path=path, digest=digest, size_bytes=spool.size_bytes)
 
 
-def facts_of(header: Header, arrival: Arrival, kept: Kept, now: datetime) -> InstanceFacts:
+def facts_of(
+    header: Header, arrival: Arrival, kept: Kept, now: datetime, *, comparison: Comparison | None = None
+) -> InstanceFacts:
     """Return what the ledger keeps of an Instance."""
     offset = header.pixel_data_offset
     return InstanceFacts(
@@ -71,6 +73,7 @@ def facts_of(header: Header, arrival: Arrival, kept: Kept, now: datetime) -> Ins
         association_id=arrival.association_id,
         calling_aet=arrival.calling_aet,
         received_at=now,
+        comparison=comparison,
     )
 
 

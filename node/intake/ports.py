@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from node.domain.recording import Recording
-from node.domain.study import InstanceFacts, Place
+from node.domain.study import InstanceFacts, KnownInstance, Place
 from node.domain.uids import StudyUID
 
 
@@ -30,8 +30,8 @@ class IntakeLedger(Protocol):
             If it cannot be recorded now, nor is it clear that it soon will be.
         """
 
-    def check_place(self, place: Place) -> None:
-        """Judge an Instance before it is kept.
+    def find_known(self, place: Place) -> KnownInstance | None:
+        """Judge an Instance before it is kept; return the version that counts now, None when it is unknown.
 
         Raises
         ------
@@ -57,6 +57,22 @@ class IntakeLedger(Protocol):
         self, *, at: datetime, kind: str, text: str, code: str, count: int, study_instance_uid: StudyUID | None = None
     ) -> None:
         """Commit one line for so many refusals alike, and count them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeTerms:
+    """What is taken.
+
+    Attributes
+    ----------
+    own_results
+        What becomes of objects that radnode wrote: ``store`` keeps them, ``drop`` only notes them.
+    max_instance_bytes
+        Longest data set that is taken, bytes.
+    """
+
+    own_results: Literal["store", "drop"]
+    max_instance_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,23 +4,29 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
 
 from node.audit.events import Notice, Remote
 from node.audit.transfer import Incoming
 from node.audit.witness import Witness
 from node.domain.recording import Recording
 from node.domain.result import OWN_MANUFACTURER
-from node.domain.study import InstanceFacts
+from node.domain.study import Comparison, InstanceFacts, KnownInstance
 from node.domain.uids import StudyUID, check_uid
 from node.errors import Broken, IdentifierClash, NodeError, Rejected, StoreFull
 from node.header.scan import Header
-from node.intake.keeping import facts_of, place
-from node.intake.ports import Arrival, IntakeLedger
+from node.intake.keeping import Kept, facts_of, place
+from node.intake.ports import Arrival, IntakeLedger, IntakeTerms
 from node.intake.reception import Reception
 from node.store.port import Spool, Store
 
 logger = logging.getLogger(__name__)
+
+Compare = Callable[[str, str], str]
+
+
+def tell_apart(_earlier_path: str, _path: str) -> str:
+    """Take other bytes for another content."""
+    return "has other content"
 
 
 class Intake:
@@ -30,12 +36,11 @@ class Intake:
     ----------
     clock
         Returns the time, in UTC.
-    own_results
-        What becomes of objects that radnode wrote: ``store`` keeps them, ``drop`` only notes them.
-    max_instance_bytes
-        Longest data set that is taken, bytes.
     witness
         Is told of refusals and transfers; None: one without an audit trail.
+    compare
+        Returns in words how the version at the second path of the store differs from that at the first; empty where
+        both say the same.
     """
 
     def __init__(
@@ -44,16 +49,17 @@ class Intake:
         store: Store,
         ledger: IntakeLedger,
         clock: Callable[[], datetime],
-        own_results: Literal["store", "drop"],
-        max_instance_bytes: int,
+        terms: IntakeTerms,
         witness: Witness | None = None,
+        compare: Compare = tell_apart,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._clock = clock
-        self._own_results = own_results
-        self.max_instance_bytes = max_instance_bytes
+        self._own_results = terms.own_results
+        self.max_instance_bytes = terms.max_instance_bytes
         self._witness = witness or Witness(trail=None, ledger=ledger, clock=clock)
+        self._compare = compare
         self._is_full = False
 
     def receive(self, arrival: Arrival) -> Reception:
@@ -113,9 +119,10 @@ class Intake:
         if self._own_results == "drop" and header.attributes.get("Manufacturer") == OWN_MANUFACTURER:
             self._drop(header, arrival)
             return None
-        self._ledger.check_place(header.place)
+        known = self._ledger.find_known(header.place)
         kept = place(self._store, spool, header, digest)
-        facts = facts_of(header, arrival, kept, self._clock())
+        comparison = None if known is None else self._judge(kept, known)
+        facts = facts_of(header, arrival, kept, self._clock(), comparison=comparison)
         # Where another receiver was faster since, the file stays: it may hold what a third has acknowledged. The
         # start-up scan sets it aside.
         recording = self._ledger.record_instance(facts)
@@ -137,6 +144,12 @@ class Intake:
             self._witness.refused(notice)
         elif isinstance(exc, StoreFull):
             self._note_full(exc)
+
+    def _judge(self, kept: Kept, known: KnownInstance) -> Comparison:
+        """Return whether what was kept says what the version says that counts."""
+        is_same = kept.digest == known.digest
+        difference = "" if is_same else self._compare(known.path, kept.path)
+        return Comparison(says=kept.digest if difference else known.says, difference=difference)
 
     def _drop(self, header: Header, arrival: Arrival) -> None:
         text = f"{header.sop_instance_uid} from {_shown(arrival.calling_aet)} is our own Result; security.own_results"

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from node.domain.recording import Recording
-from node.domain.study import FRAME_POSITIONS, Attributes, InstanceFacts, Place, SeriesState
+from node.domain.study import FRAME_POSITIONS, Attributes, InstanceFacts, KnownInstance, Place, SeriesState
 from node.domain.uids import StudyUID
 from node.errors import IdentifierClash
 from node.ledger.catalogue import correct_entries, enter_series
 from node.ledger.engine import Desk, Engine, Question
-from node.ledger.later_versions import note_later_version
+from node.ledger.outdated import SAYS, mark_outdated
 from node.ledger.placement import touch
 from node.ledger.rows import add_event
 from node.ledger.schema import instances, receptions, series, studies
@@ -28,9 +28,9 @@ OWNERS = select(
     instances.c.path,
     instances.c.attributes,
 )
-OWNER = select(instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.digest).where(
-    instances.c.sop_instance_uid == bindparam("uid")
-)
+KNOWN = select(
+    instances.c.study_instance_uid, instances.c.series_instance_uid, instances.c.digest, SAYS, instances.c.path
+).where(instances.c.sop_instance_uid == bindparam("uid"))
 
 
 # Between the name of the node that has an Association and the Association's own.
@@ -57,14 +57,14 @@ class InstanceLedger(Desk):
 
     def __init__(self, engine: Engine, *, patience_s: float = 0.0) -> None:
         super().__init__(engine)
-        self._owner = Question(engine, OWNER, patience_s=patience_s)
+        self._known = Question(engine, KNOWN, patience_s=patience_s)
 
     def record_instance(self, facts: InstanceFacts) -> Recording:
         """Commit one Instance whose bytes are already durable, and open its Series and Study.
 
         A known SOP Instance UID with the same bytes changes nothing, unless an earlier version did not read
         where its Frames lie: then its attributes are renewed, and its Study is asked again. With other bytes its row is
-        replaced, and the Jobs that have read the earlier ones are marked.
+        replaced, and where it says something else, the Jobs that have read the earlier ones are marked.
 
         Raises
         ------
@@ -105,16 +105,23 @@ class InstanceLedger(Desk):
                 _end_association(connection, association_id, at)
         return clashing
 
-    def owner(self, sop_instance_uid: str) -> tuple[str, str, str] | None:
-        """Return Study, Series and digest of the Instance that counts, or None when it is unknown."""
-        row = self._owner.ask(uid=sop_instance_uid)
-        return None if row is None else (row[0], row[1], row[2])
+    def known(self, sop_instance_uid: str) -> KnownInstance | None:
+        """Return the version of the Instance that counts, or None when it is unknown."""
+        row = self._known.ask(uid=sop_instance_uid)
+        return None if row is None else KnownInstance(*row)
 
-    def check_place(self, place: Place) -> None:
-        """Raise IdentifierClash when the SOP Instance UID belongs to another Study or Series."""
-        owner = self.owner(place.sop_instance_uid)
-        if owner is not None:
-            require_same_series(place, owner[:2])
+    def find_known(self, place: Place) -> KnownInstance | None:
+        """Return the version of an Instance that counts, or None when it is unknown.
+
+        Raises
+        ------
+        IdentifierClash
+            When the SOP Instance UID belongs to another Study or Series.
+        """
+        known = self.known(place.sop_instance_uid)
+        if known is not None:
+            require_same_series(place, known[:2])
+        return known
 
     def known_digest(self, sop_instance_uid: str) -> str | None:
         """Return the digest of the Instance that counts, or None when it is unknown."""
@@ -240,27 +247,32 @@ class _Batch:
 
     def _replace(self, facts: InstanceFacts) -> None:
         is_it = instances.c.sop_instance_uid == facts.sop_instance_uid
-        columns = instances.c.attributes, instances.c.digest, instances.c.path
-        before, digest, earlier_path = self._connection.execute(select(*columns).where(is_it)).one()
-        self._connection.execute(update(instances).where(is_it).values(**_values(facts)))
+        columns = instances.c.attributes, instances.c.digest, SAYS
+        before, digest, said = self._connection.execute(select(*columns).where(is_it)).one()
+        values = _values(facts)
+        if digest == facts.digest:
+            # The same bytes, in another place of the store.
+            values["says"] = said
+        self._connection.execute(update(instances).where(is_it).values(**values))
         correct_entries(self._connection, before, facts)
-        # The same bytes may lie in another place of the store.
-        if digest != facts.digest:
-            note_later_version(self._connection, facts, earlier_path=earlier_path)
+        is_other = said != (values["says"] or facts.digest)
+        if is_other:
+            mark_outdated(self._connection, facts)
         add_event(
             self._connection,
             at=facts.received_at,
             kind="instance-changed",
             text=(
-                f"Instance {facts.sop_instance_uid} of Series {facts.series_instance_uid} came again with other "
-                "content; the later version counts"
+                f"Instance {facts.sop_instance_uid} of Series {facts.series_instance_uid} came again "
+                f"{'with other content' if is_other else 'and says the same in other bytes'}; the later version counts"
             ),
             study_instance_uid=facts.study_instance_uid,
         )
 
 
 def _values(facts: InstanceFacts) -> dict[str, Any]:
-    values = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    values = {field.name: getattr(facts, field.name) for field in fields(facts) if field.name != "comparison"}
+    values["says"] = None if facts.comparison is None else facts.comparison.says
     # JSON takes a dict, not any Mapping.
     values["attributes"] = dict(facts.attributes)
     return values

@@ -2,54 +2,44 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, exists, or_, select, update
+from sqlalchemy import Connection, RowMapping, exists, func, or_, select, update
 
 from node.domain.job import LIVE_STATES, JobID, JobOrder, JobState, digest_versions
-from node.domain.later_version import LaterVersion
 from node.domain.study import InstanceFacts
 from node.domain.uids import InstanceUID
 from node.ledger.catalogue import STANDS
-from node.ledger.placement import touch
 from node.ledger.rows import add_alarm, to_job
 from node.ledger.schema import instances, jobs, results
 
 ANSWER_OUTDATED = "answer-outdated"
+# What the version that counts of an Instance says, in whatever encoding.
+SAYS = func.coalesce(instances.c.says, instances.c.digest).label("says")
 BEGUN = (JobState.IN_PROGRESS.value, JobState.COMPLETED.value)
 
 
-def find_readers(connection: Connection, facts: InstanceFacts) -> dict[JobID, int]:
-    """Return the Jobs that may have read another version than `facts`, which counts now, each with its fence.
-
-    Called for each Instance that comes again: which versions a question names is looked at when they are compared.
-    """
-    uid = facts.study_instance_uid
-    of_study = or_(jobs.c.study_instance_uid == uid, jobs.c.prior_study_instance_uid == uid)
-    begun = select(jobs).where(of_study, jobs.c.state.in_(BEGUN), jobs.c.outdated_at.is_(None))
-    return {
-        JobID(row["job_id"]): row["fence"] for row in connection.execute(begun).mappings().all() if _reads(row, facts)
-    }
-
-
-def mark_outdated(connection: Connection, version: LaterVersion, difference: str, *, now: datetime) -> None:
-    """Mark the Jobs that have read what came before `version`, in the caller's transaction.
+def mark_outdated(connection: Connection, facts: InstanceFacts) -> None:
+    """Mark the Jobs that have read the earlier version of `facts`, in the caller's transaction.
 
     The first Instance of each answer that counts raises an alarm; for the others, the time line has a line each.
     """
-    uids = list(version.readers)
-    rows = connection.execute(select(jobs).where(jobs.c.job_id.in_(uids), jobs.c.outdated_at.is_(None))).mappings()
-    # One that began again has read what counts.
-    begun = [row for row in rows.all() if row["fence"] == version.readers[JobID(row["job_id"])]]
-    read = [row for row in begun if not _is_current(connection, row)]
-    marked = [row["job_id"] for row in read]
-    connection.execute(update(jobs).where(jobs.c.job_id.in_(marked)).values(outdated_at=version.came_at))
+    uid = facts.study_instance_uid
+    of_study = or_(jobs.c.study_instance_uid == uid, jobs.c.prior_study_instance_uid == uid)
+    begun = select(jobs).where(of_study, jobs.c.state.in_(BEGUN)).order_by(jobs.c.accepted_at, jobs.c.job_id)
+    rows = connection.execute(begun).mappings().all()
+    read = [
+        row for row in rows if row["outdated_at"] is None and _reads(row, facts) and not _is_current(connection, row)
+    ]
+    if not read:
+        return
+    uids = [row["job_id"] for row in read]
+    connection.execute(update(jobs).where(jobs.c.job_id.in_(uids)).values(outdated_at=facts.received_at))
+    last = {(row["study_instance_uid"], row["pipeline"]): row["job_id"] for row in rows if not row["is_shadow"]}
     for row in read:
-        touch(connection, row["study_instance_uid"])
-        is_answering = row["state"] == JobState.IN_PROGRESS.value or _stands(connection, row["job_id"])
-        if is_answering and _is_last(connection, row):
-            _raise_alarm(connection, row, version, difference, now=now)
+        is_last = row["job_id"] in last.values()
+        if is_last and (row["state"] == JobState.IN_PROGRESS.value or _stands(connection, row["job_id"])):
+            _raise_alarm(connection, row, facts)
 
 
 def read_again(connection: Connection, job_id: JobID, order: JobOrder, *, is_wished: bool) -> JobOrder | None:
@@ -84,7 +74,7 @@ def _digest_now(connection: Connection, order: JobOrder) -> str:
             instances.c.study_instance_uid == order.study_of(role),
             instances.c.series_instance_uid == series,
         )
-        found = connection.execute(select(instances.c.sop_instance_uid, instances.c.digest).where(*of_series))
+        found = connection.execute(select(instances.c.sop_instance_uid, SAYS).where(*of_series))
         versions[role] = [(InstanceUID(uid), digest) for uid, digest in found]
     return digest_versions(versions)
 
@@ -107,37 +97,26 @@ def _stands(connection: Connection, job_id: str) -> bool:
     return bool(connection.execute(select(exists().where(results.c.job_id == job_id, STANDS))).scalar_one())
 
 
-def _is_last(connection: Connection, row: RowMapping) -> bool:
-    """Return whether no Job of this Study and Pipeline that began came after it, but in shadow."""
-    of_pipeline = (
-        jobs.c.study_instance_uid == row["study_instance_uid"],
-        jobs.c.pipeline == row["pipeline"],
-        jobs.c.state.in_(BEGUN),
-        jobs.c.is_shadow.is_(False),
-    )
-    newest_first = jobs.c.accepted_at.desc(), jobs.c.job_id.desc()
-    newest = connection.execute(select(jobs.c.job_id).where(*of_pipeline).order_by(*newest_first).limit(1))
-    return bool(newest.scalar_one_or_none() == row["job_id"])
-
-
-def _raise_alarm(
-    connection: Connection, row: RowMapping, version: LaterVersion, difference: str, *, now: datetime
-) -> None:
+def _raise_alarm(connection: Connection, row: RowMapping, facts: InstanceFacts) -> None:
     order = to_job(row).order
     is_answered = row["state"] == JobState.COMPLETED.value
     reader, answer = ("was made from", "is") if is_answered else ("may have read", "may be")
     add_alarm(
         connection,
-        at=now,
+        at=facts.received_at,
         kind=ANSWER_OUTDATED,
         text=(
-            f"{order.pipeline} {reader} Instance {version.sop_instance_uid} of Series {version.series_instance_uid}; "
-            f"what came again under its UID {difference}, and the answer {answer} of the earlier version. Look at it, "
-            f"and let `radnode studies reprocess {order.study_instance_uid}` read the later one"
+            f"{order.pipeline} {reader} Instance {facts.sop_instance_uid} of Series {facts.series_instance_uid}; what "
+            f"came again under its UID {_tell_difference(facts)}, and the answer {answer} of the earlier version. Look "
+            f"at it, and let `radnode studies reprocess {order.study_instance_uid}` read the later one"
         ),
         study_instance_uid=order.study_instance_uid,
         job_id=JobID(row["job_id"]),
     )
+
+
+def _tell_difference(facts: InstanceFacts) -> str:
+    return "has other content" if facts.comparison is None else facts.comparison.difference
 
 
 def _is_being_read(connection: Connection, order: JobOrder) -> bool:

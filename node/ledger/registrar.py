@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from threading import Condition, Thread
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from node.domain.recording import Recording
-from node.domain.study import InstanceFacts, Place
+from node.domain.study import InstanceFacts, KnownInstance, Place
 from node.domain.uids import StudyUID
 from node.errors import LedgerBusy, NodeError
 from node.ledger.instances import require_same_series
@@ -28,14 +28,6 @@ RETRY_S = 1.0
 # UIDs that are known without asking the ledger; far more than may lie between a look-up and a commit.
 MAX_REMEMBERED = 20_000
 MAX_UNKNOWN = 1_000
-
-
-class Owner(NamedTuple):
-    """Whose Instance a SOP Instance UID names, and with which content."""
-
-    study_instance_uid: str
-    series_instance_uid: str
-    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +49,8 @@ class Register(Protocol):
     ) -> Sequence[InstanceFacts]:
         """Commit Instances and ends of Associations in one transaction; return the Instances whose UID is taken."""
 
-    def owner(self, sop_instance_uid: str) -> tuple[str, str, str] | None:
-        """Return Study, Series and digest of the version that counts, or None when the Instance is unknown."""
+    def known(self, sop_instance_uid: str) -> KnownInstance | None:
+        """Return the version that counts, or None when the Instance is unknown."""
 
     def known_paths(self) -> Mapping[str, int]:
         """Return the store's path of every version that counts, with the size of its file in bytes."""
@@ -106,8 +98,8 @@ class Registrar:
         self._taken = 0
         self._done = 0
         self._oldest_s = 0.0
-        self._remembered: OrderedDict[str, Owner] = OrderedDict()
-        # Nobody's a moment ago, when `check_place` asked.
+        self._remembered: OrderedDict[str, KnownInstance] = OrderedDict()
+        # Nobody's a moment ago, when `find_known` asked.
         self._unknown: set[str] = set()
         self._in_a_hurry = False
         self._stopping = False
@@ -136,12 +128,12 @@ class Registrar:
             If the ledger has taken nothing for long, or cannot be read.
         """
         uid = facts.sop_instance_uid
-        mine = Owner(facts.study_instance_uid, facts.series_instance_uid, facts.digest)
-        found = None if uid in self._remembered or uid in self._unknown else self._register.owner(uid)
+        mine = KnownInstance(*facts.place[:2], facts.digest, facts.says, facts.path)
+        found = None if uid in self._remembered or uid in self._unknown else self._register.known(uid)
         with self._changed:
             self._require_room()
             self._unknown.discard(uid)
-            known = self._remembered.get(uid) or (Owner(*found) if found is not None else None)
+            known = self._remembered.get(uid) or found
             if known is not None:
                 require_same_series(facts.place, known[:2])
             if self._journal is not None:
@@ -151,7 +143,7 @@ class Registrar:
             self._queue(facts)
         if known is None:
             return Recording.NEW
-        return Recording.SAME if known == mine else Recording.CHANGED
+        return Recording.SAME if known.digest == mine.digest else Recording.CHANGED
 
     def end_association(self, association_id: str, now: datetime) -> None:
         """Take note that nothing more comes over this Association; committed after its Instances."""
@@ -168,20 +160,27 @@ class Registrar:
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._done >= taken, timeout_s)
 
-    def check_place(self, place: Place) -> None:
-        """Raise IdentifierClash when the SOP Instance UID belongs to another Study or Series, committed or not."""
-        known = self._owner(place.sop_instance_uid)
+    def find_known(self, place: Place) -> KnownInstance | None:
+        """Return the version of an Instance that counts, committed or not, or None when it is unknown.
+
+        Raises
+        ------
+        IdentifierClash
+            When the SOP Instance UID belongs to another Study or Series.
+        """
+        known = self._known(place.sop_instance_uid)
         if known is not None:
             require_same_series(place, known[:2])
-            return
+            return known
         with self._changed:
             if len(self._unknown) >= MAX_UNKNOWN:
                 self._unknown.clear()
             self._unknown.add(place.sop_instance_uid)
+        return None
 
     def known_digest(self, sop_instance_uid: str) -> str | None:
         """Return the digest of the version that counts, or None when the Instance is unknown."""
-        known = self._owner(sop_instance_uid)
+        known = self._known(sop_instance_uid)
         return None if known is None else known.digest
 
     def known_paths(self) -> Mapping[str, int]:
@@ -200,13 +199,10 @@ class Registrar:
             at=at, kind=kind, text=text, code=code, count=count, study_instance_uid=study_instance_uid
         )
 
-    def _owner(self, sop_instance_uid: str) -> Owner | None:
+    def _known(self, sop_instance_uid: str) -> KnownInstance | None:
         with self._changed:
             known = self._remembered.get(sop_instance_uid)
-        if known is None:
-            found = self._register.owner(sop_instance_uid)
-            known = Owner(*found) if found is not None else None
-        return known
+        return known or self._register.known(sop_instance_uid)
 
     def _require_room(self) -> None:
         is_late = bool(self._waiting) and monotonic() - self._oldest_s > self._max_age_s
@@ -215,8 +211,8 @@ class Registrar:
                 f"{len(self._waiting)} rows wait for the ledger, which takes none; see its disk, or who locks it"
             )
 
-    def _remember(self, uid: str, owner: Owner) -> None:
-        self._remembered[uid] = owner
+    def _remember(self, uid: str, known: KnownInstance) -> None:
+        self._remembered[uid] = known
         self._remembered.move_to_end(uid)
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)

@@ -42,7 +42,6 @@ from node.ledger.schema import (
     expectations,
     instances,
     jobs,
-    later_versions,
     notices,
     prior_searches,
     priors,
@@ -140,7 +139,7 @@ class RetentionLedger(Desk):
                 raise WrongState(f"study {uid} is kept: {'; '.join(kept_by)}")
             purge = _describe(connection, order, now=now)
             connection.execute(insert(purges).values(**{**asdict(purge), "sop_classes": dict(purge.sop_classes)}))
-            for table in (receptions, instances, series, expectations, notices, later_versions):
+            for table in (receptions, instances, series, expectations, notices):
                 connection.execute(delete(table).where(table.c.study_instance_uid == uid))
             forget_searches(connection, uid)
             _stop_deliveries(connection, order, now=now)

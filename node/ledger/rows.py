@@ -8,7 +8,7 @@ from sqlalchemy import Connection, RowMapping, insert
 from node.domain.decision import Clause, Decision, Outcome
 from node.domain.job import Job, JobID, JobOrder, JobState, Priority
 from node.domain.result import Delivery, DeliveryState, Result, ResultKind
-from node.domain.study import InstanceFacts
+from node.domain.study import Comparison, InstanceFacts
 from node.domain.uids import SeriesUID, StudyUID
 from node.domain.work import list_parts, sum_stages
 from node.ledger.placement import UNMOVED, is_given_up, touch
@@ -17,7 +17,9 @@ from node.ledger.schema import events
 
 def to_instance(row: RowMapping) -> InstanceFacts:
     """Return the Instance of a row of `instances`."""
-    return InstanceFacts(**row)
+    kept = dict(row)
+    says = kept.pop("says")
+    return InstanceFacts(**kept, comparison=None if says is None else Comparison(says=says))
 
 
 def to_job(row: RowMapping) -> Job:

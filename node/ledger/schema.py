@@ -98,6 +98,8 @@ instances = Table(
     Column("path", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("digest", String(64), nullable=False),
+    # Digest of the version that said first what this one says; NULL: of this one.
+    Column("says", String(64)),
     Column("pixel_data_offset", BigInteger),
     Column("association_id", String(64), nullable=False),
     Column("calling_aet", String(16), nullable=False),
@@ -437,22 +439,6 @@ jobs = Table(
     Index(None, "accepted_at", "job_id"),
     Index(None, "prior_study_instance_uid"),
     Index("ix_jobs_unheard", "state", sqlite_where=UNHEARD, postgresql_where=UNHEARD),
-)
-
-# Instances that came again with other content after Jobs had read them, until somebody has compared both.
-later_versions = Table(
-    "later_versions",
-    metadata,
-    Column("version_id", Serial, primary_key=True),
-    Column("study_instance_uid", UID, nullable=False),
-    Column("series_instance_uid", UID, nullable=False),
-    Column("sop_instance_uid", UID, nullable=False),
-    Column("earlier_path", Text, nullable=False),
-    Column("path", Text, nullable=False),
-    Column("came_at", UtcTime, nullable=False),
-    # Job ID to fence.
-    Column("readers", JSON, nullable=False),
-    Index(None, "study_instance_uid"),
 )
 
 # How Pipelines were switched; one that has no row is on.

@@ -68,7 +68,7 @@ def add_answers(connection: Connection, study: StudyFacts) -> StudyFacts:
     """
     earlier = (series for sought in study.priors for prior in sought.studies for series in prior.series)
     held = {
-        series.series_instance_uid: tuple(zip(series.sop_instance_uids, series.digests, strict=True))
+        series.series_instance_uid: tuple(zip(series.sop_instance_uids, series.says, strict=True))
         for series in (*study.series, *earlier)
     }
     stand = exists().where(results.c.job_id == jobs.c.job_id, STANDS)

@@ -41,7 +41,8 @@ def test_an_archive_that_sends_the_study_too_raises_no_alarm_until_it_corrects_s
         assert not send(DATASETS, node.peer).failed
         answered = node.wait_for_study(STUDY, lambda story: bool(story.jobs) and story.is_finished)
         assert not send([as_archived(ds) for ds in DATASETS[:IN_ARCHIVE]], node.peer).failed
-        story = node.wait_for_study(STUDY, has_told("instance-compared", IN_ARCHIVE))
+        story = node.wait_for_study(STUDY, has_told("instance-changed", IN_ARCHIVE))
+        assert all("says the same in other bytes" in text for text in changes(story))
         assert story.jobs == answered.jobs
         assert not alarms(story)
         corrected = [as_archived(ds, AccessionNumber="A2") for ds in DATASETS[:IN_ARCHIVE]]
@@ -53,3 +54,7 @@ def test_an_archive_that_sends_the_study_too_raises_no_alarm_until_it_corrects_s
 
 def alarms(story: StudyStory) -> Sequence[str]:
     return [event.text for event in story.events if event.is_alarm]
+
+
+def changes(story: StudyStory) -> Sequence[str]:
+    return [event.text for event in story.events if event.kind == "instance-changed"]

@@ -13,6 +13,7 @@ from node.delivery.inquiry import Way, offered_ways
 from node.dimse.scp import ListenerSettings
 from node.domain.confirmation import CommitmentReport, ConfirmBy
 from node.errors import DestinationDown, SettingsInvalid
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.peers.peer import DestinationSpec
 from node.rehearsal.confirmation import COMMITMENT_INSTANCE, STORAGE_COMMITMENT, commitment_report
@@ -48,8 +49,7 @@ class Ears:
             store=FileStore(folder, Reserve(reserve_bytes=0, reserve_percent=0.0)),
             ledger=MemoryLedger(),
             clock=lambda: NOON,
-            own_results="store",
-            max_instance_bytes=MAX_INSTANCE_BYTES,
+            terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
         )
         self.listener = DicomListener(settings, intake, self.take)
         _, self.port = self.listener.start()

@@ -24,7 +24,7 @@ from node.dimse.contexts import storage_sop_classes, transfer_syntaxes
 from node.dimse.handlers import MAX_COMMENT
 from node.dimse.scp import ListenerSettings
 from node.errors import Misconfigured, PortInUse
-from node.intake.ports import Arrival
+from node.intake.ports import Arrival, IntakeTerms
 from node.intake.reception import Reception
 from node.intake.station import Intake
 from node.store.files import FileStore, Reserve
@@ -81,8 +81,7 @@ class Peer:
             store=self.store,
             ledger=self.ledger,
             clock=lambda: NOON,
-            own_results="store",
-            max_instance_bytes=MAX_INSTANCE_BYTES,
+            terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
         )
         defaults: dict[str, Any] = {
             "aet": "RADNODE",
@@ -326,7 +325,10 @@ def test_fault_of_ours_is_a_processing_failure_and_the_association_lives(
 ) -> None:
     ledger, store = MemoryLedger(), FileStore(tmp_path, Reserve(reserve_bytes=0, reserve_percent=0))
     intake = BrokenIntake(
-        store=store, ledger=ledger, clock=lambda: NOON, own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES
+        store=store,
+        ledger=ledger,
+        clock=lambda: NOON,
+        terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
     )
     peer = Peer(tmp_path, intake=intake)
     try:

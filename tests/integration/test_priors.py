@@ -23,6 +23,7 @@ from node.domain.uids import StudyUID, derive_uid
 from node.errors import DestinationDown
 from node.header.scan import scan_file
 from node.intake.adoption import arrival_of_file
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.landing import Quay
 from node.ledger.fetches import FetchLedger
@@ -128,8 +129,7 @@ class Ward:
             store=self.store,
             ledger=books.instances,
             clock=lambda: self.now,
-            own_results="store",
-            max_instance_bytes=2**32,
+            terms=IntakeTerms(own_results="store", max_instance_bytes=2**32),
         )
         self.assembly: Assembly = assemble(books, SETTLES)
         self.routing = Routing(books.studies, self.rules, {PIPELINE: self.card})

@@ -63,7 +63,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Website]:
         for ds in (one for found in SENT.values() for one in found):
             response, content = running.ask("POST", STUDIES, body=part10(ds), headers={"Content-Type": DICOM})
             assert response.status == 200, content
-            wait_until(partial(ledger.owner, ds.SOPInstanceUID), what="its row")
+            wait_until(partial(ledger.known, ds.SOPInstanceUID), what="its row")
         yield running
 
 
@@ -271,7 +271,7 @@ def test_what_is_kept_of_frames_for_rules_is_no_answer(site: Website) -> None:
     ds = enhance(make_slices())
     response, content = site.ask("POST", STUDIES, body=part10(ds), headers={"Content-Type": DICOM})
     assert response.status == 200, content
-    wait_until(partial(InstanceLedger(site.services.engine).owner, ds.SOPInstanceUID), what="its row")
+    wait_until(partial(InstanceLedger(site.services.engine).known, ds.SOPInstanceUID), what="its row")
     status, _, content = ask(site, f"/studies/{ds.StudyInstanceUID}/instances?includefield=all")
     assert status == 200, content
     assert value(json.loads(content)[0], "NumberOfFrames") == ds.NumberOfFrames

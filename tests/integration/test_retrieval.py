@@ -22,6 +22,7 @@ from node.dimse.scp import ListenerSettings
 from node.domain.fetch import Fetch, Fetched, FetchOrder, FetchReason, FetchState, FoundStudy, Retrieve, read_query
 from node.domain.fetch_terms import FetchTerms, Poll
 from node.domain.uids import SeriesUID, StudyUID
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.landing import Quay
 from node.ledger.fetches import FetchFilter, FetchLedger
@@ -157,8 +158,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         store=FileStore(folder / "store", Reserve(reserve_bytes=0, reserve_percent=0.0)),
         ledger=books.instances,
         clock=utc_now,
-        own_results="store",
-        max_instance_bytes=MAX_INSTANCE_BYTES,
+        terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
     )
     settings = ListenerSettings(
         aet="RADNODE",

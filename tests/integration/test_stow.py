@@ -75,7 +75,7 @@ def stored_file(site: Website, sop_instance_uid: str) -> Path | None:
 
 
 def is_recorded(site: Website, sop_instance_uid: str) -> bool:
-    return InstanceLedger(site.services.engine).owner(sop_instance_uid) is not None
+    return InstanceLedger(site.services.engine).known(sop_instance_uid) is not None
 
 
 def unfinished(site: Website) -> list[Path]:

@@ -119,7 +119,7 @@ def store(site: Website, content: bytes) -> None:
     assert response.status == 200, answer
     uid = dcmread(BytesIO(content), stop_before_pixels=True).SOPInstanceUID
     ledger = InstanceLedger(site.services.engine)
-    wait_until(lambda: ledger.owner(uid) is not None, what="its row")
+    wait_until(lambda: ledger.known(uid) is not None, what="its row")
 
 
 @pytest.fixture(scope="module")

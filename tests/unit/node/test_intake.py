@@ -17,6 +17,7 @@ from node.domain.study import InstanceFacts
 from node.domain.uids import SeriesUID
 from node.errors import BadIdentifier, IdentifierClash, LedgerBusy, NotDicom, StoreFull, TooLarge, UidMismatch
 from node.intake.adoption import LEFTOVER_AGE_S, START_UP_SCAN, Adoption
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.store.files import INCOMING, SPOOL_SUFFIX, FileStore, Reserve
 from tests.instances import INSTANCE, JPEG_2000, MAX_INSTANCE_BYTES, NOON, MemoryLedger, arrival, ct_slice, encode
@@ -39,8 +40,7 @@ class Bench:
             store=self.store,
             ledger=self.ledger,
             clock=lambda: NOON,
-            own_results=own_results,
-            max_instance_bytes=MAX_INSTANCE_BYTES,
+            terms=IntakeTerms(own_results=own_results, max_instance_bytes=MAX_INSTANCE_BYTES),
         )
 
     def files(self) -> list[str]:
@@ -150,8 +150,7 @@ def test_full_store_is_noted_once_and_nothing_is_kept(tmp_path: Path) -> None:
         store=bench.store,
         ledger=bench.ledger,
         clock=lambda: NOON,
-        own_results="store",
-        max_instance_bytes=MAX_INSTANCE_BYTES,
+        terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
     )
     for _ in range(3):
         with pytest.raises(StoreFull):
@@ -187,8 +186,7 @@ def test_clash_that_shows_later_leaves_the_file_which_another_receiver_may_have_
         store=bench.store,
         ledger=ClashingLedger(),
         clock=lambda: NOON,
-        own_results="store",
-        max_instance_bytes=MAX_INSTANCE_BYTES,
+        terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
     )
     with pytest.raises(IdentifierClash):
         clashing.store_instance(encode(ct_slice()), arrival())
@@ -201,8 +199,7 @@ def test_ledger_that_does_not_commit_is_never_acknowledged_and_the_next_start_ad
         store=bench.store,
         ledger=BusyLedger(),
         clock=lambda: NOON,
-        own_results="store",
-        max_instance_bytes=MAX_INSTANCE_BYTES,
+        terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
     )
     with pytest.raises(LedgerBusy):
         busy.store_instance(encode(ct_slice()), arrival())

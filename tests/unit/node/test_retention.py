@@ -15,6 +15,7 @@ from node.domain.retention import KeepUntil, Proof, PurgeOrder
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import WrongState
 from node.intake.adoption import Adoption
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.ledger.retention import RetentionLedger
 from node.retention import GRACE, PERIOD, Gatekeeper, Premises, Retention, Terms
@@ -66,8 +67,7 @@ class Bench:
             store=self.store,
             ledger=self.books.instances,
             clock=utc_now,
-            own_results="store",
-            max_instance_bytes=MAX_INSTANCE_BYTES,
+            terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
         )
         self.ledger, self.trash = RetentionLedger(self.books.engine), Trash(self.root)
 

@@ -170,6 +170,51 @@ def test_a_zero_is_not_a_space(tmp_path: Path) -> None:
     assert differences(tmp_path, spaced) == ["HighBit", "WindowCenter"]
 
 
+# In its process, warnings are silent.
+@pytest.mark.filterwarnings("ignore:Failed to decode byte string:UserWarning")
+def test_text_that_nobody_can_read_is_not_the_same(tmp_path: Path) -> None:
+    ds = slice_of_chest()
+    before = written(tmp_path, "before.dcm", ds, ImplicitVRLittleEndian)
+    content = Path(before).read_bytes()
+    # Latin letters under the name of another character set, as many devices send them.
+    assert content.count(b"M\xfcller") == 1
+    files = []
+    for name, letters in (("one.dcm", b"M\xfcller"), ("other.dcm", b"M\xf6ller")):
+        text = content.replace(b"ISO_IR 100", b"ISO_IR 192").replace(b"M\xfcller", letters)
+        (tmp_path / name).write_bytes(text)
+        files.append(str(tmp_path / name))
+    assert list_differences(*files) == ["PatientName"]
+
+
+def test_the_same_bytes_of_another_vr_are_another_number(tmp_path: Path) -> None:
+    ds = slice_of_chest()
+    ds.add_new("PixelPaddingValue", "US", 63536)
+    before = written(tmp_path, "before.dcm", ds)
+    del ds["PixelPaddingValue"]
+    ds.add_new("PixelPaddingValue", "SS", -2000)
+    assert list_differences(before, written(tmp_path, "after.dcm", ds)) == ["PixelPaddingValue"]
+
+
+def test_the_picture_in_an_item_is_compared_too(tmp_path: Path) -> None:
+    def with_icon(value: bytes) -> Dataset:
+        ds, icon = slice_of_chest(), Dataset()
+        icon.add_new("PixelData", "OB", value)
+        ds.IconImageSequence = [icon]
+        return ds
+
+    files = [written(tmp_path, name, with_icon(value)) for name, value in (("one", b"ab"), ("other", b"ac"))]
+    assert list_differences(*files) == ["IconImageSequence"]
+
+
+def test_objects_without_pixels_are_compared_by_their_elements(tmp_path: Path) -> None:
+    ds = slice_of_chest()
+    del ds.PixelData
+    before = written(tmp_path, "before.dcm", ds)
+    assert list_differences(before, written(tmp_path, "same.dcm", ds, ImplicitVRLittleEndian)) == []
+    ds.PatientID = "another"
+    assert list_differences(before, written(tmp_path, "after.dcm", ds)) == ["PatientID"]
+
+
 def test_what_cannot_be_read_is_no_sameness(tmp_path: Path) -> None:
     ds = slice_of_chest()
     here = written(tmp_path, "here.dcm", ds)

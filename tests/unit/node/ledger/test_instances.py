@@ -10,6 +10,7 @@ from node.domain.study import SeriesState
 from node.domain.uids import SeriesUID, StudyUID
 from node.errors import IdentifierClash
 from node.intake.adoption import Adoption
+from node.intake.ports import IntakeTerms
 from node.intake.station import Intake
 from node.store.files import FileStore, Reserve
 from tests.instances import MAX_INSTANCE_BYTES, arrival, ct_slice, encode
@@ -146,8 +147,7 @@ def test_a_uid_that_another_study_uses_is_refused_and_the_first_instance_stays(b
         store=store,
         ledger=books.instances,
         clock=lambda: at(0),
-        own_results="store",
-        max_instance_bytes=MAX_INSTANCE_BYTES,
+        terms=IntakeTerms(own_results="store", max_instance_bytes=MAX_INSTANCE_BYTES),
     )
     first = intake.store_instance(encode(ct_slice()), arrival())
     assert first is not None
@@ -165,7 +165,7 @@ def test_a_uid_that_another_study_uses_is_refused_and_the_first_instance_stays(b
 def test_a_refusal_stands_in_the_time_line_of_its_study(books: Books) -> None:
     books.instances.record_instance(make_facts())
     with pytest.raises(IdentifierClash) as clash:
-        books.instances.check_place(make_facts().place._replace(series_instance_uid=SeriesUID("1.9.1")))
+        books.instances.find_known(make_facts().place._replace(series_instance_uid=SeriesUID("1.9.1")))
     study = clash.value.study_instance_uid
     assert study == STUDY
     books.instances.record_refusal(

@@ -6,10 +6,10 @@ from typing import Any
 from node.domain.decision import Outcome
 from node.domain.job import Job, JobState
 from node.domain.retraction import RejectionReason, RetractionOrder
+from node.domain.study import Comparison
 from node.domain.switch import Mode, Switch
 from node.ledger.closeups import CloseupLedger
 from node.ledger.fates import tell_job
-from node.ledger.later_versions import LaterVersionLedger
 from node.ledger.placement import derive_places
 from node.ledger.retractions import RetractionLedger
 from node.ledger.standings import StandingLedger
@@ -34,20 +34,14 @@ def answer(books: Books) -> Job:
 
 
 def come_again(books: Books, digest: str, *, now: float, number: int = 1, series: int = 1) -> None:
-    take_in(books, digest, now=now, number=number, series=series)
-    tell_apart(books, now=now)
-
-
-def take_in(books: Books, digest: str, *, now: float, number: int = 1, series: int = 1) -> None:
     facts = make_facts(number, series=series, digest=digest, received_at=at(now), association=digest)
     books.instances.record_instance(facts)
 
 
-def tell_apart(books: Books, *, now: float) -> None:
-    """Find that whatever came again says something else."""
-    ledger = LaterVersionLedger(books.engine)
-    while waiting := ledger.pending(limit=1):
-        ledger.outdate(waiting[0], "differs from it in PatientID", now=at(now))
+def come_recoded(books: Books, digest: str, *, says: str, now: float) -> None:
+    """Let the Instance come in other bytes that say what the version `says` said."""
+    facts = make_facts(digest=digest, received_at=at(now), association=digest)
+    books.instances.record_instance(replace(facts, comparison=Comparison(says=says)))
 
 
 def route_again(books: Books, *, now: float) -> None:
@@ -116,6 +110,46 @@ def test_the_same_bytes_in_another_place_of_the_store_mark_nothing(books: Books)
     assert books.find(job).outdated_at is None
 
 
+def test_an_instance_that_says_the_same_in_other_bytes_marks_nothing(books: Books) -> None:
+    job = answer(books)
+    come_recoded(books, "recoded", says=make_facts().digest, now=5)
+    assert (alarms(books), books.find(job).outdated_at) == ([], None)
+    (changed,) = [event.text for event in books.view.study_story(STUDY).events if event.kind == "instance-changed"]
+    assert changed.endswith("came again and says the same in other bytes; the later version counts")
+    route_again(books, now=6)
+    (given,) = books.studies.study_facts(STUDY).answered
+    assert given.job_id == job.job_id
+    # The same bytes from another place of the store, which nobody compares.
+    books.instances.record_instance(replace(make_facts(digest="recoded", received_at=at(7)), path="elsewhere.dcm"))
+    assert books.find(job).outdated_at is None
+    come_again(books, "third", now=8)
+    assert books.find(job).outdated_at == at(8)
+
+
+def test_the_alarm_says_how_the_later_version_differs(books: Books) -> None:
+    answer(books)
+    facts = make_facts(digest="second", received_at=at(5), association="second")
+    comparison = Comparison(says="second", difference="differs from it in PatientID")
+    books.instances.record_instance(replace(facts, comparison=comparison))
+    (alarm,) = alarms(books)
+    assert "what came again under its UID differs from it in PatientID, and the answer is of the earlier" in alarm.text
+
+
+def test_an_answer_to_a_later_version_stands_when_that_comes_in_other_bytes(books: Books) -> None:
+    answer(books)
+    come_again(books, "second", now=5)
+    route_again(books, now=6)
+    reprocess(books, now=7)
+    second = finish(books, books.claim(newest(books), now=at(8)), number=2, now=9)
+    come_recoded(books, "recoded", says="second", now=10)
+    route_again(books, now=11)
+    assert books.find(second).outdated_at is None
+    (given,) = books.studies.study_facts(STUDY).answered
+    assert given.job_id == second.job_id
+    reprocess(books, now=12)
+    assert newest(books).job_id == second.job_id
+
+
 def test_an_answer_to_the_versions_that_count_again_is_not_outdated(books: Books) -> None:
     answer(books)
     come_again(books, "second", now=5)
@@ -160,42 +194,6 @@ def test_a_job_that_begins_again_reads_what_came_last(books: Books) -> None:
     come_again(books, "second", now=5)
     books.jobs.give_back(job, reason=("worker-stopped", "it stopped"), now=at(6))
     assert finish(books, books.claim(job, now=at(7))).outdated_at is None
-
-
-def test_a_job_that_began_again_before_anybody_compared_has_read_what_came_last(books: Books) -> None:
-    job = books.claim(books.add_job())
-    take_in(books, "second", now=5)
-    books.jobs.give_back(job, reason=("worker-stopped", "it stopped"), now=at(6))
-    job = finish(books, books.claim(job, now=at(7)))
-    tell_apart(books, now=8)
-    assert (books.find(job).outdated_at, alarms(books)) == (None, [])
-
-
-def test_what_came_again_and_is_not_compared_yet_leaves_the_answer_as_it_is(books: Books) -> None:
-    job = answer(books)
-    take_in(books, "second", now=5)
-    assert (books.find(job).outdated_at, alarms(books), needs_person(books)) == (None, [], False)
-    tell_apart(books, now=8)
-    assert (books.find(job).outdated_at, needs_person(books)) == (at(5), True)
-
-
-def test_what_nobody_has_read_is_not_compared(books: Books) -> None:
-    books.add_job()
-    take_in(books, "second", now=5)
-    assert LaterVersionLedger(books.engine).pending(limit=1) == []
-
-
-def test_of_a_study_that_went_nothing_is_compared(books: Books) -> None:
-    answer(books)
-    take_in(books, "second", now=5)
-    ledger = LaterVersionLedger(books.engine)
-    (version,) = ledger.pending(limit=1)
-    route_again(books, now=6)
-    books.give_up(now=at(7))
-    assert ledger.pending(limit=1) == []
-    ledger.outdate(version, "differs from it in PatientID", now=at(9))
-    ledger.let_stand(version, now=at(9))
-    assert alarms(books) == []
 
 
 def test_a_person_lets_the_later_version_be_read_and_its_answer_takes_the_place(books: Books) -> None:

@@ -97,7 +97,7 @@ def test_sessions_that_are_ended_are_busy_and_the_next_ones_serve(url: str, book
     run_sql(url, END_OTHERS)
     assert books.instances.record_instance(make_facts()) == "new"
     run_sql(url, END_OTHERS)
-    assert books.instances.owner(make_facts().sop_instance_uid) is not None
+    assert books.instances.known(make_facts().sop_instance_uid) is not None
 
 
 def test_a_server_that_became_read_only_keeps_rows_waiting_and_loses_none(url: str, books: Books) -> None:
@@ -147,7 +147,7 @@ def test_any_text_of_a_header_is_kept(books: Books, words: str) -> None:
 def test_a_thread_after_another_needs_one_connection(url: str, books: Books) -> None:
     for number in range(3):
         books.instances.record_instance(make_facts(number))
-    assert books.instances.owner(make_facts(1).sop_instance_uid) is not None
+    assert books.instances.known(make_facts(1).sop_instance_uid) is not None
     mine = "datname = current_database() AND application_name = 'radnode'"
     assert run_sql(url, f"SELECT count(*) FROM pg_stat_activity WHERE {mine}") == [(1,)]
 

@@ -32,7 +32,7 @@ UNDONE = (
         for table in (
             "sessions", "links", "users", "tokens", "login_failures", "reviews", "worklist", "worklist_words",
             "switches", "expectations", "notices", "pauses", "workitems", "subscriptions", "workitem_events",
-            "later_versions", "orders", "order_messages", "fetches", "pull_sources", "priors", "prior_searches",
+            "orders", "order_messages", "fetches", "pull_sources", "priors", "prior_searches",
         )
     ),
     "DROP INDEX ix_jobs_prior_study_instance_uid",
@@ -40,6 +40,7 @@ UNDONE = (
     "DROP INDEX ix_jobs_unheard",
     "ALTER TABLE jobs DROP heard_at",
     "ALTER TABLE jobs DROP outdated_at",
+    "ALTER TABLE instances DROP says",
     "ALTER TABLE jobs DROP is_shadow",
     *(
         f"DROP INDEX ix_{index}"
