@@ -60,13 +60,14 @@ ROUNDS: Mapping[str, Plan] = MappingProxyType(
     {
         "round-1": Plan(steps=1600, peak_rate=3e-3, average=0.995),
         "round-2": Plan(steps=800, peak_rate=1.5e-3, average=0.99),
-        "round-3": Plan(steps=800, peak_rate=1e-3, average=0.99),
-        "round-4": Plan(steps=800, peak_rate=1e-3, average=0.99),
+        "round-3": Plan(steps=1000, peak_rate=1e-3, average=0.99),
+        "round-4": Plan(steps=1000, peak_rate=1e-3, average=0.99),
+        "round-5": Plan(steps=1000, peak_rate=1e-3, average=0.99),
     }
 )
 OUTLINES = "outlines"
 BATCH = 64
-SHARES = {Source.SLAB: 0.2, Source.CHEST: 0.3, Source.SCAN: 0.5}
+SHARES = {Source.SLAB: 0.15, Source.CHEST: 0.4, Source.SCAN: 0.45}
 HARD_SHARE = 0.15  # of the negatives of a source, the ones that the network takes for nodules
 
 
@@ -89,7 +90,7 @@ class Amounts:
     """
 
     phantoms: int = 22
-    chests: int = 32
+    chests: int = 80
     slabs: int = 14
     rehearsals: int = 16
     variants: int = 24

@@ -38,6 +38,7 @@ UNMASKED_MM = 42.0  # half the diagonal of a scene
 # How the rehearsal's chests are scanned: coarse pixels and thick slices have noise and edges of their own.
 MATRICES = (256, 256, 320, 384, 512)
 CHEST_MATRICES = (256, 384, 512)
+WHOLE_SLICES, SHORT_SLICES = (90, 121), (40, 64)
 SLICE_DISTANCES_MM = (1.0, 1.5, 2.0, 2.0, 2.5, 3.0)
 EXTENT_MM = (90.0, 230.0)
 MAX_SLICES = 120
@@ -129,14 +130,18 @@ def sample_phantoms(*, count: int, seed: int, nodules: int = 14) -> Iterator[Sam
 
 
 def sample_chests(*, seeds: range) -> Iterator[Samples]:
-    """Yield the patches of the rehearsal's chests, one a seed, with six nodules of its own."""
+    """Yield the patches of the rehearsal's chests, one a seed: in turns whole ones with six nodules, and short stacks.
+
+    A short stack about the hila is nearly all vessels, and holds two nodules.
+    """
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        slices, matrix = int(rng.integers(90, 121)), int(rng.choice(CHEST_MATRICES))
-        scan = CtScan(slices=slices, slice_distance_mm=2.0, matrix=matrix)
-        nodules = draw_nodules(draw_chest(seed), count=6)
-        voxels, _ = chest_ct_voxels(seed=seed, nodules=nodules, scan=scan)
-        lungs = as_lung_scan(as_phantom(voxels, scan, nodules))
+        is_whole = seed % 2 == 0
+        slices = int(rng.integers(*(WHOLE_SLICES if is_whole else SHORT_SLICES)))
+        scan = CtScan(slices=slices, slice_distance_mm=2.0, matrix=int(rng.choice(CHEST_MATRICES)))
+        nodules = draw_nodules(draw_chest(seed), count=6) if is_whole else None
+        voxels, drawn = chest_ct_voxels(seed=seed, nodules=nodules, scan=scan)
+        lungs = as_lung_scan(as_phantom(voxels, scan, drawn))
         yield sample_scan(lungs, rng, nodules=0, source=Source.CHEST).samples
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.phantoms import small_chest_ct
+from tests.phantoms import changed, small_chest_ct
 from workers.networks.nodule_networks import NoduleNetworks
 from workers.training.ct_nodules import Amounts, read_parts, train_and_report
 from workers.training.order import Order
@@ -38,10 +38,8 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Order]:
 def write_scan(folder: Path, patient: str) -> None:
     """Write a drawn chest as the slices of one patient."""
     folder.mkdir(parents=True)
-    for number, ds in enumerate(small_chest_ct().datasets):
-        copy = ds.copy()
-        copy.PatientID = patient
-        copy.save_as(folder / f"{number:03}.dcm")
+    for number, ds in enumerate(changed(small_chest_ct().datasets, PatientID=patient)):
+        ds.save_as(folder / f"{number:03}.dcm")
 
 
 def test_weights_figures_and_the_proof_of_the_split_are_written(order: Order) -> None:
