@@ -76,8 +76,10 @@ def ask_outliner(network: torch.nn.Module, scene: NDArray[np.float32]) -> Logits
     device = next(network.parameters()).device
     given = torch.from_numpy(scene).to(device)
     with torch.inference_mode():
-        answers = [network(given.flip(axes)[None])[0].flip([axis - 1 for axis in axes]) for axes in MIRRORED]
-        mean: Logits = torch.stack(answers).mean(dim=0).float().cpu().numpy()
+        # Together: of one alone, PyTorch on one core computes no convolution by oneDNN, and takes three times as long.
+        answers = network(torch.stack([given.flip(axes) for axes in MIRRORED]))
+        turned = [answer.flip([axis - 1 for axis in axes]) for answer, axes in zip(answers, MIRRORED, strict=True)]
+        mean: Logits = torch.stack(turned).mean(dim=0).float().cpu().numpy()
     require_finite(mean, "nodule outline")
     return mean
 
