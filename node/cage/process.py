@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
@@ -127,7 +127,9 @@ class CagedProcess:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                # What it was asked last may still wait to be written.
+                with suppress(OSError):
+                    pipe.close()
 
     def _pieces(self, descriptor: int, size: int, deadline: float) -> Iterator[bytes]:
         left = size

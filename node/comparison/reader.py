@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Timer
 
@@ -11,7 +12,7 @@ from node.errors import DecoderDied
 # What runs in the process.
 MODULE = "node.comparison.program"
 # A sender waits meanwhile. What takes longer, such as a thousand compressed Frames, is not said to be the same.
-BOUNDS = Bounds(memory_bytes=3 * 2**30, seconds=20.0)
+BOUNDS = Bounds(memory_bytes=3 * 2**30, seconds=10.0)
 # What comes again seldom comes alone; after that, the process is not worth its memory.
 IDLE_S = 5.0
 MAX_NAMED = 6  # elements that a difference names
@@ -43,13 +44,15 @@ class CagedReader:
         difference
             Empty where both say the same; where that cannot be told, so much.
         """
-        if not self._turn.acquire(timeout=2 * self._bounds.seconds):
+        if not self._turn.acquire(timeout=self._bounds.seconds):
             return f"{UNCOMPARED} (too many wait)"
         try:
             return self._ask(earlier_path, path)
         finally:
-            self._end_later()
             self._turn.release()
+            # Where no thread is to be had, it waits until the next comparison.
+            with suppress(RuntimeError):
+                self._end_later()
 
     def list_pids(self) -> Sequence[int]:
         """Return the process ids of what waits for the next comparison."""
@@ -63,6 +66,8 @@ class CagedReader:
                 told = json.loads(b"".join(answer.pieces))
         except DecoderDied as exc:
             return f"{UNCOMPARED} ({exc.code})"
+        except OSError as exc:
+            return f"{UNCOMPARED} (no process: {exc.strerror})"
         return _tell(told) if answer.status == DONE else f"{UNCOMPARED} ({told['code']})"
 
     def _end_later(self) -> None:

@@ -22,6 +22,8 @@ from node.store.port import Spool, Store
 logger = logging.getLogger(__name__)
 
 Compare = Callable[[str, str], str]
+# Its row has stayed, and the later version lies in its place.
+EARLIER_GONE = "cannot be compared with what came before, whose file is gone"
 
 
 def tell_apart(_earlier_path: str, _path: str) -> str:
@@ -147,8 +149,12 @@ class Intake:
 
     def _judge(self, kept: Kept, known: KnownInstance) -> Comparison:
         """Return whether what was kept says what the version says that counts."""
-        is_same = kept.digest == known.digest
-        difference = "" if is_same else self._compare(known.path, kept.path)
+        if kept.digest == known.digest:
+            difference = ""
+        elif kept.path == known.path:
+            difference = EARLIER_GONE
+        else:
+            difference = self._compare(known.path, kept.path)
         return Comparison(says=kept.digest if difference else known.says, difference=difference)
 
     def _drop(self, header: Header, arrival: Arrival) -> None:

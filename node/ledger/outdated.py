@@ -116,7 +116,7 @@ def _raise_alarm(connection: Connection, row: RowMapping, facts: InstanceFacts) 
 
 
 def _tell_difference(facts: InstanceFacts) -> str:
-    return "has other content" if facts.comparison is None else facts.comparison.difference
+    return (facts.comparison and facts.comparison.difference) or "has other content"
 
 
 def _is_being_read(connection: Connection, order: JobOrder) -> bool:

@@ -1,8 +1,8 @@
 """The registrar: one thread that commits what was received in groups, so that no sender waits for the ledger's disk."""
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Condition, Thread
@@ -94,6 +94,8 @@ class Registrar:
         self._journal = journal
         self._changed = Condition()
         self._waiting: list[Entry] = []
+        # How often each SOP Instance UID waits.
+        self._in_hand: Counter[str] = Counter()
         # Entries since the beginning.
         self._taken = 0
         self._done = 0
@@ -168,7 +170,11 @@ class Registrar:
         IdentifierClash
             When the SOP Instance UID belongs to another Study or Series.
         """
-        known = self._known(place.sop_instance_uid)
+        with self._changed:
+            # What is committed may have been replaced by another process since.
+            waits = self._in_hand[place.sop_instance_uid] > 0
+            known = self._remembered.get(place.sop_instance_uid) if waits else None
+        known = known or self._register.known(place.sop_instance_uid)
         if known is not None:
             require_same_series(place, known[:2])
             return known
@@ -222,6 +228,7 @@ class Registrar:
             self._oldest_s = monotonic()
             self._changed.notify_all()
         self._waiting.append(entry)
+        self._in_hand.update(_uids_of((entry,)))
         self._taken += 1
 
     def _run(self) -> None:
@@ -232,6 +239,7 @@ class Registrar:
             if self._commit(group):
                 with self._changed:
                     del self._waiting[: len(group)]
+                    self._in_hand -= Counter(_uids_of(group))
                     self._done += len(group)
                     self._changed.notify_all()
                     self._oldest_s = monotonic()
@@ -283,3 +291,7 @@ class Registrar:
             self._remembered.pop(facts.sop_instance_uid, None)
         text = f"{facts.sop_instance_uid} was acknowledged and belongs to another Series; its file is {facts.path}"
         self._register.record_event(at=facts.received_at, kind="instance-clash", text=text)
+
+
+def _uids_of(entries: Iterable[Entry]) -> Iterator[str]:
+    return (entry.sop_instance_uid for entry in entries if isinstance(entry, InstanceFacts))

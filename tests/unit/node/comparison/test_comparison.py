@@ -1,6 +1,9 @@
 """A version of an Instance that came again is compared with the one before, in a real process."""
 
 import copy
+import errno
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,35 @@ def test_pixels_that_nobody_can_decode_are_said_to_be_so(tmp_path: Path, reader:
     assert reader.difference(FIRST, SECOND) == "cannot be compared with what came before (pixels-undecodable)"
 
 
+def test_a_process_that_is_gone_is_said_to_be_so_and_the_next_comparison_has_another(
+    tmp_path: Path, reader: CagedReader
+) -> None:
+    assert reader.difference(FIRST, FIRST) == ""
+    (pid,) = reader.list_pids()
+    os.kill(pid, signal.SIGKILL)
+    assert reader.difference(FIRST, FIRST) in {"", "cannot be compared with what came before (decoder-died)"}
+    assert reader.difference(FIRST, FIRST) == ""
+
+
+def test_a_comparison_that_hangs_is_ended(tmp_path: Path) -> None:
+    # Nobody ever writes into it, so that opening it takes for ever.
+    os.mkfifo(tmp_path / FIRST)
+    reader = CagedReader(tmp_path.joinpath, bounds=Bounds(memory_bytes=BOUNDS.memory_bytes, seconds=2.0))
+    assert reader.difference(FIRST, FIRST) == "cannot be compared with what came before (decoder-died)"
+
+
+def test_without_room_for_a_process_nothing_is_said_to_be_the_same(
+    tmp_path: Path, reader: CagedReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_words: object, **_more: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("node.cage.process.subprocess.Popen", refuse)
+    assert reader.difference(FIRST, FIRST) == (
+        "cannot be compared with what came before (no process: Too many open files)"
+    )
+
+
 def test_a_process_that_takes_too_long_is_ended_and_the_next_comparison_has_its_own(tmp_path: Path) -> None:
     write(tmp_path, slice_of_chest(), FIRST)
     hurried = CagedReader(tmp_path.joinpath, bounds=Bounds(memory_bytes=BOUNDS.memory_bytes, seconds=1e-4))
@@ -93,7 +125,7 @@ class Door:
     """An Intake on a real folder that compares what comes again."""
 
     def __init__(self, root: Path) -> None:
-        store = FileStore(root, Reserve(reserve_bytes=0, reserve_percent=90))
+        self._store = store = FileStore(root, Reserve(reserve_bytes=0, reserve_percent=90))
         self.ledger = MemoryLedger()
         self._intake = Intake(
             store=store,
@@ -102,6 +134,10 @@ class Door:
             terms=IntakeTerms(own_results="store", max_instance_bytes=2**24),
             compare=CagedReader(store.path).difference,
         )
+
+    def lose(self, facts: InstanceFacts) -> None:
+        """Let a file vanish whose row stays."""
+        self._store.path(facts.path).unlink()
 
     def take(self, ds: Dataset) -> InstanceFacts:
         """Return what the ledger is told."""
@@ -129,3 +165,13 @@ def test_a_version_says_what_the_first_one_said_that_said_it(tmp_path: Path) -> 
     assert door.take(slice_of_chest()).says == first.digest
     assert door.take(recoded).says == first.digest
     assert door.take(recoded).says == first.digest
+
+
+def test_a_version_in_the_place_of_one_that_is_gone_is_not_compared_with_itself(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+    first = door.take(slice_of_chest())
+    door.lose(first)
+    second = door.take(slice_of_chest(PatientID="another"))
+    assert (second.path, second.says) == (first.path, second.digest)
+    assert second.comparison is not None
+    assert second.comparison.difference == "cannot be compared with what came before, whose file is gone"

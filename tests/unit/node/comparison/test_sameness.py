@@ -76,6 +76,28 @@ def test_the_same_image_in_another_transfer_syntax_says_the_same(tmp_path: Path,
     assert list_differences(plain, written(tmp_path, "third.dcm", ds, syntax)) == ["PatientName"]
 
 
+def test_the_same_stream_is_the_same_whether_or_not_anybody_can_decode_it(tmp_path: Path) -> None:
+    ds = slice_of_chest()
+    ds.compress(JPEGLSLossless, generate_instance_uid=False)
+    ds.PixelData = ds.PixelData[:200] + bytes(len(ds.PixelData) - 200)
+    ds.save_as(tmp_path / "before.dcm")
+    ds.RetrieveAETitle = "ARCHIVE"
+    ds.save_as(tmp_path / "after.dcm")
+    assert list_differences(str(tmp_path / "before.dcm"), str(tmp_path / "after.dcm")) == []
+
+
+def test_of_many_frames_the_last_counts_too(tmp_path: Path) -> None:
+    ds = slice_of_chest()
+    ds.NumberOfFrames = 3
+    ds.PixelData = ds.PixelData * 3
+    packed = written(tmp_path, "packed.dcm", ds, RLELossless)
+    assert list_differences(packed, written(tmp_path, "plain.dcm", ds)) == []
+    pixels = bytearray(ds.PixelData)
+    pixels[-1000] ^= 1
+    ds.PixelData = bytes(pixels)
+    assert list_differences(packed, written(tmp_path, "other.dcm", ds)) == ["Pixel Data"]
+
+
 def test_color_that_a_codec_keeps_in_its_own_way_says_the_same(tmp_path: Path) -> None:
     ds = slice_of_chest()
     shape = (int(ds.Rows), int(ds.Columns), 3)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 import node.ledger.registrar as module
 from node.domain.recording import Recording
-from node.domain.study import InstanceFacts
+from node.domain.study import Comparison, InstanceFacts
 from node.domain.uids import InstanceUID, SeriesUID
 from node.errors import IdentifierClash, LedgerBusy
 from node.ledger.engine import Engine, open_engine
@@ -101,6 +101,25 @@ def test_row_that_another_receiver_was_faster_with_is_not_remembered_as_ours(eng
         registrar.stop()
     # The ledger knows better than what was taken and then left out.
     assert slower.record_instance(numbered(1)) is Recording.SAME
+
+
+def test_the_version_that_counts_is_that_of_the_last_receiver_once_it_is_committed(engine: Engine) -> None:
+    mine, others = (Registrar(InstanceLedger(engine), lambda: None) for _ in range(2))
+    first, second = numbered(1), numbered(1, digest="second", path="p2")
+    mine.record_instance(first)
+    # Not committed yet, and known all the same.
+    known = mine.find_known(first.place)
+    assert known is not None
+    assert (known.digest, known.path) == (first.digest, "p1")
+    mine.start()
+    assert mine.wait_committed(DEADLINE_S)
+    others.record_instance(replace(second, comparison=Comparison(says=first.digest)))
+    others.start()
+    others.stop()
+    known = mine.find_known(first.place)
+    assert known is not None
+    assert (known.digest, known.says, known.path) == ("second", first.digest, "p2")
+    mine.stop()
 
 
 def test_of_two_senders_at_once_one_is_told_of_the_clash(engine: Engine) -> None:
