@@ -46,7 +46,6 @@ def written(folder: Path, name: str, ds: Dataset, syntax: UID = ExplicitVRLittle
     ds.file_meta.TransferSyntaxUID = syntax
     if syntax == ExplicitVRBigEndian:
         ds.PixelData = np.frombuffer(ds.PixelData, dtype="<u2").byteswap().tobytes()
-    ds._read_implicit, ds._read_little = None, None
     dcmwrite(folder / name, ds, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian)
     return str(folder / name)
 
