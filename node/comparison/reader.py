@@ -11,7 +11,7 @@ from node.errors import DecoderDied
 
 # What runs in the process.
 MODULE = "node.comparison.program"
-# A sender waits meanwhile. What takes longer, such as a thousand compressed Frames, is not said to be the same.
+# A sender waits meanwhile. What takes longer, such as some hundred recompressed Frames, is not said to be the same.
 BOUNDS = Bounds(memory_bytes=3 * 2**30, seconds=10.0)
 # What comes again seldom comes alone; after that, the process is not worth its memory.
 IDLE_S = 5.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import zip_longest
 from typing import BinaryIO
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
 from node.decoding import Source, decode_frame, find_pixels, open_file, open_source, read_header
+from node.errors import NotFound
 
 PIXEL_DATA = "Pixel Data"
 COLOR_SAMPLES = 3
@@ -51,12 +53,15 @@ def list_differences(earlier: str, later: str) -> list[str]:
     PixelsUndecodable
         If no decoder understands one.
     """
-    headers = [_read_without_pixels(path) for path in (earlier, later)]
-    if headers[0] is not None and headers[1] is not None:
+    try:
+        with open_source(earlier) as one, open_source(later) as other:
+            names = [_name(tag) for tag in _differing(one.header, other.header, _left_out(one, other))]
+            return names or ([] if _show_the_same(one, other) else [PIXEL_DATA])
+    except NotFound:
+        headers = [_read_without_pixels(path) for path in (earlier, later)]
+        if headers[0] is None or headers[1] is None:
+            raise
         return [_name(tag) for tag in _differing(headers[0], headers[1])]
-    with open_source(earlier) as one, open_source(later) as other:
-        names = [_name(tag) for tag in _differing(one.header, other.header, _left_out(one, other))]
-        return names or ([] if _show_the_same(one, other) else [PIXEL_DATA])
 
 
 def _read_without_pixels(path: str) -> Dataset | None:
@@ -87,8 +92,8 @@ def _go_on_alike(one: BinaryIO | Dataset, other: BinaryIO | Dataset) -> bool:
     if isinstance(one, Dataset) or isinstance(other, Dataset):
         return False
     places = one.tell(), other.tell()
-    pieces = zip(iter(partial(one.read, CHUNK_BYTES), b""), iter(partial(other.read, CHUNK_BYTES), b""), strict=False)
-    is_alike = all(piece == other_piece for piece, other_piece in pieces) and one.read(1) == other.read(1) == b""
+    pieces = (iter(partial(file.read, CHUNK_BYTES), b"") for file in (one, other))
+    is_alike = all(piece == other_piece for piece, other_piece in zip_longest(*pieces))
     one.seek(places[0])
     other.seek(places[1])
     return is_alike

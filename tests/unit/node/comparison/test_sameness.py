@@ -18,7 +18,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from node.comparison.sameness import list_differences
+from node.comparison.sameness import CHUNK_BYTES, _go_on_alike, list_differences
 from node.errors import FileUnreadable, NotFound
 from tests.phantoms import small_chest_ct
 
@@ -83,6 +83,18 @@ def test_the_same_stream_is_the_same_whether_or_not_anybody_can_decode_it(tmp_pa
     ds.RetrieveAETitle = "ARCHIVE"
     ds.save_as(tmp_path / "after.dcm")
     assert list_differences(str(tmp_path / "before.dcm"), str(tmp_path / "after.dcm")) == []
+
+
+@pytest.mark.parametrize("is_longer_first", [False, True])
+def test_a_stream_that_goes_on_where_the_other_ends_is_another(tmp_path: Path, is_longer_first: bool) -> None:
+    # The shorter one ends with a piece as they are read.
+    files = []
+    for name, length in (("short", CHUNK_BYTES), ("long", CHUNK_BYTES + 10)):
+        (tmp_path / name).write_bytes(bytes(length))
+        files.append(tmp_path / name)
+    with files[is_longer_first].open("rb") as one, files[not is_longer_first].open("rb") as other:
+        assert not _go_on_alike(one, other)
+        assert one.tell() == other.tell() == 0
 
 
 def test_of_many_frames_the_last_counts_too(tmp_path: Path) -> None:
